@@ -1,0 +1,53 @@
+# make run    set up and run the main job        make test   set up and run every check
+# make setup  .venv with the colo-fsm command    make soak   the long tests (SOAK_MINUTES, default 30)
+# make bench  the figures                        make diagrams  draw diagrams/ anew
+
+PYTHON ?= python3
+SOAK_MINUTES ?= 30
+BIN := .venv/bin
+.PHONY: setup run test lint pytest soak bench diagrams clean
+
+run: setup
+	$(BIN)/colo-fsm demo
+
+setup: .venv/setup.done
+
+test: lint pytest
+
+lint: .venv/test.done
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: .venv/test.done
+	$(BIN)/pytest -n 2 -m "not soak"
+
+soak: .venv/test.done
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -n 2 -m soak -s
+
+bench: .venv/test.done
+	$(BIN)/python -m tests.benchmarks
+
+diagrams: .venv/test.done
+	$(BIN)/python -m colo_fsm.draw diagrams
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+# A bare Debian has Python without venv: install that, or say what to type.
+.venv/made.done:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	  { $$as apt-get update -q && $$as apt-get install -qy --no-install-recommends python3-venv; } \
+	  || { echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/setup.done: .venv/made.done pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[cli,draw]'
+	@touch $@
+
+.venv/test.done: .venv/setup.done
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m colo_fsm` is `colo-fsm`."""
+
+from .cli import main
+
+main()

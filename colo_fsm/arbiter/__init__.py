@@ -1,0 +1,44 @@
+"""Who goes on alone: a one-shot claim per generation, behind one small interface.
+
+Build one with `open_arbiter`. The Primary opens a generation and sends it to the Secondary, each side
+checks it at start, and a side that meets the end of the replication claims it before it runs alone.
+"""
+
+from __future__ import annotations
+
+from .base import (
+    Arbiter,
+    ArbiterError,
+    ArbiterUnreachable,
+    Claim,
+    GenerationClaimed,
+    UnknownGeneration,
+)
+from .exec import ExecArbiter
+from .sqlite import SqliteArbiter
+
+__all__ = [
+    "Arbiter",
+    "ArbiterError",
+    "ArbiterUnreachable",
+    "Claim",
+    "ExecArbiter",
+    "GenerationClaimed",
+    "SqliteArbiter",
+    "UnknownGeneration",
+    "open_arbiter",
+]
+
+
+def open_arbiter(url: str) -> Arbiter:
+    """The arbiter that `url` names: `sqlite:PATH` (one machine) or `exec:COMMAND ARGS...`.
+
+    Raises:
+        ValueError: the URL has another form, or names what cannot be an arbiter.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest:
+        return SqliteArbiter(rest)
+    if scheme == "exec" and rest:
+        return ExecArbiter(rest)
+    raise ValueError(f"'{url}' names no arbiter: write sqlite:PATH or exec:COMMAND ARGS...")

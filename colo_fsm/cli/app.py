@@ -1,0 +1,25 @@
+"""The commands of `colo-fsm`. Chosen for this: click, for its help pages and its one-line errors."""
+
+from __future__ import annotations
+
+import click
+
+from .demo import demo
+from .diagram import diagram
+from .side import primary, secondary
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="colo-fsm")
+def cli() -> None:
+    """Keep a second machine ready to take over from a first (COLO checkpointing).
+
+    \b
+    Start here:
+      colo-fsm demo              a replicated database survives the SIGKILL of its Primary
+      colo-fsm demo --kill link  a cut link, and still only one side goes on
+    """
+
+
+for _command in (demo, primary, secondary, diagram):
+    cli.add_command(_command)

@@ -1,0 +1,102 @@
+"""The demo for people: live progress, and a summary that a newcomer understands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .run import Run
+from .verdict import Verdict
+
+COLOURS = {"alone": "bold green", "killed": "bold red", "stopped": "yellow", "failover": "yellow"}
+
+
+def _figures(run: Run) -> dict[str, str]:
+    primary, secondary = run.primary, run.secondary
+    last = primary.last_checkpoint if primary else {}
+    seconds = time.monotonic() - run.started
+    rows = len(run.clients.acknowledged)
+    return {
+        "time": f"{seconds:4.1f} s",
+        "phase": run.phase,
+        "primary": primary.final_state if primary else "-",
+        "secondary": secondary.final_state if secondary else "-",
+        "checkpoints": str(primary.checkpoints if primary else 0),
+        "acknowledged": str(rows),
+        "rows/s": f"{rows / seconds:.0f}",
+        "dirty pages": str(last.get("pages", "-")),
+        "pause": f"{last['pause'] * 1000:.1f} ms" if last else "-",
+    }
+
+
+def _table(run: Run) -> Table:
+    table = Table(title="colo-fsm demo", title_justify="left", show_header=False, min_width=44)
+    for name, value in _figures(run).items():
+        table.add_row(name, Text(value, style=COLOURS.get(value, "cyan" if name == "phase" else "")))
+    return table
+
+
+async def on_terminal(run: Run, console: Console) -> None:
+    """A table that follows the run, until cancelled."""
+    with Live(_table(run), console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                await asyncio.sleep(0.1)
+                live.update(_table(run), refresh=True)
+        finally:
+            live.update(_table(run), refresh=True)
+
+
+async def as_lines(run: Run, console: Console) -> None:
+    """A line a second, until cancelled."""
+    while True:
+        await asyncio.sleep(1.0)
+        f = _figures(run)
+        console.print(
+            f"{f['time']}  {f['phase']:<15} primary {f['primary']:<9} secondary {f['secondary']:<9} "
+            f"checkpoints {f['checkpoints']:>4}  acknowledged {f['acknowledged']:>5}  pause {f['pause']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+BROKEN = {
+    "primary": "The Primary's process was killed (SIGKILL)",
+    "secondary": "The Secondary's process was killed (SIGKILL)",
+    "link": "The link between the sides was cut; both processes lived on",
+}
+
+
+def summary(verdict: Verdict, console: Console) -> None:
+    """What happened, and what it proves."""
+    v = verdict
+    say = lambda text="": console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    say()
+    say("[bold]What happened[/]")
+    say(f"  The Primary served a database; its state went to the Secondary in {v.checkpoints} checkpoints.")
+    if v.kill in BROKEN:
+        say(f"  {BROKEN[v.kill]}.")
+        if v.survivor and v.failover_ms is not None:
+            took = (
+                f"claimed generation {v.generation} and went on alone, {v.failover_ms:.0f} ms after the break"
+            )
+            say(f"  The {v.survivor.capitalize()} {took}.")
+    else:
+        say("  Nothing was broken; both sides ended in order, the Secondary first.")
+    say(f"  At the end: Primary {v.primary_state}, Secondary {v.secondary_state}.")
+    say()
+    say("[bold]What was checked[/]")
+    say(f"  {v.acknowledged} acknowledged rows: {v.lost} lost, changed or there twice")
+    say(f"  {v.reads} rows read by clients: {v.reads_lost} gone")
+    say(f"  {v.active_sides} side answers" if v.active_sides == 1 else f"  {v.active_sides} sides answer")
+    say(f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {v.integrity}")
+    say()
+    if v.ok:
+        say("[bold green]PROVED[/] nothing acknowledged was lost, and never did two sides run.")
+    for problem in v.problems:
+        say(f"[bold red]FAILED[/] {problem}")

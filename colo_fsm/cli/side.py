@@ -1,0 +1,219 @@
+"""`colo-fsm primary` and `colo-fsm secondary`: one side of a pair as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
+from colo_fsm.protocol import ColoError, ReleaseOn, State
+from colo_fsm.replica import (
+    AsyncGuest,
+    DirectoryStore,
+    Guest,
+    MemoryStore,
+    Options,
+    Pair,
+    StoreError,
+    deadlines,
+)
+from colo_fsm.replica import primary as primary_pair
+from colo_fsm.replica import secondary as secondary_pair
+
+from .report import Reporter
+
+EXIT_CODES = """
+\b
+Exit status:
+  0  ended in order (SIGTERM or ^C between two checkpoints, or while alone)
+  1  stopped: the claim was lost, or what went wrong stands in the last line
+  2  bad usage
+"""
+
+Command = Callable[..., Any]
+
+
+def load_guest(spec: str) -> Guest | AsyncGuest:
+    """What `module:factory` makes. Raises click.BadParameter."""
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise click.BadParameter(f"'{spec}': write MODULE:FACTORY, say colo_fsm.replica.sqlite_server:guest")
+    sys.path.insert(0, os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+        guest = factory()
+    except Exception as error:  # noqa: BLE001 - the embedder's module may raise anything
+        raise click.BadParameter(f"'{spec}': {type(error).__name__}: {error}") from None
+    if not isinstance(guest, Guest):
+        raise click.BadParameter(f"'{spec}' made a {type(guest).__name__}, which is no Guest")
+    return guest
+
+
+def common(command: Command) -> Command:
+    """The options that both sides have."""
+    for option in reversed(
+        (
+            click.option(
+                "--guest",
+                "guest_spec",
+                required=True,
+                metavar="MODULE:FACTORY",
+                help="Makes the guest; its coroutine `serve(pair)`, if any, runs beside the pair.",
+            ),
+            click.option(
+                "--arbiter",
+                metavar="URL",
+                help="Who answers claims: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
+                "appended; exit 0 won, 1 lost, else unreachable).",
+            ),
+            click.option(
+                "--no-arbiter",
+                is_flag=True,
+                help="Every claim is won: after a cut link BOTH sides run, unless something else fences.",
+            ),
+            click.option(
+                "--release-on",
+                type=click.Choice([r.value for r in ReleaseOn]),
+                default=ReleaseOn.LOADED.value,
+                show_default=True,
+                help="The message that lets packets out. Same on both sides.",
+            ),
+            click.option(
+                "--deadline",
+                type=click.FloatRange(min=0, min_open=True),
+                default=5.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long the link may stand still inside a checkpoint.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
+            click.option(
+                "-v", "--verbose", is_flag=True, help="Log every message and every change of state."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
+@click.option(
+    "--interval-ms",
+    type=click.FloatRange(min=0),
+    default=100,
+    show_default=True,
+    help="From the end of a checkpoint to the next one.",
+)
+@common
+def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
+    """Run a guest and replicate it to the Secondary at ADDR.
+
+    \b
+    Example:
+      colo-fsm primary --connect tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
+          --guest colo_fsm.replica.sqlite_server:guest
+    """
+    run(functools.partial(primary_pair, peer=connect), interval=interval_ms / 1000, **common_options)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--listen", required=True, metavar="ADDR", help="Where the Primary connects: tcp:HOST:PORT or unix:PATH."
+)
+@click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the newest checkpoint in this directory, safe from SIGKILL. Default: in memory.",
+)
+@click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
+@common
+def secondary(listen: str, store: Path | None, fsync: bool, **common_options: Any) -> None:
+    """Take a Primary's checkpoints, and go on in its place when it is gone.
+
+    \b
+    Example:
+      colo-fsm secondary --listen tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
+          --guest colo_fsm.replica.sqlite_server:guest --store standby
+    """
+    if fsync and store is None:
+        raise click.UsageError("--fsync needs --store DIR")
+    try:
+        where = MemoryStore() if store is None else DirectoryStore(store, fsync=fsync)
+    except (StoreError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    with where:
+        run(functools.partial(secondary_pair, listen=listen, store=where), **common_options)
+
+
+def run(
+    make: Callable[..., Pair],
+    *,
+    guest_spec: str,
+    arbiter: str | None,
+    no_arbiter: bool,
+    release_on: str,
+    deadline: float,
+    as_json: bool,
+    verbose: bool,
+    interval: float = 0.1,
+) -> None:
+    """Make this side and run it to its end; exits with the documented status."""
+    if (arbiter is None) is not no_arbiter:
+        raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, format="%(name)s: %(message)s")
+    options = Options(ReleaseOn(release_on), interval=interval, deadlines=deadlines(deadline))
+    guest = load_guest(guest_spec)
+    try:
+        judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
+        pair = make(guest, arbiter=judge, options=options)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        state = asyncio.run(_run(pair, guest, Reporter(as_json)))
+    except (ColoError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0 if state is State.ENDED else 1)
+
+
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> State:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, pair.request_leave)
+    told = asyncio.create_task(_tell(pair, reporter))
+    async with pair:
+        reporter.started(pair)
+        service = asyncio.create_task(_serve(pair, guest))
+        await pair.wait()
+        service.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await service
+    await told
+    reporter.over(pair)
+    return pair.state
+
+
+async def _tell(pair: Pair, reporter: Reporter) -> None:
+    async for event in pair.events():
+        reporter.event(pair, event)
+
+
+async def _serve(pair: Pair, guest: Any) -> None:
+    """Run the guest's own service beside the pair; without it there is nothing to run."""
+    if hasattr(guest, "serve"):
+        try:
+            await guest.serve(pair)
+        except Exception:
+            pair.request_leave()
+            raise

@@ -1,0 +1,300 @@
+"""The same without asyncio: a thread for each pair serves the script, and the methods block.
+
+with blocking.primary(guest, peer="tcp:standby:9998", arbiter="sqlite:claim.db") as pair:
+    with pair.turn():
+        reply = service.apply(request)
+    pair.committed()
+    send(reply)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from colo_fsm.arbiter import Arbiter
+from colo_fsm.protocol.vocabulary import Side, State
+
+from .address import Address, address_of, tuned
+from .events import Event
+from .guest import Guest
+from .link import READ_SIZE, Outgoing
+from .options import Options
+from .outbox import NotCommitted
+from .pair import Link, NotRunning, PairBase, check_not_in_turn, in_turn
+from .script import Call, Disconnect, Op, OpenReturnPath, Read, Script, Write
+from .store import Store
+
+
+class Io:
+    """The outside of a script, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.link: socket.socket | None = None
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def serve(self, script: Script[None]) -> None:
+        """Run a script to its end."""
+        answer: Any = None
+        step: Callable[[Any], Op] = script.send
+        with contextlib.suppress(StopIteration):
+            while True:
+                op = step(answer)
+                try:
+                    answer, step = self._do(op), script.send
+                except Exception as error:  # noqa: BLE001 - the script decides what it means
+                    answer, step = error, script.throw
+
+    def _do(self, op: Op) -> Any:
+        match op:
+            case Read(timeout, from_link):
+                return self.read(timeout, self.link if from_link else None)
+            case Write(buffers, timeout):
+                return self._write(Outgoing(buffers), timeout)
+            case Call(hook, args):
+                return hook(*args)
+            case OpenReturnPath():
+                assert self.link is not None
+                return self.link.getpeername()
+            case Disconnect():
+                return self.disconnect()
+
+    def read(self, timeout: float | None, link: socket.socket | None) -> bytes | None:
+        """See `Read`."""
+        return link.recv(READ_SIZE) if self._readable(timeout, link) and link is not None else None
+
+    def _readable(self, timeout: float | None, sock: socket.socket | None) -> bool:
+        """Wait for the socket; False when somebody wakes us first. Raises TimeoutError."""
+        ready = _poll({self._wake: select.POLLIN} | ({sock.fileno(): select.POLLIN} if sock else {}), timeout)
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+            return False
+        return True
+
+    def _write(self, outgoing: Outgoing, timeout: float | None) -> None:
+        assert self.link is not None
+        while not outgoing.send_some(self.link):
+            _poll({self.link.fileno(): select.POLLOUT}, timeout)
+
+    def wake(self) -> None:
+        """Let a `Read` return: somebody has made a request. From any thread."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def accept(self, listener: socket.socket) -> socket.socket | None:
+        """The first connection, or None when somebody made a request first."""
+        return tuned(listener.accept()[0]) if self._readable(None, listener) else None
+
+    def disconnect(self) -> None:
+        """Close the link."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.disconnect()
+        wake, self._wake = self._wake, -1
+        os.close(wake)
+
+
+def _poll(wanted: dict[int, int], timeout: float | None) -> list[int]:
+    """The descriptors that are ready. Raises TimeoutError."""
+    poll = select.poll()
+    for fd, events in wanted.items():
+        poll.register(fd, events)
+    # rounded up, so that a deadline is never met early
+    ready = poll.poll(None if timeout is None else -int(-timeout * 1000 // 1))
+    if not ready:
+        raise TimeoutError
+    return [fd for fd, _ in ready]
+
+
+class Turns:
+    """The gate of a blocking pair."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open = False
+        self._shut = False
+        self._count = 0
+
+    def open(self) -> None:
+        """See `Gate.open`."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """See `Gate.close`."""
+        with self._changed:
+            self._open = False
+            self._changed.wait_for(lambda: self._count == 0)
+
+    def shut(self) -> None:
+        """No turn will ever begin again."""
+        with self._changed:
+            self._shut = True
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Until the guest runs. Raises NotRunning when it will not."""
+        with self._changed:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._changed.wait_for(lambda: self._open or self._shut)
+        if self._shut:
+            raise NotRunning("this side has stopped")
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """See `Pair.turn`."""
+        with self._changed:
+            self._wait()
+            self._count += 1
+        token = in_turn.set(True)
+        try:
+            yield
+        finally:
+            in_turn.reset(token)
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+
+class Pair(PairBase):
+    """One side of a replicated pair: `with blocking.primary(...) as pair`. For any thread."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        link: Link,
+        arbiter: Arbiter | str,
+        options: Options | None,
+        side: Side,
+        store: Store | str | Path | None = None,
+    ) -> None:
+        self._turns = Turns()
+        super().__init__(guest, link, arbiter, options, store, side, self._turns)
+        self._subscribers: list[queue.SimpleQueue[Event | None]] = []
+        self._listener: socket.socket | None = None
+        self._over: Future[None] = Future()
+
+    def __enter__(self) -> Self:
+        """See `aio.Pair.__aenter__`."""
+        self._io = Io()
+        if isinstance(self._link, socket.socket):
+            self._io.link = tuned(self._link)
+        elif self.side is Side.PRIMARY:
+            self._io.link = self._link.connect(self._replica.options.connect_timeout)
+        else:
+            self._listener = self._link.listen()
+        threading.Thread(target=self._run, name=f"colo-fsm {self.side}", daemon=True).start()
+        if self.side is Side.PRIMARY:
+            try:
+                self.running()
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
+        return self
+
+    @property
+    def address(self) -> Address | None:
+        """Where a Secondary listens (the real port, if 0 was asked for)."""
+        return None if self._listener is None else address_of(self._listener)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave in order; see `request_leave`."""
+        self.request_leave()
+        self.wait()
+
+    def _run(self) -> None:
+        try:
+            if self._listener is not None:
+                self._io.link = self._io.accept(self._listener)
+                self._listener.close()
+            if self._io.link is not None:
+                self._io.serve(self._replica.run())
+        except BaseException as error:  # noqa: BLE001 - raised where somebody waits, not in a dead thread
+            self._over.set_exception(error)
+        finally:
+            self._io.close()
+            self._replica.outbox.discard()
+            self._turns.shut()
+            self._emit(None)
+            if self._owned_store is not None:
+                self._owned_store.close()
+            if not self._over.done():
+                self._over.set_result(None)
+
+    def _emit(self, event: Event | None) -> None:
+        for subscriber in self._subscribers:
+            subscriber.put(event)
+
+    def _wake(self) -> None:
+        self._io.wake()
+
+    def events(self) -> Iterator[Event]:
+        """What happens from now on, until the pair is over."""
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._subscribers.append(events)
+        if self._over.done():
+            events.put(None)
+        return iter(events.get, None)
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """See `aio.Pair.turn`."""
+        return self._turns.turn()
+
+    def running(self) -> None:
+        """See `aio.Pair.running`."""
+        try:
+            self._turns.wait()
+        except NotRunning:
+            if self.session.error is not None:
+                raise self.session.error from None
+            raise
+
+    def committed(self, timeout: float | None = None) -> None:
+        """See `aio.Pair.committed`. Raises TimeoutError after `timeout` seconds, too."""
+        check_not_in_turn()
+        answer: Future[None] = Future()
+        self.outbox.hold(
+            lambda: answer.set_result(None),
+            lambda: answer.set_exception(NotCommitted("this side has stopped")),
+        )
+        answer.result(timeout)
+
+    def wait(self, timeout: float | None = None) -> State:
+        """Until this side is over; where it ended. Raises TimeoutError after `timeout` seconds."""
+        self._over.result(timeout)
+        return self.state
+
+
+def primary(guest: Guest, *, peer: Link, arbiter: Arbiter | str, options: Options | None = None) -> Pair:
+    """See `colo_fsm.primary`."""
+    return Pair(guest, peer, arbiter, options, Side.PRIMARY)
+
+
+def secondary(
+    guest: Guest,
+    *,
+    listen: Link,
+    arbiter: Arbiter | str,
+    store: Store | str | Path | None = None,
+    options: Options | None = None,
+) -> Pair:
+    """See `colo_fsm.secondary`."""
+    return Pair(guest, listen, arbiter, options, Side.SECONDARY, store)

@@ -1,0 +1,148 @@
+"""What is replicated: a guest is RAM blocks of declared capacity plus a device state.
+
+Write a class with these four methods (or four coroutines), or hand any object whose state is a
+`bytes` to `StateGuest`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Page
+
+from .store import Checkpoint
+
+_LENGTH = struct.Struct(">Q")
+
+
+@attrs.frozen
+class Saved:
+    """What a guest saves: the pages that changed since the last save, and its device state, whole."""
+
+    pages: Iterable[Page]
+    device: bytes
+
+
+@runtime_checkable
+class Guest(Protocol):
+    """A guest whose hooks block. Both sides of a pair need one that declares the same blocks.
+
+    The hooks are called by the driver, one at a time, and not on the event loop. A hook that raises
+    breaks the pair (`GuestFailed`): the side fails over.
+    """
+
+    @property
+    def blocks(self) -> Blocks:
+        """The RAM blocks: name to capacity in bytes, a multiple of PAGE_SIZE. Fixed for life."""
+
+    def suspend(self) -> None:
+        """Stop changing. No turn is open when this is called."""
+
+    def resume(self) -> None:
+        """Run (again)."""
+
+    def save(self, full: bool) -> Saved:
+        """The state now, while suspended. `full`: every page in use, not the changed ones only.
+
+        Pages that were never saved are zero. The pages must stay as they are until the next save.
+        """
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Become this checkpoint, while suspended. Its memory is valid during the call only."""
+
+
+@runtime_checkable
+class AsyncGuest(Protocol):
+    """The same with coroutines, called on the event loop. For the asyncio driver."""
+
+    @property
+    def blocks(self) -> Blocks:
+        """See `Guest.blocks`."""
+
+    async def suspend(self) -> None:
+        """See `Guest.suspend`."""
+
+    async def resume(self) -> None:
+        """See `Guest.resume`."""
+
+    async def save(self, full: bool) -> Saved:
+        """See `Guest.save`."""
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        """See `Guest.load`."""
+
+
+class BytesState(Protocol):
+    """Any object that can hand out its whole state and take it back."""
+
+    def get_state(self) -> bytes:
+        """The whole state now."""
+
+    def set_state(self, state: bytes) -> None:
+        """Become this state."""
+
+
+class CapacityExceeded(ValueError):
+    """The state has outgrown the declared capacity; nothing of it was sent."""
+
+
+class StateGuest:
+    """A guest made of any object with `get_state` and `set_state`.
+
+    `capacity` is the most bytes that its state may ever have (rounded up to whole pages). Changed
+    pages are found by comparing with the last saved state, so a save costs one copy and one compare
+    of the state; the length in use travels as the device state.
+    """
+
+    BLOCK = "state"
+
+    def __init__(self, service: BytesState, capacity: int) -> None:
+        if capacity <= 0:
+            raise ValueError(f"capacity must be positive, not {capacity}")
+        self.service = service
+        self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
+        self._saved = b""
+
+    def suspend(self) -> None:
+        """Nothing to do: the state changes in turns only, and none is open."""
+
+    def resume(self) -> None:
+        """Nothing to do."""
+
+    def save(self, full: bool) -> Saved:
+        """See `Guest.save`. Raises CapacityExceeded."""
+        state = self.service.get_state()
+        capacity = self.blocks[self.BLOCK]
+        if len(state) > capacity:
+            raise CapacityExceeded(
+                f"the state has {len(state)} bytes, the declared capacity is {capacity}: "
+                "start both sides with a larger capacity"
+            )
+        before, self._saved = b"" if full else self._saved, state
+        return Saved(_changed(self.BLOCK, before, state), _LENGTH.pack(len(state)))
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """See `Guest.load`."""
+        (length,) = _LENGTH.unpack(checkpoint.device)
+        self.service.set_state(bytes(checkpoint.blocks[self.BLOCK][:length]))
+
+
+def _changed(block: str, before: bytes, now: bytes) -> Iterator[Page]:
+    """The pages of `now` that differ; the last one is filled up with zeros.
+
+    Compared as slices of bytes (memcmp), a large piece first: most of a state does not change.
+    """
+    view = memoryview(now)
+    piece = 64 * PAGE_SIZE
+    for start in range(0, len(now), piece):
+        if now[start : start + piece] == before[start : start + piece]:
+            continue
+        for at in range(start, min(start + piece, len(now)), PAGE_SIZE):
+            page = now[at : at + PAGE_SIZE]
+            if page != before[at : at + PAGE_SIZE]:
+                whole = len(page) == PAGE_SIZE
+                yield Page(block, at, view[at : at + PAGE_SIZE] if whole else page.ljust(PAGE_SIZE, b"\0"))

@@ -1,0 +1,46 @@
+"""Non-blocking I/O on a socket that both drivers share."""
+
+from __future__ import annotations
+
+import socket
+
+from colo_fsm.stream.memory import Buffer
+
+READ_SIZE = 1 << 18
+MOST_BUFFERS = 1000
+"""Below the kernel's IOV_MAX."""
+
+
+def link_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a link inside this process: hand one to `primary(peer=...)`, one to
+    `secondary(listen=...)`. Takes no port and no file.
+    """
+    return socket.socketpair()
+
+
+class Outgoing:
+    """Buffers on their way out, many small ones in one write."""
+
+    def __init__(self, buffers: list[Buffer]) -> None:
+        self._left = [memoryview(b) for b in buffers if len(b)]
+
+    def send_some(self, link: socket.socket) -> bool:
+        """Send what the socket takes now; True when nothing is left. Raises OSError."""
+        while self._left:
+            try:
+                sent = link.sendmsg(self._left[:MOST_BUFFERS])
+            except BlockingIOError:
+                return False
+            self._advance(sent)
+        return True
+
+    def _advance(self, sent: int) -> None:
+        whole = 0
+        for view in self._left:
+            if sent < len(view):
+                break
+            sent -= len(view)
+            whole += 1
+        del self._left[:whole]
+        if sent:
+            self._left[0] = self._left[0][sent:]

@@ -1,0 +1,78 @@
+"""Output commit: what a guest says waits here until a checkpoint covers it.
+
+What was held before a `seal()` (the driver seals when it saves) leaves with the next `release()`;
+what came after waits for the checkpoint after that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+Action = Callable[[], object]
+
+
+class NotCommitted(Exception):
+    """This side stopped before a checkpoint covered the output: it must not be sent, ever."""
+
+
+class Outbox:
+    """Held packets, in order. May be used from any thread; actions run on the driver's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: deque[tuple[int, Action, Action]] = deque()
+        self._epoch = 0
+        self._through = False
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, deliver: Action, drop: Action = lambda: None) -> None:
+        """Call `deliver` when a checkpoint covers what is true now, or `drop` when none ever will.
+
+        Call this after the state has changed, or inside the same turn, never before it.
+        """
+        with self._lock:
+            if self._closed:
+                action = drop
+            elif self._through:
+                action = deliver
+            else:
+                self._held.append((self._epoch, deliver, drop))
+                return
+        action()
+
+    def seal(self) -> None:
+        """The state is being saved: what is held now is covered by it."""
+        with self._lock:
+            self._epoch += 1
+
+    def release(self) -> None:
+        """The last sealed state is safe: deliver what it covers."""
+        for deliver, _ in self._take(covered_only=True):
+            deliver()
+
+    def release_all(self) -> None:
+        """This side runs alone: deliver everything, now and from now on."""
+        with self._lock:
+            self._through = True
+        for deliver, _ in self._take():
+            deliver()
+
+    def discard(self) -> None:
+        """This side has stopped: drop everything, now and from now on."""
+        with self._lock:
+            self._closed = True
+        for _, drop in self._take():
+            drop()
+
+    def _take(self, covered_only: bool = False) -> list[tuple[Action, Action]]:
+        taken = []
+        with self._lock:
+            while self._held and (not covered_only or self._held[0][0] < self._epoch):
+                _, deliver, drop = self._held.popleft()
+                taken.append((deliver, drop))
+        return taken

@@ -1,0 +1,147 @@
+"""RAM sections: the block list, and the records that carry pages into a sink."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from .errors import StreamError
+from .format import (
+    CONTINUE,
+    EOS,
+    FLAGS,
+    MEM_SIZE,
+    PAGE,
+    RAM,
+    SECTION_IDS,
+    UNREAD_RECORDS,
+    ZERO,
+)
+from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer
+from .sections import footer, header
+from .source import Parsing, Source
+
+
+class Sink(Protocol):
+    """Where decoded memory goes: an image, or the `Delta` of a round."""
+
+    def put(self, block: str, offset: int, data: Buffer, /) -> None:
+        """Take PAGE_SIZE bytes at `offset` of `block`; `data` is valid during the call only."""
+
+
+@attrs.define
+class Ram:
+    """What a stream's later sections and rounds need to know of the earlier ones.
+
+    The same object goes to every decoder of one replication: `current`, the block of the last
+    record, lives on between them.
+    """
+
+    blocks: Blocks = attrs.field(factory=dict)
+    section: int = SECTION_IDS[RAM]
+    current: str | None = None
+
+
+class RamReader:
+    """Reads RAM sections from `source`; `ram` is what it knows and learns."""
+
+    def __init__(self, source: Source, ram: Ram) -> None:
+        self.pages = 0
+        self.zero_pages = 0
+        self._source = source
+        self._ram = ram
+
+    def start(self, limit: int) -> Parsing[None]:
+        """The start section, behind its type byte: fills in `ram.section` and `ram.blocks`."""
+        self._ram.section, _ = yield from header(self._source, (RAM,))
+        self._ram.blocks = yield from self._blocks(limit)
+        at = self._source.offset
+        word = yield from self._source.u64()
+        if word != EOS:
+            raise _refused(at, word, "the end of the block list")
+        yield from footer(self._source, self._ram.section)
+
+    def part(self, sink: Sink) -> Parsing[None]:
+        """A part or end section, behind its type byte: every page goes to `sink`."""
+        at = self._source.offset
+        section = yield from self._source.u32()
+        if section != self._ram.section:
+            raise StreamError(at, f"section id {section}, but RAM has id {self._ram.section}")
+        yield from self._records(sink)
+        yield from footer(self._source, section)
+
+    def _blocks(self, limit: int) -> Parsing[Blocks]:
+        source = self._source
+        at = source.offset
+        word = yield from source.u64()
+        if word & FLAGS != MEM_SIZE:
+            raise _refused(at, word, "the block list")
+        total = missing = word - MEM_SIZE
+        if total > limit:
+            raise StreamError(at, f"{total} bytes of memory are over the limit of {limit}")
+        blocks: dict[str, int] = {}
+        while missing:
+            at = source.offset
+            name = yield from source.name()
+            if name in blocks:
+                raise StreamError(at, f"block {name!r} is listed twice")
+            at = source.offset
+            size = yield from source.u64()
+            if not size or size % PAGE_SIZE:
+                raise StreamError(at, f"block {name!r} of {size} bytes is not a number of pages")
+            if size > missing:
+                raise StreamError(at, f"the blocks add up to more than the total of {total} bytes")
+            blocks[name] = size
+            missing -= size
+        return blocks
+
+    def _records(self, sink: Sink) -> Parsing[None]:
+        source = self._source
+        while True:
+            at = source.offset
+            word = yield from source.u64()
+            flags = word & FLAGS
+            kind = flags & ~CONTINUE
+            if kind in (PAGE, ZERO):
+                address = word - flags
+                block = yield from self._block(at, flags, address)
+                if kind == PAGE:
+                    # Not kept in a variable: see Source.
+                    sink.put(block, address, (yield from source.take(PAGE_SIZE)))
+                else:
+                    fill = yield from source.u8()
+                    sink.put(block, address, bytes([fill]) * PAGE_SIZE if fill else ZERO_PAGE)
+                    self.zero_pages += 1
+                self.pages += 1
+            elif word == EOS:
+                return
+            else:
+                raise _refused(at, word, "a page")
+
+    def _block(self, at: int, flags: int, address: int) -> Parsing[str]:
+        """The block of a page record that stands at `at`, after checking that the page is in it."""
+        ram = self._ram
+        if not flags & CONTINUE:
+            named_at = self._source.offset
+            ram.current = yield from self._source.name()
+            if ram.current not in ram.blocks:
+                raise StreamError(named_at, f"block {ram.current!r} is not in the block list")
+        if ram.current is None:
+            raise StreamError(at, "a page continues a block, but none was named before")
+        if address + PAGE_SIZE > ram.blocks[ram.current]:
+            raise StreamError(
+                at,
+                f"page at {address:#x} is outside block {ram.current!r} "
+                f"of {ram.blocks[ram.current]:#x} bytes",
+            )
+        return ram.current
+
+
+def _refused(at: int, word: int, expected: str) -> StreamError:
+    """Why the record `word` cannot stand where `expected` should."""
+    for flag, what in UNREAD_RECORDS.items():
+        if word & flag:
+            problem = f"{what} (flag {flag:#05x}) is not read here: turn its capability off"
+            return StreamError(at, problem)
+    return StreamError(at, f"RAM record {word:#x}, flags {word & FLAGS:#05x}, expected {expected}")

@@ -1,0 +1,152 @@
+"""What the decoders stand on: bytes that come in any pieces, read as if they were all there.
+
+A parser is a generator. It reads with `yield from source.take(n)` and is suspended, inside that
+call, while bytes are missing; `Decoder.feed` lends it the next piece and resumes it. So no parser
+knows about pieces, and nothing is kept but the one field that a piece cut in two.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from typing import TypeVar
+
+from .errors import StreamError
+from .format import U8, U32, U64
+from .memory import Buffer
+
+T = TypeVar("T")
+Parsing = Generator[None, None, T]
+"""A parser that returns T; it yields where it needs more bytes."""
+
+_NOTHING = memoryview(b"")
+
+
+class Source:
+    """The bytes of one stream, in order.
+
+    No slice of a lent piece may live on in a parser's variables: whoever lent a bytearray wants to
+    resize it afterwards.
+    """
+
+    __slots__ = ("_base", "_position", "_view")
+
+    def __init__(self) -> None:
+        self._view = _NOTHING
+        self._position = 0
+        self._base = 0
+
+    @property
+    def offset(self) -> int:
+        """Bytes read so far, from the start of the stream."""
+        return self._base + self._position
+
+    def lend(self, data: Buffer) -> None:
+        """Make `data` the bytes that come next."""
+        self._view = memoryview(data)
+        self._position = 0
+
+    def give_back(self) -> int:
+        """Let go of the piece lent; return how many bytes of it were read."""
+        consumed = self._position
+        self._view = _NOTHING
+        self._base += consumed
+        self._position = 0
+        return consumed
+
+    def take(self, size: int) -> Parsing[Buffer]:
+        """The next `size` bytes: a slice of the piece lent where they lie whole in it.
+
+        Bytes cut in two are collected as they come, so a length that lies allocates nothing.
+        """
+        start = self._position
+        end = start + size
+        if end <= len(self._view):
+            self._position = end
+            return self._view[start:end]
+        held = bytearray(self._view[start:])
+        self._position = len(self._view)
+        while len(held) < size:
+            yield
+            self._position = min(size - len(held), len(self._view))
+            held += self._view[: self._position]
+        return held
+
+    def skip(self, size: int) -> Parsing[None]:
+        """Pass over `size` bytes without keeping any."""
+        while True:
+            step = min(size, len(self._view) - self._position)
+            self._position += step
+            size -= step
+            if not size:
+                return
+            yield
+
+    def u8(self) -> Parsing[int]:
+        (value,) = U8.unpack((yield from self.take(U8.size)))
+        return int(value)
+
+    def u32(self) -> Parsing[int]:
+        (value,) = U32.unpack((yield from self.take(U32.size)))
+        return int(value)
+
+    def u64(self) -> Parsing[int]:
+        (value,) = U64.unpack((yield from self.take(U64.size)))
+        return int(value)
+
+    def text(self, size: int) -> Parsing[str]:
+        """A name of `size` bytes; it has to be UTF-8 and not empty."""
+        at = self.offset
+        raw = bytes((yield from self.take(size)))
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise StreamError(at, f"a name is not UTF-8: {raw!r}") from None
+        if not text:
+            raise StreamError(at, "a name is empty")
+        return text
+
+    def name(self) -> Parsing[str]:
+        """A u8 length and a name."""
+        return (yield from self.text((yield from self.u8())))
+
+
+class Decoder(ABC):
+    """One stream, or a part of one, decoded as it arrives."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._source = Source()
+        self._parser = self._parse()
+        self._failure: BaseException | None = None
+
+    @abstractmethod
+    def _parse(self) -> Parsing[None]:
+        """Read all of it, and return where it ends."""
+
+    @property
+    def bytes(self) -> int:
+        """The bytes consumed so far."""
+        return self._source.offset
+
+    def feed(self, data: Buffer) -> int:
+        """Decode the next bytes; return how many belonged to this stream.
+
+        Fewer than `len(data)` only when the stream is `complete`: the rest is the caller's. Raises
+        StreamError, and what `open` or the sink raises; from then on, every call raises it again.
+        A stream that stops early raises nothing: see whether it is `complete`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._source.lend(data)
+        try:
+            next(self._parser)
+        except StopIteration:
+            # So it goes again at every call after that, with nothing read.
+            self.complete = True
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            consumed = self._source.give_back()
+        return consumed

@@ -1,0 +1,145 @@
+"""What holds for every arbiter, and the URLs that name them."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from arbiter_claimer import claimer
+from arbiter_once import once
+
+from colo_fsm.arbiter import Arbiter, open_arbiter
+from colo_fsm.protocol.vocabulary import Side
+
+P, S = Side.PRIMARY, Side.SECONDARY
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:{tmp_path / 'claim.db'}"
+
+
+@pytest.fixture(params=["sqlite", "exec"])
+def url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> str:
+    return database if request.param == "sqlite" else once(tmp_path)
+
+
+@pytest.fixture
+def arbiter(url: str) -> Arbiter:
+    return open_arbiter(url)
+
+
+@pytest.mark.parametrize("first", Side)
+def test_first_claim_wins_for_good(arbiter: Arbiter, url: str, first: Side) -> None:
+    generation = arbiter.open()
+    won = arbiter.claim(generation, first)
+    assert won.winner is first
+    assert arbiter.claim(generation, first.peer) == won
+    assert arbiter.claim(generation, first) == won
+    assert open_arbiter(url).claim(generation, first.peer) == won
+
+
+def test_generations_and_tokens_rise(arbiter: Arbiter) -> None:
+    generations = [arbiter.open() for _ in range(4)]
+    assert generations == sorted(set(generations))
+    tokens = [arbiter.claim(generation, S).token for generation in generations]
+    assert tokens == sorted(set(tokens))
+
+
+def test_generations_rise_while_the_clock_does_not(arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = arbiter.open()
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert before < arbiter.open() < arbiter.open()
+
+
+def test_every_thread_hears_the_same(arbiter: Arbiter) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        generations = list(pool.map(lambda _: arbiter.open(), range(8)))
+        assert len(set(generations)) == 8
+        claims = list(pool.map(lambda side: arbiter.claim(generations[0], side), [P, S] * 4))
+    assert len(set(claims)) == 1
+
+
+def race(url: str, rounds: int) -> None:
+    arbiter = open_arbiter(url)
+    last_token = 0
+    with claimer(url, P) as primary, claimer(url, S) as secondary:
+        sides = [primary, secondary]
+        for _ in range(rounds):
+            generation = arbiter.open()
+            sides.reverse()
+            for side in sides:
+                side.ask(generation)
+            first, second = (side.answer() for side in sides)
+            assert first == second == arbiter.claim(generation, P)
+            assert first.token > last_token
+            last_token = first.token
+
+
+def test_two_processes_race(url: str) -> None:
+    race(url, rounds=15)
+
+
+@pytest.mark.soak
+def test_two_processes_race_300_times(url: str) -> None:
+    race(url, rounds=300)
+
+
+def test_the_reply_is_lost(arbiter: Arbiter, url: str) -> None:
+    generation = arbiter.open()
+    with claimer(url, S, "reply", "SIGKILL") as dying:
+        dying.ask(generation)
+        dying.wait_killed()
+    claim = arbiter.claim(generation, P)
+    assert claim.winner is S
+    assert arbiter.claim(generation, S) == claim
+
+
+def test_a_side_frozen_before_its_claim_loses(arbiter: Arbiter, url: str) -> None:
+    generation = arbiter.open()
+    with claimer(url, P) as frozen:
+        frozen.signal(signal.SIGSTOP)
+        frozen.wait_stopped()
+        frozen.ask(generation)
+        won = arbiter.claim(generation, S)
+        assert won.winner is S
+        frozen.signal(signal.SIGCONT)
+        assert frozen.answer() == won
+
+
+def test_each_form(database: str) -> None:
+    assert str(open_arbiter(database)) == database
+    assert str(open_arbiter("exec:true  'a b'")) == "exec:true  'a b'"
+
+
+@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "exec:", "etcd:host", "claim.db"])
+def test_another_form(url: str) -> None:
+    with pytest.raises(ValueError, match=r"sqlite:PATH or exec:COMMAND ARGS\.\.\.$"):
+        open_arbiter(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("exec: ", "name a command that can be executed"),
+        ("exec:/no/such/command", "name a command that can be executed"),
+        ("exec:sh 'unclosed", "No closing quotation"),
+        ("sqlite:/no/such/directory/claim.db", "name a file in an existing directory"),
+        ("sqlite:/", "name a file in an existing directory"),
+        (f"sqlite:{__file__}", "this file is no claim database, name another one"),
+    ],
+)
+def test_nothing_that_could_work(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{url}: {text}$"):
+        open_arbiter(url)
+
+
+def test_the_database_of_another_program(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE accounts (id)")
+    with pytest.raises(ValueError, match=r"other\.db: this file is no claim database"):
+        open_arbiter(f"sqlite:{tmp_path / 'other.db'}")

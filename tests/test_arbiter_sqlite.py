@@ -1,0 +1,173 @@
+"""What is particular to claims in an SQLite database."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import pytest
+from arbiter_claimer import claimer
+
+from colo_fsm.arbiter import (
+    ArbiterUnreachable,
+    GenerationClaimed,
+    SqliteArbiter,
+    UnknownGeneration,
+    open_arbiter,
+)
+from colo_fsm.protocol.vocabulary import Side
+
+P, S = Side.PRIMARY, Side.SECONDARY
+
+
+@pytest.fixture
+def arbiter(tmp_path: Path) -> SqliteArbiter:
+    return SqliteArbiter(tmp_path / "claim.db", timeout=0.1)
+
+
+def test_it_serves_one_machine(arbiter: SqliteArbiter) -> None:
+    assert arbiter.local_only
+
+
+def test_check_accepts_an_open_generation_only(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    arbiter.check(generation)
+    arbiter.check(arbiter.open())
+    arbiter.claim(generation, S)
+    with pytest.raises(GenerationClaimed, match="the secondary has claimed it: start both"):
+        arbiter.check(generation)
+
+
+@pytest.mark.parametrize("generation", [-1, 0, 1, 2**63, 2**64 - 1])
+def test_a_generation_never_opened(arbiter: SqliteArbiter, generation: int) -> None:
+    arbiter.open()
+    for call in (arbiter.check, lambda number: arbiter.claim(number, P)):
+        with pytest.raises(UnknownGeneration, match=f"{generation} was never opened at sqlite"):
+            call(generation)
+
+
+def test_tokens_follow_the_grants_not_the_generations(
+    arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = arbiter.open(), arbiter.open()
+    first = arbiter.claim(newer, P)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert arbiter.claim(older, P).token > first.token
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE", "COMMIT"])
+def test_killed_before_the_commit_is_no_claim(
+    arbiter: SqliteArbiter,
+    statement: str,
+) -> None:
+    generation = arbiter.open()
+    with claimer(str(arbiter), P, statement, "SIGKILL") as dying:
+        dying.ask(generation)
+        dying.wait_killed()
+    arbiter.check(generation)
+    won = arbiter.claim(generation, S)
+    assert won.winner is S
+    assert arbiter.claim(generation, P) == won
+
+
+def test_frozen_within_its_claim_denies_the_others_and_wins(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    with claimer(str(arbiter), P, "COMMIT", "SIGSTOP") as frozen:
+        frozen.ask(generation)
+        frozen.wait_stopped()
+        with pytest.raises(ArbiterUnreachable, match="database is locked"):
+            arbiter.claim(generation, S)
+        frozen.signal(signal.SIGCONT)
+        won = frozen.answer()
+    assert won.winner is P
+    assert arbiter.claim(generation, S) == won
+
+
+def test_a_locked_database(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for call in (arbiter.open, lambda: arbiter.claim(generation, P)):
+            begun = time.monotonic()
+            with pytest.raises(ArbiterUnreachable, match=r"claim.db is unreachable: .*locked"):
+                call()
+            assert 0.1 <= time.monotonic() - begun < 2
+    assert arbiter.claim(generation, S).winner is S
+
+
+def test_a_claim_waits_for_a_short_lock(arbiter: SqliteArbiter) -> None:
+    patient = attrs.evolve(arbiter, timeout=30)
+    generation = arbiter.open()
+    with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with ThreadPoolExecutor(1) as pool:
+            claim = pool.submit(patient.claim, generation, P)
+            other.execute("ROLLBACK")
+            assert claim.result().winner is P
+
+
+def test_a_vanished_file_is_not_made_again(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    arbiter.claim(generation, P)
+    arbiter.path.unlink()
+    for call in (arbiter.check, lambda number: arbiter.claim(number, S)):
+        with pytest.raises(ArbiterUnreachable, match="the database file is gone"):
+            call(generation)
+        assert not arbiter.path.exists()
+
+
+def test_a_new_file_knows_no_old_generation(arbiter: SqliteArbiter) -> None:
+    old = arbiter.open()
+    token = arbiter.claim(old, P).token
+    arbiter.path.unlink()
+    new = arbiter.open()
+    assert new > old
+    with pytest.raises(UnknownGeneration):
+        arbiter.claim(old, S)
+    assert arbiter.claim(new, S).token > token
+
+
+def test_a_file_overwritten_later(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    arbiter.path.write_text("not a database, and long enough to be read as a header" * 20)
+    with pytest.raises(ArbiterUnreachable, match="not a database"):
+        arbiter.claim(generation, P)
+
+
+def test_an_empty_file_claims_nothing(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    arbiter.path.write_bytes(b"")
+    with pytest.raises(ArbiterUnreachable, match="no such table"):
+        arbiter.claim(generation, P)
+
+
+def test_claims_are_flushed_to_disk(arbiter: SqliteArbiter) -> None:
+    generation = arbiter.open()
+    with arbiter._transaction() as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    arbiter.check(generation)
+
+
+def test_a_first_start_waits_for_another(arbiter: SqliteArbiter) -> None:
+    with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM sqlite_master").fetchall()  # as a first start reads it
+        begun = time.monotonic()
+        with pytest.raises(ArbiterUnreachable, match="locked"):
+            arbiter.open()
+        assert 0.1 <= time.monotonic() - begun < 2
+    arbiter.check(arbiter.open())
+
+
+def test_any_path_is_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arbiter = open_arbiter("sqlite:a b?mode=memory#c%20:d")
+    monkeypatch.chdir("/")
+    assert arbiter.claim(arbiter.open(), P).winner is P
+    assert [path.name for path in tmp_path.iterdir()] == ["a b?mode=memory#c%20:d"]

@@ -1,0 +1,142 @@
+"""The wire: messages and sizes byte by byte, in any chunking."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from colo_fsm.protocol import COLOMessage, Inbox, InvalidMessage, encode_message, encode_size
+
+
+@pytest.mark.parametrize("message", COLOMessage)
+def test_a_message_is_a_big_endian_u32(message: COLOMessage) -> None:
+    encoded = encode_message(message)
+    assert encoded == bytes([0, 0, 0, message])
+    inbox = Inbox()
+    inbox.feed(encoded)
+    assert inbox.peek() == message
+    assert inbox.take_message() is message
+    assert len(inbox) == 0
+
+
+@pytest.mark.parametrize("value", [7, 8, 255, 2**32 - 1, 2**32, -1])
+def test_an_invalid_message_is_not_sent(value: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="colo_fsm")
+    with pytest.raises(InvalidMessage) as caught:
+        encode_message(value)
+    assert str(caught.value) == "colo_send_message: Invalid message"
+    assert (caught.value.value, caught.value.sending) == (value, True)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("value", [7, 8, 255, 0x01000000, 2**32 - 1])
+def test_an_invalid_message_is_refused_and_removed(value: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="colo_fsm")
+    inbox = Inbox()
+    inbox.feed(value.to_bytes(4, "big") + b"\0\0\0\1")
+    assert inbox.peek() == value
+    with pytest.raises(InvalidMessage) as caught:
+        inbox.take_message()
+    assert str(caught.value) == "colo_receive_message: Invalid message"
+    assert (caught.value.value, caught.value.sending) == (value, False)
+    assert caplog.messages == []
+    assert inbox.take_message() is COLOMessage.CHECKPOINT_REQUEST
+
+
+def test_messages_are_traced_as_qemu_traces_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="colo_fsm")
+    inbox = Inbox()
+    inbox.feed(encode_message(COLOMessage.VMSTATE_SEND))
+    inbox.take_message()
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("DEBUG", "Send 'vmstate-send' message"),
+        ("DEBUG", "Receive 'vmstate-send' message"),
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**32, 2**64 - 1])
+def test_a_size_is_a_big_endian_u64(size: int) -> None:
+    assert encode_size(size) == size.to_bytes(8, "big")
+    inbox = Inbox()
+    inbox.feed(encode_size(size))
+    assert inbox.take_size() == size
+
+
+def test_what_is_not_whole_stays() -> None:
+    inbox = Inbox()
+    inbox.feed(b"\0\0\0")
+    assert inbox.peek() is None
+    assert inbox.take_size() is None
+    assert len(inbox) == 3
+    inbox.feed(b"\5")
+    assert inbox.take_message() is COLOMessage.VMSTATE_RECEIVED
+
+
+def test_no_bytes_are_the_end_of_the_link() -> None:
+    inbox = Inbox()
+    ended = []
+    for data in (b"\0", b""):
+        inbox.feed(data)
+        ended.append(inbox.eof)
+    assert ended == [False, True]
+    assert inbox.take() == b"\0"
+
+
+def test_taking_bytes_is_bounded_and_gives_what_is_there() -> None:
+    inbox = Inbox()
+    inbox.feed(b"abcdef")
+    assert inbox.take(4) == b"abcd"
+    assert inbox.take(4) == b"ef"
+    assert inbox.take(4) == b""
+    inbox.feed(b"gh")
+    assert inbox.take(0) == b""
+    assert inbox.take() == b"gh"
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_was_read_is_copied(kind: type[bytes | bytearray | memoryview]) -> None:
+    buffer = bytearray(b"\0\0\0\1")
+    data = buffer if kind is bytearray else kind(buffer)
+    inbox = Inbox()
+    inbox.feed(data)
+    buffer[3] = 6
+    assert inbox.take_message() is COLOMessage.CHECKPOINT_REQUEST
+
+
+Item = COLOMessage | int | bytes
+items = st.lists(
+    st.sampled_from(COLOMessage) | st.integers(0, 2**64 - 1) | st.binary(min_size=1, max_size=20), max_size=8
+)
+
+
+def encoded(item: Item) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    return encode_message(item) if isinstance(item, COLOMessage) else encode_size(item)
+
+
+def take(inbox: Inbox, item: Item) -> Item | None:
+    if isinstance(item, bytes):
+        return inbox.take(len(item)) if len(inbox) >= len(item) else None
+    if isinstance(item, COLOMessage):
+        return inbox.take_message() if inbox.peek() is not None else None
+    return inbox.take_size()
+
+
+@given(items, st.data())
+@settings(deadline=None, database=None, max_examples=200)
+def test_any_chunking_gives_the_same(script: list[Item], data: st.DataObject) -> None:
+    stream = b"".join(map(encoded, script))
+    ahead = list(script)
+    inbox = Inbox()
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        inbox.feed(stream[:cut])
+        stream = stream[cut:]
+        while ahead and (taken := take(inbox, ahead[0])) is not None:
+            assert taken == ahead.pop(0)
+    assert ahead == []
+    assert len(inbox) == 0
