@@ -27,7 +27,7 @@ soak: .venv/test.done
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -n 2 -m soak -s
 
 bench: .venv/test.done
-	$(BIN)/python -m tests.benchmarks
+	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 diagrams: .venv/test.done
 	$(BIN)/python -m colo_fsm.draw diagrams

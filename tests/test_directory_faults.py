@@ -115,6 +115,19 @@ class TestDiskFull:
             commit(store, 1, 1)
             assert whole(store) == (1, 1)
 
+    def test_an_image_has_its_room_from_the_start(self, path: Path) -> None:
+        """So that a round that is logged can also be written to the image."""
+        with DirectoryStore(path) as store:
+            store.begin(BLOCKS)
+            assert (path / "image-1").stat().st_blocks * 512 >= sum(BLOCKS.values())
+
+    def test_writes_that_are_cut_short_go_on(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pwrite = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:1000], offset))
+        filled(path)
+        with DirectoryStore(path) as store:
+            assert whole(store) == (1, 3)
+
     def test_a_page_that_could_not_be_put_is_not_completed(self, path: Path) -> None:
         with DirectoryStore(path) as store:
             initial(store, 1)

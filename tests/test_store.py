@@ -31,13 +31,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def delta(*pages: tuple[str, int, bytes]) -> Delta:
-    made = Delta()
-    for page in pages:
-        made.put(*page)
-    return made
-
-
 class TestBoth:
     """What every store promises."""
 

@@ -15,6 +15,7 @@ from .base import (
     UnknownGeneration,
 )
 from .exec import ExecArbiter
+from .none import Unarbitrated
 from .sqlite import SqliteArbiter
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ExecArbiter",
     "GenerationClaimed",
     "SqliteArbiter",
+    "Unarbitrated",
     "UnknownGeneration",
     "open_arbiter",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from .demo import demo
-from .diagram import diagram
+
+# from .diagram import diagram
 from .side import primary, secondary
 
 
@@ -21,5 +22,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, primary, secondary, diagram):
+for _command in (demo, primary, secondary):
     cli.add_command(_command)

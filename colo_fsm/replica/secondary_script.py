@@ -52,7 +52,8 @@ class SecondaryReplica(Replica):
         return ()
 
     def _receive_initial(self) -> Script[Effects]:
-        decoder = InitialDecoder(self._new_image, limit=self.options.state_limit)
+        limit = max(self.options.state_limit, sum(self.guest.blocks.values()))
+        decoder = InitialDecoder(self._new_image, limit=limit)
         yield from self._decode(decoder)
         self._ram, self.generation = decoder.ram, decoder.generation
         yield from self.call("arbiter", self.arbiter.check, decoder.generation)

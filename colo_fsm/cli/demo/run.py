@@ -67,9 +67,11 @@ class Run:
 
     async def _start(self, stack: AsyncExitStack, folder: Path) -> tuple[Worker, Worker, Relay]:
         common = ["--arbiter", f"sqlite:{folder / 'claim.db'}", "--release-on", self.plan.release_on]
+        schema = folder / "schema.sql"
+        schema.write_text(SCHEMA)
         environment = os.environ | {
             "COLO_FSM_SQLITE_LISTEN": "tcp:127.0.0.1:0",
-            "COLO_FSM_SQLITE_SCHEMA": SCHEMA,
+            "COLO_FSM_SQLITE_SCHEMA": str(schema),
         }
         listen = ["--listen", "tcp:127.0.0.1:0", "--store", str(folder / "store")]
         self.secondary = Worker(Side.SECONDARY, listen + common, environment)

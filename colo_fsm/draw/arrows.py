@@ -1,0 +1,140 @@
+"""What a picture shows of a complete table: its rows as few arrows, and the words on them.
+
+Rows that differ in their source or their trigger only become one arrow, and the rows that `complete()`
+added become one arrow for each way out: that is what keeps a table of a hundred rows readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import attrs
+
+from ..protocol import COLOMessage, CompleteTable, Effect, Row, Send, Side, State, Trigger
+from ..protocol.table import SENDER, Kind
+
+_T = TypeVar("_T")
+
+REST = "anything else"
+REST_MEANS = "any fault, and any message or order out of turn"
+NEXT = "next checkpoint"
+
+
+@attrs.frozen
+class Arrow:
+    """Rows drawn as one: from each of `sources` to `dest`. No `triggers`: all that has no other row."""
+
+    sources: tuple[State, ...]
+    triggers: tuple[Trigger, ...]
+    dest: State
+    effects: tuple[Effect, ...]
+
+    @property
+    def is_rest(self) -> bool:
+        return not self.triggers
+
+    @property
+    def message(self) -> COLOMessage | None:
+        """The message that this arrow waits for."""
+        return next((t.message for t in self.triggers if t.message is not None), None)
+
+    @property
+    def sends(self) -> tuple[COLOMessage, ...]:
+        return tuple(e.message for e in self.effects if isinstance(e, Send))
+
+
+@attrs.frozen
+class Crossing:
+    """A message on its way: from the state in which it has been sent to the one in which it has come."""
+
+    message: COLOMessage
+    sent: State
+    received: State
+
+    @property
+    def sender(self) -> Side:
+        return SENDER[self.message]
+
+    def end(self, side: Side) -> State:
+        return self.sent if side is self.sender else self.received
+
+
+def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
+    """The rows of this table that change something, as arrows; the rest arrows come last."""
+    one_trigger = [
+        Arrow(tuple(r.source for r in rows), (rows[0].trigger,), rows[0].dest or rows[0].source, rows[0].effects)
+        for rows in _gather(table.written, lambda r: (r.trigger, r.dest or r.source, r.effects))
+    ]
+    written = [
+        attrs.evolve(same[0], triggers=tuple(a.triggers[0] for a in same))
+        for same in _gather(one_trigger, lambda a: (a.sources, a.dest, a.effects))
+    ]
+    rest = [
+        Arrow(tuple(dict.fromkeys(r.source for r in rows)), (), dest, rows[0].effects)
+        for rows in _gather((r for r in table.rows if r.implied), lambda r: (r.dest, r.effects))
+        if (dest := rows[0].dest) is not None
+    ]
+    return (*written, *rest)
+
+
+def handshake(table: CompleteTable) -> tuple[State, ...]:
+    """The states between which the messages pass, in the order of the protocol."""
+    passing = [r for r in table.written if r.trigger.message is not None or _sent(r)]
+    used = {r.source for r in passing} | {r.dest for r in passing}
+    return tuple(s for s in table.states if s in used)
+
+
+def crossings(primary: CompleteTable, secondary: CompleteTable) -> tuple[Crossing, ...]:
+    """Every message of these tables that one side sends and the other awaits, in the order of the wire."""
+    found = {
+        Crossing(message, sent.dest or sent.source, received.dest or received.source)
+        for sender, receiver in ((primary, secondary), (secondary, primary))
+        for sent in sender.written
+        for message in _sent(sent)
+        for received in receiver.written
+        if received.trigger.message is message
+    }
+    return tuple(sorted(found, key=lambda c: (c.message, *map(list(State).index, (c.sent, c.received)))))
+
+
+def said(trigger: Trigger) -> str:
+    """A trigger in a word or two: `save done`, `claim won`, `checkpoint-reply`."""
+    if trigger.message is not None:
+        return trigger.message.text
+    name = trigger.name.removeprefix(f"{trigger.kind}_").replace("_", " ")
+    match trigger.kind:
+        case Kind.DONE:
+            return f"{name} done"
+        case Kind.CLAIM:
+            return f"claim {name}"
+        case _:
+            return name
+
+
+def asked(effects: Iterable[Effect]) -> str:
+    """Effects, in their order: `suspend, save`."""
+    return ", ".join(str(e).replace("_", " ") for e in effects)
+
+
+def among(sources: Sequence[State], states: Sequence[State]) -> str:
+    """Some of these states, a run of them as its ends: `ready … sized, loaded`."""
+    where = [states.index(s) for s in sources]
+    parts = []
+    for _, run in groupby(enumerate(where), key=lambda pair: pair[1] - pair[0]):
+        here = [states[i] for _, i in run]
+        parts += [f"{here[0]} … {here[-1]}"] if len(here) > 2 else here
+    return ", ".join(parts)
+
+
+def _sent(row: Row) -> tuple[COLOMessage, ...]:
+    return tuple(e.message for e in row.effects if isinstance(e, Send))
+
+
+def _gather(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:
+    """Items with the same key together, in the order in which the keys are first met."""
+    groups: dict[Hashable, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())

@@ -1,0 +1,8 @@
+"""Print the figures of this machine. Absolute ones drift; quote the ratios."""
+
+from __future__ import annotations
+
+from . import machine, rounds
+
+for part in (machine, rounds):
+    part.main()

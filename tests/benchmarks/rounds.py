@@ -1,0 +1,121 @@
+"""How many checkpoints a second the drivers make, against the floor: TCP ping-pong of two processes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import socket
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import colo_fsm
+from colo_fsm import Options, StateGuest
+from colo_fsm.replica import blocking
+
+ROUNDS = 1000
+ROUND_TRIPS = 2
+"""In the critical path of a checkpoint: request and reply; state and loaded."""
+
+
+class Counter:
+    """A small guest."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def get_state(self) -> bytes:
+        return b"%d" % self.value
+
+    def set_state(self, state: bytes) -> None:
+        self.value = int(state)
+
+
+def _echo(told: Connection) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        told.send(server.getsockname()[1])
+        peer, _ = server.accept()
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with peer:
+            while data := peer.recv(4):
+                peer.sendall(data)
+
+
+def floor() -> float:
+    """Round trips a second of 4 bytes over loopback TCP between two processes, no code in between."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_echo, args=(there,), daemon=True)
+    process.start()
+    with socket.create_connection(("127.0.0.1", here.recv())) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.perf_counter()
+        for _ in range(20 * ROUNDS):
+            link.sendall(b"ping")
+            link.recv(4)
+        took = time.perf_counter() - began
+    process.join()
+    return 20 * ROUNDS / took
+
+
+def _secondary(told: Connection, claim: str) -> None:
+    with blocking.secondary(StateGuest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
+        told.send(str(pair.address))
+        pair.wait()
+
+
+def _with_secondary(claim: str) -> tuple[multiprocessing.Process, str]:
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_secondary, args=(there, claim), daemon=True)
+    process.start()
+    return process, here.recv()
+
+
+def blocking_rounds(claim: str) -> float:
+    """Checkpoints a second of the blocking driver, two processes."""
+    process, address = _with_secondary(claim)
+    counter = Counter()
+    with blocking.primary(
+        StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
+    ) as pair:
+        began = time.perf_counter()
+        for _ in range(ROUNDS):
+            with pair.turn():
+                counter.value += 1
+            pair.committed()
+        took, rounds = time.perf_counter() - began, pair.checkpoint
+        process.kill()
+        process.join()
+    return rounds / took
+
+
+async def asyncio_rounds(claim: str) -> float:
+    """The same with asyncio on the Primary's side."""
+    process, address = _with_secondary(claim)
+    counter = Counter()
+    async with colo_fsm.primary(
+        StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
+    ) as pair:
+        began = time.perf_counter()
+        for _ in range(ROUNDS):
+            async with pair.turn():
+                counter.value += 1
+            await pair.committed()
+        took, rounds = time.perf_counter() - began, pair.checkpoint
+        process.kill()
+        process.join()
+    return rounds / took
+
+
+def main() -> None:
+    """Print all three."""
+    most = floor() / ROUND_TRIPS
+    print("checkpoints a second, a guest of one page, every one changed, waited for")
+    print(f"  floor: two TCP round trips     {most:8.0f}")
+    with tempfile.TemporaryDirectory() as folder:
+        claim = f"sqlite:{Path(folder) / 'claim.db'}"
+        for name, rate in (
+            ("blocking driver", blocking_rounds(claim)),
+            ("asyncio Primary", asyncio.run(asyncio_rounds(claim))),
+        ):
+            print(f"  {name:<30} {rate:8.0f}   1/{most / rate:.1f} of the floor")

@@ -1,0 +1,62 @@
+"""What a package exports is what its `__all__` says, and the core needs transitions and attrs alone."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+PACKAGES = ["", ".protocol", ".stream", ".replica", ".arbiter", ".draw", ".cli"]
+EXTRAS = ("click", "rich", "graphviz", "pygraphviz")
+
+
+def public_names(module: ModuleType) -> set[str]:
+    """What a reader sees in the package's face: no modules, nothing private."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (name in module.__all__ or not isinstance(value, ModuleType))
+    } - {"annotations"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_is_what_a_package_exports(package: str) -> None:
+    module = importlib.import_module("colo_fsm" + package)
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert public_names(module) == set(module.__all__)
+
+
+def test_the_top_level_is_small() -> None:
+    import colo_fsm
+
+    assert len(colo_fsm.__all__) <= 20
+    assert {
+        "COLOMessage",
+        "Guest",
+        "PrimarySession",
+        "SecondarySession",
+        "primary",
+        "secondary",
+    } <= set(colo_fsm.__all__)
+
+
+def without_extras(code: str) -> subprocess.CompletedProcess[str]:
+    """Run this where none of the extras can be imported."""
+    hide = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS}));"
+    return subprocess.run([sys.executable, "-c", hide + code], capture_output=True, text=True, check=False)
+
+
+def test_the_core_needs_no_extra() -> None:
+    result = without_extras("import colo_fsm, colo_fsm.replica.sqlite; print(colo_fsm.PrimarySession().state)")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "init\n"
+
+
+def test_the_command_without_its_extra_says_how_to_get_it() -> None:
+    result = without_extras("from colo_fsm.cli import main; main()")
+    assert result.returncode == 1
+    assert result.stderr == "colo-fsm: the command line is an extra: pip install 'colo-fsm[cli]'\n"

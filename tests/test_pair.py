@@ -1,0 +1,300 @@
+"""Two real pairs against each other, whichever driver serves them, and a link that breaks anywhere."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from replicas import (
+    DRIVERS,
+    NEVER,
+    PATIENCE,
+    Counting,
+    DriverName,
+    Live,
+    LoopThread,
+    OneShot,
+    Relay,
+    descriptors,
+    initial_bytes,
+    live,
+    round_bytes,
+    unix,
+)
+
+from colo_fsm.protocol import ReleaseOn, Side, State
+from colo_fsm.replica import NotCommitted, NotRunning, Options, StateGuest, link_pair
+from colo_fsm.replica.events import CheckpointTaken, Event
+
+EAGER = Options(interval=0.0)
+ON_REQUEST = Options(interval=NEVER)
+BOTH = list(product(DRIVERS, DRIVERS))
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    with LoopThread() as thread:
+        yield thread
+
+
+class TestTwoPairs:
+    @pytest.fixture(params=["link_pair", "tcp", "unix"])
+    def link(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        return {"link_pair": link_pair, "tcp": lambda: "tcp:127.0.0.1:0", "unix": lambda: unix(tmp_path)}[
+            request.param
+        ]()
+
+    @pytest.mark.parametrize(("first", "second"), BOTH)
+    def test_rounds_and_takeover(
+        self, loop: LoopThread, link: Any, first: DriverName, second: DriverName, tmp_path: Path
+    ) -> None:
+        arbiter = f"sqlite:{tmp_path / 'claim.db'}"
+        ours, theirs = Service(), Service()
+        peer, listen = link if isinstance(link, tuple) else (None, link)
+        secondary = live(second, loop, Side.SECONDARY, StateGuest(theirs, 100), listen, arbiter=arbiter)
+        secondary.enter()
+        peer = peer or str(secondary.pair.address)
+        primary = live(first, loop, Side.PRIMARY, StateGuest(ours, 100), peer, arbiter=arbiter, options=EAGER)
+        primary.enter()
+        for _ in range(5):
+            counted = primary.count(ours)  # type: ignore[arg-type]
+            assert theirs.count >= counted
+        assert secondary.pair.checkpoint >= 5
+        assert primary.pair.generation == secondary.pair.generation
+        primary.leave()
+        assert primary.pair.state is State.ENDED
+        assert secondary.settled() is State.ALONE
+        assert theirs.count == 5
+        assert secondary.pair.token > 0
+        secondary.leave()
+        assert secondary.pair.state is State.ENDED
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_an_answer_waits_until_it_is_loaded(self, loop: LoopThread, driver: DriverName) -> None:
+        ours, theirs = Counting(), Counting()
+        primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), ON_REQUEST)
+        order: list[str] = []
+        theirs.at["load"] = lambda: order.append("loaded")
+        primary.do(lambda: primary.pair.outbox.hold(lambda: order.append("answered")))
+        primary.do(primary.pair.request_checkpoint)
+        primary.count(ours)
+        assert order == ["loaded", "answered"]
+        leave(secondary, primary)
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_an_answer_waits_until_it_is_stored(self, loop: LoopThread, driver: DriverName) -> None:
+        """The published order: the store has it, and the load is still under way."""
+        ours, theirs = Counting(), Counting()
+        options = Options(interval=NEVER, release_on=ReleaseOn.RECEIVED)
+        primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), options)
+        answered = threading.Event()
+        stored: list[int] = []
+        theirs.at["load"] = lambda: stored.append(answered.wait(PATIENCE))
+        primary.do(lambda: primary.pair.outbox.hold(answered.set))
+        primary.do(primary.pair.request_checkpoint)
+        primary.count(ours)
+        leave(secondary, primary)
+        assert stored == [True]
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_everything_is_closed_at_the_end(
+        self, loop: LoopThread, driver: DriverName, tmp_path: Path
+    ) -> None:
+        loop.call(nothing())  # what the loop opens on first use stays
+        gc.collect()
+        before = descriptors()
+        for where in ("tcp:127.0.0.1:0", unix(tmp_path)):
+            theirs = live(
+                driver, loop, Side.SECONDARY, Counting(), where, arbiter=OneShot(), store=tmp_path / "store"
+            )
+            theirs.enter()
+            ours = live(driver, loop, Side.PRIMARY, Counting(), str(theirs.pair.address), arbiter=OneShot())
+            ours.enter()
+            leave(ours, theirs)
+        assert descriptors() == before
+
+
+class Service:
+    """The state of a `StateGuest`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def get_state(self) -> bytes:
+        return str(self.count).encode()
+
+    def set_state(self, state: bytes) -> None:
+        self.count = int(state)
+
+
+async def nothing() -> None:
+    pass
+
+
+def entered(
+    loop: LoopThread,
+    first: DriverName,
+    second: DriverName,
+    ours: Any,
+    theirs: Any,
+    links: tuple[socket.socket, socket.socket],
+    options: Options = EAGER,
+    arbiter: Any = None,
+) -> tuple[Live, Live]:
+    """Both sides, up to where the guest runs."""
+    more = {"arbiter": arbiter or OneShot(), "options": options}
+    secondary = live(second, loop, Side.SECONDARY, theirs, links[1], **more)
+    primary = live(first, loop, Side.PRIMARY, ours, links[0], **more)
+    secondary.enter()
+    primary.enter()
+    return primary, secondary
+
+
+def leave(*sides: Live) -> None:
+    for side in sides:
+        side.leave()
+
+
+# -- a link that breaks -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class After:
+    """What is left when the link broke."""
+
+    primary: State
+    secondary: State
+    acknowledged: int
+    survivor: int
+    claims: list[Side]
+
+
+def broken(
+    loop: LoopThread,
+    drivers: tuple[DriverName, DriverName],
+    forward: int | None,
+    backward: int | None,
+    paged: bool = False,
+) -> After:
+    """Run checkpoint after checkpoint until the link breaks after so many bytes."""
+    arbiter = OneShot()
+    ours, theirs = Counting(paged=paged), Counting(paged=paged)
+    acknowledged = 0
+    with Relay(forward, backward) as relay:
+        options = Options(interval=0.0)
+        secondary = live(
+            drivers[1], loop, Side.SECONDARY, theirs, relay.secondary, arbiter=arbiter, options=options
+        )
+        primary = live(drivers[0], loop, Side.PRIMARY, ours, relay.primary, arbiter=arbiter, options=options)
+        secondary.enter()
+        try:
+            primary.enter()
+            while primary.pair.state is not State.ALONE:
+                acknowledged = primary.count(ours)
+        except (NotCommitted, NotRunning, Exception) as error:  # noqa: BLE001 - judged by the states below
+            assert not isinstance(error, TimeoutError), error
+        rest = primary.settled(), secondary.settled()
+        alone = ours if rest[0] is State.ALONE else theirs
+        survivor = alone.count
+        assert [ours.running, theirs.running] == [state is State.ALONE for state in rest]
+        leave(primary, secondary)
+    return After(*rest, acknowledged, survivor, arbiter.claims)
+
+
+def check(after: After) -> None:
+    """Exactly one side runs, and it knows of everything that was acknowledged."""
+    assert {after.primary, after.secondary} == {State.ALONE, State.STOPPED}, after
+    assert after.survivor >= after.acknowledged, after
+
+
+INITIAL = len(initial_bytes(b"%020d" % 0))
+"""An initial stream of ours is a little longer: its description says more."""
+
+ROUND = len(round_bytes(b"%020d" % 0))
+BACK = 4 * 3
+
+
+def measured(loop: LoopThread, paged: bool) -> int:
+    """The bytes of our initial stream."""
+    with Relay() as relay:
+        primary, secondary = entered(
+            loop,
+            "blocking",
+            "blocking",
+            Counting(paged=paged),
+            Counting(paged=paged),
+            (relay.primary, relay.secondary),
+            ON_REQUEST,
+        )
+        passed = relay.passed[0]
+        leave(secondary, primary)
+    return passed
+
+
+class TestBrokenLink:
+    """The link breaks after every byte of a round, in either direction."""
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_after_every_byte_of_a_round(self, loop: LoopThread, driver: DriverName) -> None:
+        start = measured(loop, paged=False)
+        for n in range(start, start + ROUND + 5):
+            check(broken(loop, (driver, driver), n, None))
+
+    @pytest.mark.parametrize("drivers", BOTH)
+    def test_after_every_byte_that_comes_back(
+        self, loop: LoopThread, drivers: tuple[DriverName, DriverName]
+    ) -> None:
+        for n in range(1, 4 + 2 * BACK + 1):
+            check(broken(loop, drivers, None, n))
+
+    @pytest.mark.parametrize("drivers", [("asyncio", "blocking"), ("blocking", "asyncio")])
+    def test_mixed_drivers(self, loop: LoopThread, drivers: tuple[DriverName, DriverName]) -> None:
+        start = measured(loop, paged=False)
+        for n in range(start, start + ROUND, 7):
+            check(broken(loop, drivers, n, None))
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_inside_a_page(self, loop: LoopThread, driver: DriverName) -> None:
+        start = measured(loop, paged=True)
+        for n in range(start, start + ROUND + 4096, 211):
+            check(broken(loop, (driver, driver), n, None, paged=True))
+
+    @pytest.mark.parametrize("driver", DRIVERS)
+    def test_inside_the_initial_state(self, loop: LoopThread, driver: DriverName) -> None:
+        """Nobody was ready: both stop, and nobody claims."""
+        for n in range(0, measured(loop, paged=False), 7):
+            after = broken(loop, (driver, driver), n, None)
+            assert (after.primary, after.secondary, after.claims) == (State.STOPPED, State.STOPPED, [])
+
+    @pytest.mark.soak
+    @pytest.mark.timeout(1800)
+    @pytest.mark.parametrize("drivers", BOTH)
+    def test_after_every_byte_of_three_rounds_with_pages(
+        self, loop: LoopThread, drivers: tuple[DriverName, DriverName]
+    ) -> None:
+        start = measured(loop, paged=True)
+        for n in range(start, start + 3 * (ROUND + 4096 + 30)):
+            check(broken(loop, drivers, n, None, paged=True))
+        for n in range(1, 4 + 10 * BACK):
+            check(broken(loop, drivers, None, n, paged=True))
+
+
+def test_every_round_is_told(loop: LoopThread) -> None:
+    ours, theirs = Counting(), Counting()
+    primary, secondary = entered(loop, "asyncio", "blocking", ours, theirs, link_pair())
+    seen: list[Event] = []
+    events = iter(secondary.pair.events())  # type: ignore[arg-type]
+    for _ in range(3):
+        primary.count(ours)
+    leave(secondary, primary)
+    seen = list(events)
+    numbers = [e.number for e in seen if isinstance(e, CheckpointTaken)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) >= 2
