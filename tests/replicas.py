@@ -17,8 +17,10 @@ from select import select
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
+import attrs
+
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
-from colo_fsm.protocol import PrimarySession, SecondarySession, Side, State, Variant
+from colo_fsm.protocol import ColoError, PrimarySession, SecondarySession, Side, State, Variant
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, aio, blocking
 from colo_fsm.replica.events import Event
 from colo_fsm.replica.primary_script import PrimaryReplica
@@ -456,7 +458,8 @@ class LiveBlocking(Live):
         self.pair.__enter__()
 
     def leave(self) -> None:
-        self.pair.request_leave()
+        if not self.pair.session.over:
+            self.pair.request_leave()
         self.pair.wait(PATIENCE)
 
     def running(self) -> None:
@@ -513,6 +516,11 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
         return LiveBlocking(lambda: open_blocking(guest, **where, **more))
     open_asyncio = aio.primary if side is Side.PRIMARY else aio.secondary
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
+
+
+def same(found: BaseException | None, expected: ColoError) -> bool:
+    """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
+    return type(found) is type(expected) and vars(found).items() >= attrs.asdict(expected, recurse=False).items()
 
 
 def descriptors() -> int:

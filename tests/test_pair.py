@@ -80,12 +80,13 @@ class TestTwoPairs:
     def test_an_answer_waits_until_it_is_loaded(self, loop: LoopThread, driver: DriverName) -> None:
         ours, theirs = Counting(), Counting()
         primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), ON_REQUEST)
-        order: list[str] = []
-        theirs.at["load"] = lambda: order.append("loaded")
-        primary.do(lambda: primary.pair.outbox.hold(lambda: order.append("answered")))
+        answered = threading.Event()
+        order: list[bool] = []
+        theirs.at["load"] = lambda: order.append(answered.is_set())
+        primary.do(lambda: primary.pair.outbox.hold(answered.set))
         primary.do(primary.pair.request_checkpoint)
-        primary.count(ours)
-        assert order == ["loaded", "answered"]
+        assert answered.wait(PATIENCE)
+        assert order == [False]
         leave(secondary, primary)
 
     @pytest.mark.parametrize("driver", DRIVERS)
@@ -99,7 +100,7 @@ class TestTwoPairs:
         theirs.at["load"] = lambda: stored.append(answered.wait(PATIENCE))
         primary.do(lambda: primary.pair.outbox.hold(answered.set))
         primary.do(primary.pair.request_checkpoint)
-        primary.count(ours)
+        assert answered.wait(PATIENCE)
         leave(secondary, primary)
         assert stored == [True]
 

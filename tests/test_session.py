@@ -221,6 +221,17 @@ def test_the_end_of_the_link_inside_a_message_is_told_apart(
     assert verdict(session) == (error, "Can't receive COLO message: Input/output error")
 
 
+def test_the_error_is_the_newest_and_each_transition_has_its_own() -> None:
+    seen: list[Transition] = []
+    session = at(S.READY, Side.PRIMARY)
+    session.on_transition(seen.append)
+    session.fault(F.EOF)
+    session.won()
+    session.fault(F.GUEST_FAILED, CAUSE)
+    assert [type(t.error) for t in seen] == [LinkLost, type(None), GuestFailed]
+    assert session.error is seen[-1].error
+
+
 # -- failover -----------------------------------------------------------------------------------------
 
 

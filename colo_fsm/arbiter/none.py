@@ -29,4 +29,4 @@ class Unarbitrated:
 
     def claim(self, generation: int, side: Side) -> Claim:
         """Yes."""
-        return Claim(side, fresh_number(generation))
+        return Claim(side, generation)

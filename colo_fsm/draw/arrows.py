@@ -35,15 +35,6 @@ class Arrow:
     def is_rest(self) -> bool:
         return not self.triggers
 
-    @property
-    def message(self) -> COLOMessage | None:
-        """The message that this arrow waits for."""
-        return next((t.message for t in self.triggers if t.message is not None), None)
-
-    @property
-    def sends(self) -> tuple[COLOMessage, ...]:
-        return tuple(e.message for e in self.effects if isinstance(e, Send))
-
 
 @attrs.frozen
 class Crossing:
@@ -64,11 +55,13 @@ class Crossing:
 def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
     """The rows of this table that change something, as arrows; the rest arrows come last."""
     one_trigger = [
-        Arrow(tuple(r.source for r in rows), (rows[0].trigger,), rows[0].dest or rows[0].source, rows[0].effects)
+        Arrow(
+            tuple(r.source for r in rows), (rows[0].trigger,), rows[0].dest or rows[0].source, rows[0].effects
+        )
         for rows in _gather(table.written, lambda r: (r.trigger, r.dest or r.source, r.effects))
     ]
     written = [
-        attrs.evolve(same[0], triggers=tuple(a.triggers[0] for a in same))
+        attrs.evolve(same[0], triggers=tuple(sorted((a.triggers[0] for a in same), key=said)))
         for same in _gather(one_trigger, lambda a: (a.sources, a.dest, a.effects))
     ]
     rest = [

@@ -1,19 +1,23 @@
 """Pictures as DOT, the text that Graphviz reads.
 
-Of both sides: a column each and the messages between them, the same sync point at the same height.
-The invisible edges do nothing but hold that shape: Graphviz sorts what stands on one height by the edges
-that lead to it from above.
+A side is a column: its handshake as a straight line downwards, then what may follow a break. A pair is two
+columns and the messages between them, with the same state at the same height on both sides.
+
+An arrow out of the handshake starts at a note that names its states, above its end, or below it where
+nothing follows: lines from seven states to one would cover the rest. The invisible edges hold that shape;
+Graphviz sorts what stands at one height by the edges that come from above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..protocol import COLOMessage, CompleteTable, Effect, Send, Side, State, Trigger
+from ..protocol import CompleteTable, Send, Side, State
 from .arrows import NEXT, REST, REST_MEANS, Arrow, Crossing, among, arrows, asked, crossings, handshake, said
-from .errors import DrawError
+from .render import new_digraph
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -21,177 +25,222 @@ if TYPE_CHECKING:
 INK, SOFT, LINE = "#1f2933", "#52667a", "#7b8da0"
 WIRE, BACK, FAULT = "#1d4f91", "#3f78b5", "#b5473c"
 GROUND = {Side.PRIMARY: "#eaf2fb", Side.SECONDARY: "#ebf6ee"}
-"""Every picture brings its own light ground: GitHub's dark page shows through a transparent one."""
+"""A picture brings its own light ground: GitHub's dark page would show through a transparent one."""
 
-PLAIN = {"shape": "plaintext", "style": "", "fontsize": "9.5", "width": "0", "margin": "0"}
 FONT = "Helvetica,Arial,sans-serif"
+SMALL = "9.5"
+PLAIN = {"shape": "plaintext", "style": "", "fontsize": SMALL, "width": "0", "margin": "0"}
+HIDDEN = {"style": "invis"}
 
 
 def side(table: CompleteTable) -> str:
-    """One side's machine as DOT: every written row with its trigger and its effects."""
-    graph = _digraph(str(table.side), f"The {table.side.title()} ({table.variant})")
-    with graph.subgraph(name=f"cluster_{table.side}") as column:
-        _Column(table, column, with_messages=True).draw(table.side.title())
+    """One side's machine: every written row, with its trigger and its effects."""
+    graph = _digraph(str(table.side), f"{table.side.title()}, {table.variant}")
+    with graph.subgraph(name=f"cluster_{table.side}") as cluster:
+        _Column(table, cluster, whole=True).draw()
     return str(graph.source)
 
 
 def pair(primary: CompleteTable, secondary: CompleteTable) -> str:
-    """Both machines as DOT, the Primary on the left, and the messages that pass between them."""
+    """Both machines, the Primary on the left, and the messages that pass between them.
+
+    An arrow between the columns is a message, so it is not written again on the transition that sends or
+    receives it; the effects on the way into a final state are left to the pictures of a side.
+    """
     graph = _digraph("pair", f"COLO, {primary.variant}")
     columns = []
     for table in (primary, secondary):
         with graph.subgraph(name=f"cluster_{table.side}") as cluster:
-            columns.append(_Column(table, cluster, with_messages=False))
-            columns[-1].draw(table.side.title())
+            columns.append(_Column(table, cluster, whole=False))
+            columns[-1].draw()
     for state in primary.states:
         if state in secondary.states:
             _level(graph, *(c.node(state) for c in columns))
-    for crossing in crossings(primary, secondary):
-        _draw_crossing(graph, crossing, columns)
+    left, right = columns
+    passing = sorted(crossings(primary, secondary), key=lambda c: left.spine.index(c.end(Side.PRIMARY)))
+    for crossing in passing:
+        _draw_crossing(graph, crossing, left, right)
+    _fix_order(graph, [left.start], [c.message.text for c in passing], [right.start])
     return str(graph.source)
 
 
-def _digraph(name: str, caption: str) -> Digraph:
-    try:
-        from graphviz import Digraph
-    except ImportError as e:
-        raise DrawError("DOT is written with the graphviz package") from e
-    text = f"{caption}.  {REST}: {REST_MEANS}"
-    return Digraph(
-        name,
-        graph_attr={
-            "bgcolor": "#fcfcfd", "fontname": FONT, "fontsize": "9", "fontcolor": SOFT, "label": text,
-            "newrank": "true", "nodesep": "0.2", "ranksep": "0.26", "pad": "0.1",
-        },
-        node_attr={
-            "shape": "box", "style": "rounded,filled", "fillcolor": "white", "color": LINE, "fontname": FONT,
-            "fontcolor": INK, "fontsize": "12", "width": "0.95", "height": "0.29", "margin": "0.08,0.02",
-        },
-        edge_attr={"fontname": FONT, "fontcolor": INK, "fontsize": "9.5", "color": SOFT, "arrowsize": "0.6"},
-    )  # fmt: skip
-
-
 class _Column:
-    """One side: its handshake as a straight line downwards, and below it what may follow."""
+    """One side in its cluster. `whole`: with what a picture of a pair leaves out."""
 
-    def __init__(self, table: CompleteTable, graph: Digraph, with_messages: bool) -> None:
+    def __init__(self, table: CompleteTable, cluster: Digraph, whole: bool) -> None:
         self.table = table
-        self.graph = graph
         self.spine = handshake(table)
-        self._with_messages = with_messages
-        self._below: dict[State, list[Arrow]] = {}
+        self.start = f"{table.side}_start"
+        self._cluster = cluster
+        self._whole = whole
         self._outer = "w" if table.side is Side.PRIMARY else "e"
 
     def node(self, state: State) -> str:
         return f"{self.table.side}_{state}"
 
-    def draw(self, title: str) -> None:
-        self.graph.attr(
-            label=title, fontsize="15", fontcolor=INK, style="rounded,filled", color="#d3dee9",
-            fillcolor=GROUND[self.table.side], margin="12",
+    def draw(self) -> None:
+        self._cluster.attr(
+            label=self.table.side.title(), fontsize="15", fontcolor=INK, style="rounded,filled",
+            color="#d3dee9", fillcolor=GROUND[self.table.side], margin="12",
         )  # fmt: skip
+        drawn = arrows(self.table)
+        broken = {a.dest for a in drawn if a.is_rest} - self.table.final
         for state in self.table.states:
-            self._draw_state(state)
-        for arrow in arrows(self.table):
-            self._draw_arrow(arrow)
-        _level(self.graph, *(self.node(s) for s in self.table.states if s in self.table.final))
-        for dest, below in self._below.items():
-            note = f"{self.node(dest)}_from"
-            lines = [l for a in below for l in _lines(a, self._with_messages, f"in {among(a.sources, self.table.states)}")]
-            self.graph.node(note, _html(lines), **PLAIN)
-            color = FAULT if all(a.is_rest for a in below) else SOFT
-            look = {"color": color} | ({"style": "dashed"} if all(a.is_rest for a in below) else {})
-            self.graph.edge(self.node(dest), note, dir="back", weight="10", **look)
+            self._draw_state(state, state in broken)
+        self._draw_start()
+        last: dict[State, list[Arrow]] = {}
+        for arrow in drawn:
+            if arrow.dest in self.spine:
+                self._draw_step(arrow)
+            elif len(arrow.sources) == 1 and arrow.sources[0] not in self.spine:
+                self._edge(arrow.sources[0], arrow)
+            elif arrow.dest in self.table.final:
+                last.setdefault(arrow.dest, []).append(arrow)
+            else:
+                self._draw_from_above(arrow)
+        for dest, into in last.items():
+            self._draw_from_below(dest, into)
+        _level(self._cluster, *(self.node(s) for s in self.table.states if s in self.table.final))
 
-    def _draw_state(self, state: State) -> None:
-        look = {"peripheries": "2"} if state in self.table.final else {}
+    def _draw_state(self, state: State, broken: bool) -> None:
+        look = {}
+        if state in self.table.final:
+            look["peripheries"] = "2"
         if state in self.spine:
-            look |= {"group": self.node(self.spine[0])}
-        self.graph.node(self.node(state), str(state), **look)
+            look["group"] = f"{self.table.side}_spine"
+        if broken:
+            look |= {"fillcolor": "#fdf1ef", "color": "#cf9089"}
+        self._cluster.node(self.node(state), str(state), **look)
 
-    def _draw_arrow(self, arrow: Arrow) -> None:
-        ahead = [s for s in arrow.sources if not self._goes_back(s, arrow.dest)]
+    def _draw_start(self) -> None:
+        look = {
+            "shape": "circle",
+            "label": "",
+            "width": "0.09",
+            "height": "0.09",
+            "fillcolor": SOFT,
+            "color": SOFT,
+        }
+        self._cluster.node(self.start, **look, group=f"{self.table.side}_spine")
+        label = _html([(_italic(asked(self.table.start)), SOFT)] if self.table.start else [])
+        self._cluster.edge(self.start, self.node(self.table.states[0]), label, weight="50")
+
+    def _draw_step(self, arrow: Arrow) -> None:
+        """Into a state of the handshake. What comes from further down goes round on the outer side."""
+        back = [s for s in arrow.sources if s in self.spine and self._steps(s, arrow.dest) < -1]
         for source in arrow.sources:
-            if source not in ahead:
-                self._draw_back(source, arrow.dest)
-        if arrow.dest in self.spine:
-            for source in ahead:
+            if source not in back:
                 self._edge(source, arrow, weight="50")
-        elif len(ahead) == 1 and ahead[0] not in self.spine:
-            self._edge(ahead[0], arrow)
-        elif arrow.dest in self.table.final:
-            self._below.setdefault(arrow.dest, []).append(arrow)
-        elif ahead:
-            self._draw_gathered(arrow)
+        for source in back:
+            self._draw_back(source, arrow, alone=back == list(arrow.sources))
 
-    def _goes_back(self, source: State, dest: State) -> bool:
-        return {source, dest} <= set(self.spine) and self.spine.index(dest) <= self.spine.index(source)
+    def _steps(self, source: State, dest: State) -> int:
+        return self.spine.index(dest) - self.spine.index(source)
 
-    def _edge(self, source: State, arrow: Arrow, **look: str) -> None:
-        if arrow.is_rest:
-            look |= {"style": "dashed", "color": FAULT}
-        self.graph.edge(self.node(source), self.node(arrow.dest), self._label(arrow), **look)
-
-    def _draw_gathered(self, arrow: Arrow) -> None:
-        """From many states to one: a single edge, from a note that names them."""
-        note = f"{self.node(arrow.dest)}_{len(arrow.sources)}_{'_'.join(map(str, arrow.triggers))}"
-        names = among(arrow.sources, self.table.states)
-        color = FAULT if arrow.is_rest else SOFT
-        look = {"color": color} | ({"style": "dashed"} if arrow.is_rest else {})
-        self.graph.node(note, self._label(arrow, f"in {names}"), shape="plaintext", style="", margin="0", fontsize="9.5")
-        self.graph.edge(note, self.node(arrow.dest), **look)
-        self.graph.edge(self.node(self.spine[-1]), note, style="invis", weight="3")
-
-    def _draw_back(self, source: State, dest: State) -> None:
-        """The way back to an earlier state, on the outer side, through a label at half its height."""
-        note = f"{self.node(source)}_{dest}"
-        between = self.spine[(self.spine.index(source) + self.spine.index(dest)) // 2]
+    def _draw_back(self, source: State, arrow: Arrow, alone: bool) -> None:
+        note = f"{self.node(source)}_to_{arrow.dest}"
+        lines = [(word, BACK) for word in NEXT.split()] + (list(self._lines(arrow)) if alone else [])
         look = {"color": BACK, "penwidth": "1.2"}
-        self.graph.node(note, NEXT.replace(" ", "\n"), **PLAIN, fontcolor=BACK, group=note)
-        ends = f"{note}_down", f"{note}_up"
-        for end in ends:
-            self.graph.node(end, "", shape="point", width="0.01", height="0.01", color=BACK, group=note)
-        self._beside(self.node(dest), ends[1], dir="back", **look)
-        self._beside(self.node(source), ends[0], dir="none", **look)
-        self._beside(self.node(between), note, style="invis")
-        self.graph.edge(ends[1], note, dir="none", weight="20", **look)
-        self.graph.edge(note, ends[0], dir="none", weight="20", **look)
+        self._cluster.node(note, _html(lines, align="CENTER"), **PLAIN, group=note)
+        between = self.spine[self.spine.index(source) + self._steps(source, arrow.dest) // 2]
+        self._beside(between, note, **HIDDEN)
+        for state, corner, head in ((arrow.dest, f"{note}_up", True), (source, f"{note}_down", False)):
+            self._cluster.node(corner, "", shape="point", width="0.01", height="0.01", color=BACK, group=note)
+            self._beside(state, corner, arrow=head, **look)
+        self._cluster.edge(f"{note}_up", note, dir="none", weight="20", **look)
+        self._cluster.edge(note, f"{note}_down", dir="none", weight="20", **look)
 
-    def _beside(self, state: str, other: str, dir: str = "none", **look: str) -> None:
-        """Put `other` on the outer side of a state, at its height."""
-        with self.graph.subgraph() as level:
+    def _beside(self, state: State, outside: str, arrow: bool = False, **look: str) -> None:
+        """Join a state to what stands on its outer side, at its height; an arrow leads to the state."""
+        with self._cluster.subgraph() as level:
             level.attr(rank="same")
             if self._outer == "w":
-                level.edge(other, f"{state}:w", dir={"back": "forward"}.get(dir, dir), **look)
+                level.edge(outside, f"{self.node(state)}:w", dir="forward" if arrow else "none", **look)
             else:
-                level.edge(f"{state}:e", f"{other}:w", dir=dir, **look)
+                level.edge(f"{self.node(state)}:e", f"{outside}:w", dir="back" if arrow else "none", **look)
 
-    def _label(self, arrow: Arrow, *more: str) -> str:
-        return _html(_lines(arrow, self._with_messages, *more))
+    def _draw_from_above(self, arrow: Arrow) -> None:
+        note = f"{self.node(arrow.dest)}_from_{arrow.sources[0]}"
+        self._cluster.node(note, _html(self._noted(arrow)), **PLAIN)
+        self._cluster.edge(note, self.node(arrow.dest), **_line([arrow]))
+        self._cluster.edge(self.node(self.spine[-1]), note, weight="3", **HIDDEN)
+
+    def _draw_from_below(self, dest: State, into: list[Arrow]) -> None:
+        note = f"{self.node(dest)}_from_{into[0].sources[0]}"
+        self._cluster.node(note, _html([line for a in into for line in self._noted(a)]), **PLAIN)
+        self._cluster.edge(self.node(dest), note, dir="back", weight="10", **_line(into))
+
+    def _edge(self, source: State, arrow: Arrow, **look: str) -> None:
+        label = _html(self._lines(arrow))
+        self._cluster.edge(self.node(source), self.node(arrow.dest), label, **_line([arrow]), **look)
+
+    def _noted(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
+        trigger, *effects = self._lines(arrow)
+        yield trigger
+        yield escape(f"in {among(arrow.sources, self.table.states)}"), trigger[1]
+        yield from effects
+
+    def _lines(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
+        """What an arrow says, each line with its colour: the triggers, then the effects."""
+        triggers = [said(t) for t in arrow.triggers if self._whole or t.message is None]
+        for i, trigger in enumerate(triggers, 1):
+            yield escape(f"{trigger} or" if i < len(triggers) else trigger), INK
+        if arrow.is_rest:
+            yield REST, FAULT
+        effects = [e for e in arrow.effects if self._whole or not isinstance(e, Send)]
+        if effects and (self._whole or arrow.dest not in self.table.final):
+            yield _italic(asked(effects)), SOFT
 
 
-def _lines(arrow: Arrow, with_messages: bool, *more: str) -> Iterator[tuple[str, str]]:
-    def shown(message: COLOMessage | None) -> bool:
-        return with_messages or message is None
+def _digraph(name: str, title: str) -> Digraph:
+    legend = "Upright: what is waited for. Italic: what is then done."
+    caption = f"{title}. {legend}\n{REST}: {REST_MEANS}"
+    return new_digraph(
+        name,
+        graph={
+            "bgcolor": "#fcfcfd", "fontname": FONT, "fontsize": "9", "fontcolor": SOFT, "label": caption,
+            "newrank": "true", "nodesep": "0.2", "ranksep": "0.26", "pad": "0.1",
+        },
+        node={
+            "shape": "box", "style": "rounded,filled", "fillcolor": "white", "color": LINE, "width": "0.95",
+            "height": "0.29", "margin": "0.08,0.02", "fontname": FONT, "fontcolor": INK, "fontsize": "12",
+        },
+        edge={"fontname": FONT, "fontcolor": INK, "fontsize": SMALL, "color": SOFT, "arrowsize": "0.6"},
+    )  # fmt: skip
 
-    triggers = " or ".join(said(t) for t in arrow.triggers if shown(t.message))
-    effects = asked(e for e in arrow.effects if not isinstance(e, Send) or with_messages)
-    if not with_messages and arrow.dest in (State.STOPPED,State.ENDED): effects=""
-    if arrow.is_rest:
-        yield REST, FAULT
-    if triggers:
-        yield triggers, INK
-    for line in more:
-        yield line, FAULT if arrow.is_rest else INK
-    if effects:
-        yield f"<I>{effects}</I>", SOFT
+
+def _draw_crossing(graph: Digraph, crossing: Crossing, left: _Column, right: _Column) -> None:
+    name = crossing.message.text
+    ends = [(c, crossing.end(c.table.side)) for c in (left, right)]
+    look = {"color": WIRE, "penwidth": "1.6", "arrowsize": "0.75"}
+    with graph.subgraph(name="cluster_wire") as wire:
+        wire.attr(peripheries="0", label="")
+        wire.node(
+            name,
+            f"<<B>{escape(name)}</B>>",
+            **PLAIN | {"fontsize": "11", "margin": "0.08,0"},
+            fontcolor=WIRE,
+            group="wire",
+        )
+    _level(graph, name, *(column.node(end) for column, end in ends))
+    rightward = crossing.sender is Side.PRIMARY
+    start, end = (column.node(end) for column, end in ends)
+    graph.edge(start, name, dir="none" if rightward else "back", **look)
+    graph.edge(name, end, dir="forward" if rightward else "none", **look)
 
 
-def _html(lines: Iterator[tuple[str, str]]) -> str:
-    cells = "".join(
-        f'<TR><TD ALIGN="LEFT"><FONT COLOR="{color}">{text}</FONT></TD></TR>' for text, color in lines
-    )
-    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>' if cells else ""
+def _fix_order(graph: Digraph, *columns: list[str]) -> None:
+    """Keep the columns in this order: an invisible head for each, side by side, and a line down from it."""
+    heads = [f"column_{i}" for i in range(len(columns))]
+    with graph.subgraph() as level:
+        level.attr(rank="min")
+        for head in heads:
+            level.node(head, "", shape="point", width="0.01", height="0.01", **HIDDEN)
+        for here, beside in pairwise(heads):
+            level.edge(here, beside, **HIDDEN)
+    for head, column in zip(heads, columns, strict=True):
+        for above, below in pairwise([head, *column]):
+            graph.edge(above, below, weight="0", **HIDDEN)
 
 
 def _level(graph: Digraph, *nodes: str) -> None:
@@ -201,18 +250,19 @@ def _level(graph: Digraph, *nodes: str) -> None:
             level.node(node)
 
 
-def _draw_crossing(graph: Digraph, crossing: Crossing, columns: list[_Column]) -> None:
-    left, right = columns
-    name = crossing.message.text
-    look = {"color": WIRE, "penwidth": "1.6", "arrowsize": "0.75"}
-    with graph.subgraph(name="cluster_wire") as wire:
-        wire.attr(peripheries="0", label="")
-        wire.node(name, f"<<B>{escape(name)}</B>>", shape="plaintext", style="", fontcolor=WIRE, group="wire", fontsize="11")
-    _level(graph, left.node(crossing.end(Side.PRIMARY)), name, right.node(crossing.end(Side.SECONDARY)))
-    to_right = crossing.sender is Side.PRIMARY
-    graph.edge(left.node(crossing.end(Side.PRIMARY)), name, dir="none" if to_right else "back", **look)
-    graph.edge(name, right.node(crossing.end(Side.SECONDARY)), dir="forward" if to_right else "none", **look)
-    for column in columns:
-        above = column.spine.index(crossing.end(column.table.side)) - 1
-        if above >= 0:
-            graph.edge(column.node(column.spine[above]), name, style="invis", weight="0")
+def _line(drawn: list[Arrow]) -> dict[str, str]:
+    return {"style": "dashed", "color": FAULT} if all(a.is_rest for a in drawn) else {}
+
+
+def _italic(text: str) -> str:
+    return f"<I>{escape(text)}</I>"
+
+
+def _html(lines: Iterable[tuple[str, str]], align: str = "LEFT") -> str:
+    """Lines of markup with their colours, as a label; what is left-aligned keeps clear of its line."""
+    space = "&#160;" if align == "LEFT" else ""
+    cells = "".join(
+        f'<TR><TD ALIGN="{align}"><FONT COLOR="{color}">{space}{text}</FONT></TD></TR>'
+        for text, color in lines
+    )
+    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>' if cells else ""

@@ -32,9 +32,15 @@ STATEMENT_TIME = 1.0
 REPLIES = "colo_fsm_replies"
 
 _MAGIC = b"SQLite format 3\0"
-_PRAGMAS = frozenset({
+_LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
     "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
+})  # fmt: skip
+_LOOKING_ALONE = frozenset({"data_version", "foreign_keys", "page_count", "page_size", "user_version"})
+"""Pragmas that change nothing unless they are given a value; R*Tree and FTS5 use some of them."""
+
+_ON_REPLIES = frozenset({
+    sqlite3.SQLITE_READ, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_ANALYZE, sqlite3.SQLITE_REINDEX
 })  # fmt: skip
 _REFUSED = {
     sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are refused: every statement is a transaction",
@@ -211,15 +217,19 @@ class Statements:
 
 def _refusal(action: int, first: str | None, second: str | None, database: str | None) -> str:
     """Why a stranger's statement may not do this; empty if it may. The arguments are the authorizer's."""
-    if action == sqlite3.SQLITE_PRAGMA and str(first).lower() not in _PRAGMAS:
+    if action == sqlite3.SQLITE_PRAGMA and not _looks(str(first).lower(), second):
         return f"PRAGMA {first} is refused: it may change how this side works; put settings into the schema"
     if action == sqlite3.SQLITE_INSERT and database == "temp":
         return "temporary tables are refused: they are not replicated"
     if action == sqlite3.SQLITE_FUNCTION and second == "fts3_tokenizer":
         return "fts3_tokenizer() is refused: it takes addresses"
-    if REPLIES in (first, second) and action not in (sqlite3.SQLITE_READ, sqlite3.SQLITE_DELETE):
+    if REPLIES in (first, second) and action not in _ON_REPLIES:
         return f"{REPLIES} holds the replies to keys: read it, and delete from it what may be forgotten"
     return _REFUSED.get(action, "")
+
+
+def _looks(pragma: str, value: str | None) -> bool:
+    return pragma in _LOOKING or (value is None and pragma in _LOOKING_ALONE)
 
 
 def _explained(error: Exception) -> str:

@@ -56,8 +56,8 @@ class SqliteServer:
     """`async with SqliteServer(pair, guest, "tcp:127.0.0.1:5433") as server`, inside the pair's own.
 
     Entering waits until the guest runs on this side, which on a Secondary is after a failover: only then
-    does it listen. Raises what `Pair.running` raises, AddressError, OSError, sqlite3.Error. An address in use is
-    tried again on a Secondary: on one machine, its Primary may not have let go of it yet.
+    does it listen. Raises what `Pair.running` raises, OSError, sqlite3.Error. An address in use is tried
+    again on a Secondary: on one machine, its Primary may not have let go of it yet.
     """
 
     def __init__(self, pair: Pair, guest: SqliteGuest, listen: str) -> None:

@@ -20,7 +20,7 @@ from colo_fsm.replica import Address
 from .clients import SCHEMA, Clients, answers, contents
 from .relay import Relay
 from .verdict import Verdict, lost_rows, split_brain
-from .worker import Worker
+from .worker import Worker, WorkerFailed
 
 START = 20.0
 """Seconds until a side must be up; starting is not what the demo is about."""
@@ -120,8 +120,9 @@ class Run:
         # after a silence an idle Secondary hears nothing, for ever: one side that goes on is enough
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if secondary.state is State.ALONE:
-            line = await secondary.line("serving", SETTLE)
-            self.clients.addresses.append(line["address"])
+            # a survivor that then cannot serve is for the verdict to tell
+            with contextlib.suppress(WorkerFailed, TimeoutError):
+                self.clients.addresses.append((await secondary.line("serving", SETTLE))["address"])
         await asyncio.wait(waiting, timeout=1.0)
         for task in waiting:
             task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
@@ -74,29 +75,33 @@ BROKEN = {
 
 def summary(verdict: Verdict, console: Console) -> None:
     """What happened, and what it proves."""
-    v = verdict
-    say = lambda text="": console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
-    say()
-    say("[bold]What happened[/]")
-    say(f"  The Primary served a database; its state went to the Secondary in {v.checkpoints} checkpoints.")
-    if v.kill in BROKEN:
-        say(f"  {BROKEN[v.kill]}.")
-        if v.survivor and v.failover_ms is not None:
-            took = (
-                f"claimed generation {v.generation} and went on alone, {v.failover_ms:.0f} ms after the break"
-            )
-            say(f"  The {v.survivor.capitalize()} {took}.")
+    for line in (*_happened(verdict), "", *_checked(verdict), "", *_judged(verdict)):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _happened(v: Verdict) -> Iterator[str]:
+    yield "\n[bold]What happened[/]"
+    yield f"  The Primary served a database; its state went to the Secondary in {v.checkpoints} checkpoints."
+    if v.kill not in BROKEN:
+        yield "  Nothing was broken; both sides ended in order, the Secondary first."
     else:
-        say("  Nothing was broken; both sides ended in order, the Secondary first.")
-    say(f"  At the end: Primary {v.primary_state}, Secondary {v.secondary_state}.")
-    say()
-    say("[bold]What was checked[/]")
-    say(f"  {v.acknowledged} acknowledged rows: {v.lost} lost, changed or there twice")
-    say(f"  {v.reads} rows read by clients: {v.reads_lost} gone")
-    say(f"  {v.active_sides} side answers" if v.active_sides == 1 else f"  {v.active_sides} sides answer")
-    say(f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {v.integrity}")
-    say()
+        yield f"  {BROKEN[v.kill]}."
+        if v.survivor and v.failover_ms is not None:
+            yield f"  The {v.survivor.capitalize()} claimed generation {v.generation} and went on alone,"
+            yield f"  {v.failover_ms:.0f} ms from the break to its first acknowledged write."
+    yield f"  At the end: Primary {v.primary_state}, Secondary {v.secondary_state}."
+
+
+def _checked(v: Verdict) -> Iterator[str]:
+    yield "[bold]What was checked[/]"
+    yield f"  {v.acknowledged} acknowledged rows: {v.lost} lost, changed or there twice"
+    yield f"  {v.reads} rows read by clients: {v.reads_lost} gone"
+    yield f"  {v.active_sides} side answers" if v.active_sides == 1 else f"  {v.active_sides} sides answer"
+    yield f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {v.integrity}"
+
+
+def _judged(v: Verdict) -> Iterator[str]:
     if v.ok:
-        say("[bold green]PROVED[/] nothing acknowledged was lost, and never did two sides run.")
+        yield "[bold green]PROVED[/] nothing acknowledged was lost, and never did two sides run."
     for problem in v.problems:
-        say(f"[bold red]FAILED[/] {problem}")
+        yield f"[bold red]FAILED[/] {problem}"

@@ -1,0 +1,27 @@
+"""A planted bug: what has arrived of a checkpoint is applied when the rest does not come."""
+
+import time
+
+from colo_fsm.arbiter import SqliteArbiter
+from colo_fsm.protocol import ColoError, Side
+from colo_fsm.replica.secondary_script import SecondaryReplica
+
+receive_live, claim = SecondaryReplica._receive_live, SqliteArbiter.claim
+
+
+def half(self):
+    try:
+        return (yield from receive_live(self))
+    except ColoError:
+        self.store.commit(self._delta, self.store.newest.device)
+        raise
+
+
+def slow_for_the_primary(self, generation, side):
+    """No bug: only so that the Secondary, where the bug is, goes on."""
+    time.sleep(0.5 if side is Side.PRIMARY else 0)
+    return claim(self, generation, side)
+
+
+SecondaryReplica._receive_live = half
+SqliteArbiter.claim = slow_for_the_primary

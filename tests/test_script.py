@@ -1,0 +1,354 @@
+"""What both sides of a script do, on a virtual clock and without a socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from replicas import (
+    LOADED,
+    READY,
+    RECEIVED,
+    REPLY,
+    REQUEST,
+    SEND,
+    SIZE,
+    Bench,
+    Broken,
+    OneShot,
+    initial_bytes,
+    live_bytes,
+    round_bytes,
+    same,
+    state_bytes,
+)
+
+from colo_fsm.arbiter import UnknownGeneration
+from colo_fsm.protocol import (
+    FailoverRequested,
+    FailoverStatus,
+    GuestFailed,
+    LinkLost,
+    NoReturnPath,
+    SendFailed,
+    Side,
+    State,
+    TimedOut,
+    Transition,
+    Truncated,
+)
+from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, Options
+from colo_fsm.replica.script import Disconnect, OpenReturnPath, Read, Write
+
+P, S = Side.PRIMARY, Side.SECONDARY
+SIDES = [P, S]
+
+SLOW: Mapping[State, float] = {state: 10.0 + i for i, state in enumerate(State) if i}
+"""Another deadline for every state but `init`."""
+
+TO_STATE: Mapping[tuple[Side, State], bytes] = {
+    (P, State.REQUESTED): READY,
+    (P, State.SIZED): READY + REPLY,
+    (P, State.RECEIVED): READY + REPLY + RECEIVED,
+    (S, State.REPLIED): initial_bytes() + REQUEST,
+    (S, State.SENDING): initial_bytes() + REQUEST + SEND + live_bytes(),
+    (S, State.SIZED): initial_bytes() + REQUEST + SEND + live_bytes() + SIZE,
+}
+AWAITING = list(TO_STATE)
+
+
+def bench(side: Side, upto: bytes = b"", **more: Any) -> Bench:
+    """A side that has received so much. A Primary then begins its checkpoint."""
+    made = Bench(side, **more).start().receive(upto)
+    return made.lapse() if made.state is State.READY and side is P else made
+
+
+def at(side: Side, state: State, **more: Any) -> Bench:
+    made = bench(side, TO_STATE[side, state], **more)
+    assert made.state is state
+    return made
+
+
+class TestDeadlines:
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_silence_inside_a_round(self, side: Side, state: State) -> None:
+        made = at(side, state, options=Options(deadlines=SLOW))
+        assert made.wait.timeout == SLOW[state]
+        made.lapse()
+        assert same(made.session.error, TimedOut(state, SLOW[state]))
+        assert made.state is State.ALONE
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_a_byte_is_progress(self, side: Side, state: State) -> None:
+        made = at(side, state, options=Options(deadlines=SLOW))
+        made.receive(b"\0", step=1)
+        assert (made.state, made.wait.timeout) == (state, SLOW[state])
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_a_wake_up_is_no_progress(self, side: Side, state: State) -> None:
+        """Whoever asks for checkpoints all the time must not keep a dead link alive."""
+        made = at(side, state, options=Options(deadlines=SLOW))
+        made.wake(after=SLOW[state] / 4).wake(after=SLOW[state] / 2)
+        assert made.wait.timeout == pytest.approx(SLOW[state] / 4)
+
+    def test_none_while_the_first_copy_is_under_way(self) -> None:
+        everywhere = dict.fromkeys(set(State) - {State.INIT}, 1.0)
+        primary = Bench(P, options=Options(deadlines=everywhere)).start()
+        secondary = Bench(S, options=Options(deadlines=everywhere)).start()
+        assert primary.wait.timeout is secondary.wait.timeout is None
+        secondary.receive(initial_bytes()[:-3])
+        assert (secondary.state, secondary.wait.timeout) == (State.INIT, None)
+        assert all(op.timeout is None for op in primary.ops if isinstance(op, Write))
+
+    def test_none_between_two_rounds(self) -> None:
+        secondary = bench(S, initial_bytes())
+        assert (secondary.state, secondary.wait.timeout) == (State.READY, None)
+        secondary.receive(round_bytes(b"1"))
+        assert (secondary.state, secondary.wait.timeout) == (State.LOADED, None)
+        primary = Bench(P, options=Options(interval=77.0)).start().receive(READY)
+        assert (primary.state, primary.wait.timeout) == (State.READY, 77.0)
+        primary.lapse()
+        primary.receive(REPLY + RECEIVED + LOADED)
+        assert (primary.state, primary.wait.timeout) == (State.LOADED, 77.0)
+        assert primary.session.error is None
+
+    def test_a_state_that_is_not_listed_waits_for_ever(self) -> None:
+        assert at(P, State.SIZED, options=Options(deadlines={})).wait.timeout is None
+
+    def test_writes_have_the_deadline_of_their_state(self) -> None:
+        made = at(P, State.REQUESTED, options=Options(deadlines=SLOW)).receive(REPLY)
+        assert [op.timeout for op in made.ops if isinstance(op, Write)][1:] == [
+            SLOW[State.REQUESTED],
+            SLOW[State.SIZED],
+        ]
+
+
+class TestLink:
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_end_of_link(self, side: Side, state: State) -> None:
+        made = at(side, state).end_of_link()
+        assert isinstance(made.session.error, LinkLost)
+        assert made.state is State.ALONE
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_end_inside_a_message(self, side: Side, state: State) -> None:
+        made = at(side, state).receive(b"\0").end_of_link()
+        assert same(made.session.error, Truncated())
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_error_on_receiving(self, side: Side, state: State) -> None:
+        cause = ConnectionResetError(104, "reset")
+        made = at(side, state).fail(cause)
+        assert same(made.session.error, LinkLost(cause))
+
+    @pytest.mark.parametrize(("side", "upto"), [(P, READY), (S, initial_bytes() + REQUEST)])
+    def test_error_on_sending(self, side: Side, upto: bytes) -> None:
+        cause = BrokenPipeError(32, "broken")
+        made = Bench(side).start()
+        made.until_reading()
+        made.during["Write"] = raising(cause)
+        made.receive(upto)
+        if side is P:
+            made.lapse()
+        assert same(made.session.error, SendFailed(cause))
+
+    def test_no_time_to_send(self) -> None:
+        made = Bench(P, options=Options(deadlines=SLOW)).start().receive(READY)
+        made.during["Write"] = raising(TimeoutError())
+        made.lapse()
+        assert same(made.session.error, TimedOut(State.REQUESTED, SLOW[State.REQUESTED]))
+
+    def test_no_return_path(self) -> None:
+        made = Bench(P)
+        made.during["OpenReturnPath"] = raising(OSError())
+        made.start()
+        assert isinstance(made.session.error, NoReturnPath)
+        assert (made.state, made.over, made.writes) == (State.STOPPED, True, [])
+        assert isinstance(made.ops[0], OpenReturnPath)
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_it_is_closed_before_the_claim(self, side: Side, state: State) -> None:
+        made = at(side, state)
+        made.during["claim"] = lambda: closed.append(any(isinstance(op, Disconnect) for op in made.ops))
+        closed: list[bool] = []
+        made.end_of_link()
+        assert closed == [True]
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def hook() -> object:
+        raise error
+
+    return hook
+
+
+class TestClaim:
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_without_an_answer_it_stays_suspended_and_asks_again(self, side: Side, state: State) -> None:
+        arbiter = OneShot(unreachable=2)
+        made = at(side, state, arbiter=arbiter, options=Options(claim_retry=3.0)).end_of_link()
+        for asked in (1, 2):
+            assert (made.state, made.guest.running, len(arbiter.claims)) == (State.FAILOVER, False, asked)
+            assert made.session.failover_status is FailoverStatus.ACTIVE
+            assert made.wait == Read(3.0, from_link=False)
+            said = [e for e in made.events if isinstance(e, ClaimUnanswered)]
+            assert [e.retry for e in said] == [3.0] * asked
+            made.lapse()
+        assert (made.state, made.guest.running, made.replica.token) == (State.ALONE, True, 1)
+
+    def test_a_wake_up_does_not_ask_early(self) -> None:
+        arbiter = OneShot(unreachable=1)
+        made = at(P, State.SIZED, arbiter=arbiter, options=Options(claim_retry=4.0)).end_of_link()
+        made.wake(after=1.0)
+        assert (len(arbiter.claims), made.wait.timeout) == (1, 3.0)
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_lost(self, side: Side, state: State) -> None:
+        made = at(side, state)
+        made.arbiter.claim(7, side.peer)
+        made.end_of_link()
+        assert (made.state, made.over, made.guest.running) == (State.STOPPED, True, False)
+        assert [e.won for e in made.events if isinstance(e, ClaimAnswered)] == [False]
+
+    def test_leaving_while_nobody_answers(self) -> None:
+        made = at(S, State.SIZED, arbiter=OneShot(unreachable=9)).end_of_link()
+        made.replica.leave_requested = True
+        made.wake()
+        assert (made.state, made.over) == (State.STOPPED, True)
+
+    def test_a_generation_that_nobody_knows_is_not_asked_for_again(self) -> None:
+        """`Arbiter.claim`: stop; no retry will help."""
+        made = at(S, State.SIZED)
+        made.during["claim"] = raising(UnknownGeneration("test:", 7))
+        made.end_of_link()
+        assert (made.state, made.over) == (State.STOPPED, True)
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_a_fault_before_ready_claims_nothing(self, side: Side) -> None:
+        made = Bench(side).start().end_of_link()
+        assert (made.state, made.over, made.arbiter.claims) == (State.STOPPED, True, [])  # type: ignore[attr-defined]
+        assert "resume" not in made.guest.calls
+
+
+class TestRequests:
+    @pytest.mark.parametrize(
+        ("side", "upto"),
+        [(side, upto) for (side, _), upto in TO_STATE.items()] + [(P, READY), (S, initial_bytes())],
+    )
+    def test_failover_at_any_time(self, side: Side, upto: bytes) -> None:
+        made = Bench(side).start().receive(upto)
+        before = len(made.writes)
+        made.replica.failover_requested = True
+        assert made.replica.failover_status is FailoverStatus.REQUIRE
+        made.wake()
+        assert isinstance(made.session.error, FailoverRequested)
+        assert (made.state, made.guest.running) == (State.ALONE, True)
+        assert made.replica.failover_status is FailoverStatus.COMPLETED
+        assert len(made.writes) == before
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_failover_before_ready(self, side: Side) -> None:
+        made = Bench(side).start()
+        made.replica.failover_requested = True
+        made.wake()
+        assert (made.state, made.arbiter.claims) == (State.STOPPED, [])  # type: ignore[attr-defined]
+
+    def test_failover_in_the_middle_of_live_state(self) -> None:
+        made = bench(S, initial_bytes(b"4") + REQUEST + SEND + live_bytes()[:9])
+        made.replica.failover_requested = True
+        made.wake()
+        assert (made.state, made.guest.count) == (State.ALONE, 4)
+
+    def test_failover_while_loading_finishes_the_load_and_sends_nothing(self) -> None:
+        made = bench(S, initial_bytes(b"4"))
+        made.guest.at["load"] = lambda: setattr(made.replica, "failover_requested", True)
+        states: list[State] = []
+        made.session.on_transition(lambda t: states.append(t.dest))
+        made.receive(round_bytes(b"5"))
+        assert states[-3:] == [State.FINISHING, State.FAILOVER, State.ALONE]
+        assert made.guest.calls.count("load") == 2
+        assert made.guest.count == 5
+        assert made.writes[-1] == RECEIVED
+
+    @pytest.mark.parametrize(("side", "state"), AWAITING)
+    def test_leaving_waits_for_the_end_of_the_round(self, side: Side, state: State) -> None:
+        made = at(side, state)
+        made.replica.leave_requested = True
+        made.wake()
+        assert made.state is state
+        rest = {
+            State.REQUESTED: REPLY + RECEIVED + LOADED,
+            State.RECEIVED: LOADED,
+            State.REPLIED: round_bytes(b"0")[4:],
+            State.SENDING: SIZE + state_bytes(b"0"),
+        }
+        rest[State.SIZED] = RECEIVED + LOADED if side is P else state_bytes(b"0")
+        made.receive(rest[state])
+        assert (made.state, made.over, made.session.error) == (State.ENDED, True, None)
+        assert made.replica.checkpoint == 1
+        assert made.arbiter.claims == []  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("side", SIDES)
+    @pytest.mark.parametrize("part", [0, 5])
+    def test_leaving_before_ready(self, side: Side, part: int) -> None:
+        """Also while the first copy is under way: a Primary that is frozen must not hold a Secondary."""
+        made = Bench(side).start()
+        if side is S and part:
+            made.receive(initial_bytes()[:part])
+        made.replica.leave_requested = True
+        made.wake()
+        assert (made.state, made.over, made.arbiter.claims) == (State.ENDED, True, [])  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_leaving_alone(self, side: Side) -> None:
+        made = bench(side, READY if side is P else initial_bytes()).end_of_link()
+        assert made.state is State.ALONE
+        made.replica.leave_requested = True
+        made.wake()
+        assert (made.state, made.over, made.guest.running) == (State.ENDED, True, False)
+
+
+class TestEmbedder:
+    """What the embedder supplies fails."""
+
+    @pytest.mark.parametrize("state", [State.READY, State.REQUESTED, State.SIZED, State.LOADED])
+    @pytest.mark.parametrize("side", SIDES)
+    def test_an_observer_that_raises(self, side: Side, state: State) -> None:
+        made = Bench(side)
+        error = Broken("observer")
+        made.session.on_transition(lambda _: raising(error)(), state)
+        made.start()
+        while made.state not in (State.ALONE, State.STOPPED):
+            if side is P:
+                ahead = {State.INIT: READY, State.REQUESTED: REPLY, State.SIZED: RECEIVED, State.RECEIVED: LOADED}
+                made.receive(ahead[made.state]) if made.state in ahead else made.lapse()
+            else:
+                made.receive(initial_bytes() + round_bytes(b"1"))
+        assert same(made.session.error, GuestFailed("observer", error))
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_it_is_logged_once(self, side: Side, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "colo_fsm"):
+            made = bench(side, READY if side is P else initial_bytes())
+            made.guest.failing = {"save", "load"}
+            if side is P:
+                made.receive(REPLY)
+            else:
+                made.receive(round_bytes(b"1"))
+        assert len(caplog.records) == 1
+        assert "Broken" in caplog.text
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_the_transitions_are_told_in_order(self, side: Side) -> None:
+        made = Bench(side).start()
+        if side is P:
+            made.receive(READY)
+            made.lapse().receive(REPLY + RECEIVED + LOADED)
+        else:
+            made.receive(initial_bytes() + round_bytes(b"1"))
+        told = [e for e in made.events if isinstance(e, Transition)]
+        order = [State.INIT, State.READY, State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED]
+        assert [t.source for t in told] == [*order, State.RECEIVED]
+        assert told[-1].dest is State.LOADED

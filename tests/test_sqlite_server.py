@@ -1,0 +1,585 @@
+"""The SQLite server on real pairs, with real sockets: replies that hold, retries, failover, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from colo_fsm.arbiter import Claim
+from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.replica import sqlite_server
+from colo_fsm.replica.address import Address, AddressError, address_of
+from colo_fsm.replica.aio import Pair, primary, secondary
+from colo_fsm.replica.events import CheckpointTaken
+from colo_fsm.replica.link import link_pair
+from colo_fsm.replica.options import Options
+from colo_fsm.replica.sqlite import SqliteGuest
+from colo_fsm.replica.sqlite_server import MOST_WAITING, ServedSqlite, SqliteServer, serve
+
+CAPACITY = 64 * 4096
+SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
+INSERT = "INSERT INTO t (b) VALUES ('x') RETURNING a"
+BY_REQUEST = Options(interval=3600)
+OFTEN = Options(interval=0.002)
+ANYWHERE = "tcp:127.0.0.1:0"
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 20))
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+@attrs.define
+class Decided:
+    """An arbiter that has made up its mind."""
+
+    winner: Side
+    local_only = True
+
+    def open(self) -> int:
+        return 1
+
+    def check(self, generation: int) -> None:
+        assert generation == 1
+
+    def claim(self, generation: int, side: Side) -> Claim:
+        return Claim(self.winner, 77)
+
+
+@attrs.define
+class Both:
+    """A replicated database: both sides, and a way to break the link between them."""
+
+    primary: Pair
+    secondary: Pair
+    database: SqliteGuest
+    copy: SqliteGuest
+    link: socket.socket
+
+    def break_link(self) -> None:
+        self.link.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.asynccontextmanager
+async def both(
+    options: Options = BY_REQUEST,
+    winner: Side = Side.SECONDARY,
+    make: Callable[[], SqliteGuest] = lambda: SqliteGuest(CAPACITY, schema=SCHEMA),
+) -> AsyncIterator[Both]:
+    here, there = link_pair()
+    database, copy = make(), make()
+    with contextlib.closing(database.connection), contextlib.closing(copy.connection):
+        second = secondary(copy, listen=there, arbiter=Decided(winner))
+        first = primary(database, peer=here, arbiter=Decided(winner), options=options)
+        async with second, first:
+            yield Both(first, second, database, copy, here)
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def write(self, line: bytes) -> None:
+        self.writer.write(line + b"\n")
+
+    def ask(self, sql: str, **more: object) -> None:
+        self.write(json.dumps({"sql": sql, **more}).encode())
+
+    async def reply(self) -> dict[str, Any]:
+        reply: dict[str, Any] = json.loads(await self.reader.readline())
+        return reply
+
+    async def result(self, sql: str, **more: object) -> dict[str, Any]:
+        self.ask(sql, **more)
+        return await self.reply()
+
+    async def rest(self) -> bytes:
+        """What comes until the server hangs up."""
+        try:
+            return await self.reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+@contextlib.asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[Client]:
+    connection = address.connect()
+    reader, writer = await asyncio.open_connection(sock=connection)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def served(
+    options: Options = BY_REQUEST, winner: Side = Side.SECONDARY
+) -> AsyncIterator[tuple[Both, Client]]:
+    """A replicated database, and a client of its Primary."""
+    async with (
+        both(options, winner) as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+        connected(server.address) as client,
+    ):
+        yield pairs, client
+
+
+def answers(address: Address) -> bool:
+    try:
+        address.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def count(guest: SqliteGuest) -> int:
+    (rows,) = guest.connection.execute("SELECT count(*) FROM t").fetchone()
+    return int(rows)
+
+
+# ---- replies wait for their checkpoint -----------------------------------------------------------
+
+
+def test_a_reply_leaves_when_a_checkpoint_covers_it() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            loaded: list[int] = []
+            pairs.secondary.on_transition(lambda _: loaded.append(time.monotonic_ns()), State.LOADED)
+            client.ask(INSERT, id=[1, "x"])
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            assert count(pairs.database) == 1
+            assert pairs.primary.state is State.READY
+            pairs.primary.request_checkpoint()
+            reply = await client.reply()
+            assert reply.pop("released") > loaded[0]
+            assert reply == {
+                "id": [1, "x"], "rows": [[1]], "changes": 1, "side": "primary", "token": 0, "checkpoint": 1
+            }  # fmt: skip
+            assert pairs.secondary.checkpoint == 1
+            assert count(pairs.copy) == 1
+
+    run(main())
+
+
+def test_no_byte_leaves_before_the_checkpoint_is_loaded() -> None:
+    """The same from the client's end: whenever the Primary changes its state, nothing was sent yet."""
+
+    async def main() -> None:
+        async with served() as (pairs, client):
+            seen: list[tuple[State, bool]] = []
+
+            def look(_: object) -> None:
+                raw = client.writer.get_extra_info("socket")
+                with socket.socket(fileno=raw.fileno()) as probe:
+                    try:
+                        sent = bool(probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+                    except BlockingIOError:
+                        sent = False
+                    finally:
+                        probe.detach()
+                seen.append((pairs.primary.state, sent))
+
+            client.ask(INSERT)
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            pairs.primary.on_transition(look)
+            pairs.primary.request_checkpoint()
+            await client.reply()
+            states = [
+                State.REQUESTED,
+                State.REPLIED,
+                State.SENDING,
+                State.SIZED,
+                State.RECEIVED,
+                State.LOADED,
+            ]
+            assert seen == [(state, False) for state in states]
+
+    run(main())
+
+
+def test_what_comes_after_the_save_waits_for_the_next_checkpoint() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            client.ask(INSERT, id=1)
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            for number in 1, 2:
+                pairs.primary.request_checkpoint()
+                assert (await client.reply())["checkpoint"] == number
+                client.ask("SELECT count(*) FROM t", id=2)  # a read tells of a change, so it waits too
+                await until(lambda: len(pairs.primary.outbox) == 1)
+
+    run(main())
+
+
+def test_many_replies_leave_with_one_checkpoint_in_order() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            for number in range(30):
+                client.ask(["SELEC", INSERT, "SELECT 1"][number % 3], id=number)
+            client.write(b"{")
+            await until(lambda: len(pairs.primary.outbox) == 31)
+            pairs.primary.request_checkpoint()
+            replies = [await client.reply() for _ in range(31)]
+            assert [reply["id"] for reply in replies] == [*range(30), None]
+            assert {reply["checkpoint"] for reply in replies} == {1}
+            released = [reply["released"] for reply in replies]
+            assert released == sorted(released)
+
+    run(main())
+
+
+def test_requests_wait_when_too_many_replies_do() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            for number in range(MOST_WAITING + 50):
+                client.ask(INSERT, id=number)
+            await until(lambda: len(pairs.primary.outbox) == MOST_WAITING)
+            async with pairs.primary.turn():
+                assert count(pairs.database) == MOST_WAITING
+            pairs.primary.request_checkpoint()
+            for number in range(MOST_WAITING):
+                assert (await client.reply())["id"] == number
+            await until(lambda: len(pairs.primary.outbox) == 50)
+
+    run(main())
+
+
+def test_a_side_that_runs_alone_answers_at_once() -> None:
+    async def main() -> None:
+        async with served(winner=Side.PRIMARY) as (pairs, client):
+            client.ask(INSERT)
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            pairs.break_link()
+            assert (await client.reply())["token"] == 77
+            assert (await client.result(INSERT))["rows"] == [[2]]
+            assert pairs.primary.state is State.ALONE
+
+    run(main())
+
+
+def test_a_client_that_hangs_up_half_still_gets_its_replies() -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (_, client):
+            client.ask(INSERT)
+            client.writer.write_eof()
+            assert json.loads(await client.rest())["rows"] == [[1]]
+
+    run(main())
+
+
+def test_a_client_that_has_gone_does_not_matter() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            client.ask(INSERT)
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            client.writer.transport.abort()
+            pairs.primary.request_checkpoint()
+            await until(lambda: pairs.secondary.checkpoint == 1)
+            assert count(pairs.copy) == 1
+            assert pairs.primary.state is State.LOADED
+
+    run(main())
+
+
+# ---- failover ------------------------------------------------------------------------------------
+
+
+def test_a_retry_after_a_failover_gives_the_first_reply_and_applies_once() -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (pairs, client):
+            first = await client.result(INSERT, key="k", id=1)
+            pairs.break_link()
+            async with (
+                SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
+                connected(survivor.address) as again,
+            ):
+                second = await again.result(INSERT, key="k", id=2)
+                assert (second["rows"], second["changes"]) == (first["rows"], first["changes"]) == ([[1]], 1)
+                assert (second["id"], second["side"], second["token"]) == (2, "secondary", 77)
+                assert second["checkpoint"] >= first["checkpoint"]
+                assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
+
+    run(main())
+
+
+def test_what_no_checkpoint_covered_is_never_answered_and_may_be_sent_again() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            client.ask(INSERT, key="k")
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            pairs.break_link()
+            assert await client.rest() == b""
+            assert await pairs.primary.wait() is State.STOPPED
+            async with (
+                SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
+                connected(survivor.address) as again,
+            ):
+                assert (await again.result(INSERT, key="k"))["rows"] == [[1]]
+                assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
+
+    run(main())
+
+
+def test_a_retry_before_the_checkpoint_waits_for_it_too() -> None:
+    async def main() -> None:
+        async with (
+            both() as pairs,
+            SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+            connected(server.address) as client,
+            connected(server.address) as other,
+        ):
+            client.ask(INSERT, key="k")
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            other.ask(INSERT, key="k")
+            await until(lambda: len(pairs.primary.outbox) == 2)
+            pairs.primary.request_checkpoint()
+            assert (await other.reply())["rows"] == (await client.reply())["rows"] == [[1]]
+            assert count(pairs.copy) == 1
+
+    run(main())
+
+
+def test_over_tcp_a_secondary_listens_for_clients_only_when_it_has_taken_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        clients = Address.parse(f"unix:{tmp_path}/clients")
+        arbiter = f"sqlite:{tmp_path}/claims.db"
+        copy, database = SqliteGuest(CAPACITY, schema=SCHEMA), SqliteGuest(CAPACITY, schema=SCHEMA)
+        async with secondary(copy, listen=ANYWHERE, arbiter=arbiter) as second:
+            serving = asyncio.create_task(serve(second, copy, str(clients)))
+            async with (
+                primary(database, peer=str(second.address), arbiter=arbiter, options=OFTEN) as first,
+                SqliteServer(first, database, ANYWHERE) as server,
+                connected(server.address) as client,
+            ):
+                await client.result(INSERT)
+                assert not Path(clients.path).exists()
+            await second.running()
+            await until(Path(clients.path).exists)
+            async with connected(clients) as other:
+                reply = await other.result("SELECT count(*) FROM t")
+                assert (reply["rows"], reply["side"]) == ([[1]], "secondary")
+                assert reply["token"] == second.token > 0
+        await serving
+
+    run(main())
+
+
+def test_a_survivor_waits_for_the_address_of_the_former_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_server, "BIND_RETRY", 0.01)
+
+    async def main() -> None:
+        async with both() as pairs:
+            held = Address.parse(ANYWHERE).listen()
+            with held:
+                address = address_of(held)
+                with pytest.raises(OSError, match="in use"):
+                    await SqliteServer(pairs.primary, pairs.database, str(address)).__aenter__()
+                pairs.break_link()
+                serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, str(address)))
+                await pairs.secondary.running()
+                await asyncio.sleep(0.03)
+                assert not serving.done()
+            await until(lambda: answers(address))
+            async with connected(address) as client:
+                assert (await client.result("SELECT 1"))["rows"] == [[1]]
+        await serving
+
+    run(main())
+
+
+# ---- when a side stops ---------------------------------------------------------------------------
+
+
+def test_connections_and_the_listener_close_when_the_side_stops() -> None:
+    async def main() -> None:
+        async with both(OFTEN) as pairs:
+            with Address.parse(ANYWHERE).listen() as free:
+                address = address_of(free)
+            serving = asyncio.create_task(serve(pairs.primary, pairs.database, str(address)))
+            await until(lambda: answers(address))
+            async with connected(address) as client, connected(address) as idle:
+                await client.result(INSERT)
+                pairs.break_link()
+                assert await client.rest() == await idle.rest() == b""
+            await serving
+            assert not answers(address)
+
+    run(main())
+
+
+@pytest.mark.parametrize("winner", [Side.PRIMARY, Side.SECONDARY])
+def test_serving_ends_with_a_side_that_never_runs(winner: Side) -> None:
+    async def main() -> None:
+        async with both(winner=winner) as pairs:
+            serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, ANYWHERE))
+            if winner is Side.PRIMARY:
+                pairs.break_link()
+            else:
+                pairs.secondary.request_leave()
+            await serving
+
+    run(main())
+
+
+def test_closing_the_server_hangs_up_and_the_pair_goes_on() -> None:
+    async def main() -> None:
+        async with both() as pairs:
+            async with SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server:
+                idle = contextlib.AsyncExitStack()
+                async with idle, connected(server.address) as asking:
+                    sleeping = await idle.enter_async_context(connected(server.address))
+                    asking.ask(INSERT)
+                    await until(lambda: len(pairs.primary.outbox) == 1)
+                    await server.__aexit__(None, None, None)
+                    assert await asking.rest() == await sleeping.rest() == b""
+            events = pairs.primary.events()
+            pairs.primary.request_checkpoint()
+            async for event in events:
+                if isinstance(event, CheckpointTaken):
+                    break
+            assert count(pairs.copy) == 1
+
+    run(main())
+
+
+# ---- what is wrong is answered -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "identity", "error"),
+    [
+        (b"{", None, "a line is no JSON: Expecting property name"),
+        (b"", None, "a line is no JSON: "),
+        (b"\xff\xfe\xfd", None, "a line is no JSON: "),
+        (b"[" * 100_000, None, "recursion"),
+        (b"[1]", None, "a line is no JSON object"),
+        (b'{"id": 5}', 5, "'sql' must be a string"),
+        (b'{"id": 5, "sql": "SELECT 1", "parms": []}', 5, "unknown field 'parms'"),
+        (b'{"id": 5, "sql": "SELECT 1", "params": 1}', 5, "'params' must be a list"),
+        (b'{"id": 5, "sql": "SELECT 1", "key": 1}', 5, "'key' must be a string"),
+        (b'{"id": 1e999, "sql": "SELECT 1"}', None, "not JSON compliant"),
+        (b'{"id": 5, "sql": "SELECT * FROM nowhere"}', 5, "no such table: nowhere"),
+        (b'{"id": 5, "sql": "COMMIT"}', 5, "every statement is a transaction"),
+        (b'{"id": 5, "sql": "PRAGMA journal_mode = WAL"}', 5, "PRAGMA journal_mode is refused"),
+        (b'{"id": 5, "sql": "INSERT INTO t (b) VALUES (zeroblob(1000000))"}', 5, "database or disk is full"),
+    ],
+)  # fmt: skip
+def test_an_error_is_answered_and_the_connection_goes_on(line: bytes, identity: object, error: str) -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (pairs, client):
+            client.write(line)
+            reply = await client.reply()
+            assert (reply["id"], reply["side"]) == (identity, "primary")
+            assert error in reply["error"]
+            assert reply["checkpoint"] >= 1
+            assert (await client.result(INSERT))["rows"] == [[1]]
+            assert pairs.primary.state is not State.ALONE
+            assert count(pairs.copy) == 1
+
+    run(main())
+
+
+def test_an_error_is_held_back_too() -> None:
+    async def main() -> None:
+        async with served() as (pairs, client):
+            client.ask("SELEC")
+            await until(lambda: len(pairs.primary.outbox) == 1)
+            pairs.break_link()
+            assert await client.rest() == b""
+
+    run(main())
+
+
+def test_a_line_that_is_too_long_ends_the_connection_after_the_replies_before_it() -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (_, client):
+            client.ask(INSERT, id=1)
+            client.write(b"x" * (sqlite_server.LINE_LIMIT + 1))
+            replies = [json.loads(line) for line in (await client.rest()).splitlines()]
+            assert replies[0]["id"] == 1
+            assert replies[1]["error"] == "a line is longer than 1048576 bytes: send less at a time"
+            assert len(replies) == 2
+
+    run(main())
+
+
+def test_a_long_line_is_read_whole() -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (_, client):
+            reply = await client.result("SELECT length(?)", params=["x" * 1_000_000])
+            assert reply["rows"] == [[1_000_000]]
+
+    run(main())
+
+
+def test_a_full_database_answers_and_is_still_replicated() -> None:
+    async def main() -> None:
+        async with served(OFTEN) as (pairs, client):
+            errors = []
+            for _ in range(30):
+                reply = await client.result("INSERT INTO t (b) VALUES (zeroblob(10000))")
+                errors.append(reply.get("error"))
+            assert set(errors) == {None, "database or disk is full"}
+            assert (await client.result("DELETE FROM t WHERE a > 1"))["changes"] > 1
+            assert count(pairs.copy) == 1
+
+    run(main())
+
+
+# ---- the ready guest of the command line ---------------------------------------------------------
+
+
+def test_the_environment_describes_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    monkeypatch.setenv("COLO_FSM_SQLITE_LISTEN", f"unix:{tmp_path}/clients")
+    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", str(CAPACITY))
+    monkeypatch.setenv("COLO_FSM_SQLITE_SCHEMA", str(tmp_path / "schema.sql"))
+
+    async def main() -> None:
+        async with both(OFTEN, make=sqlite_server.guest) as pairs:
+            assert isinstance(pairs.database, ServedSqlite)
+            serving = asyncio.create_task(pairs.database.serve(pairs.primary))
+            await until((tmp_path / "clients").exists)
+            async with connected(Address(path=f"{tmp_path}/clients")) as client:
+                assert (await client.result(INSERT))["rows"] == [[1]]
+        await serving
+
+    run(main())
+
+
+def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "LISTEN", "CAPACITY", "SCHEMA":
+        monkeypatch.delenv(f"COLO_FSM_SQLITE_{name}", raising=False)
+    guest = sqlite_server.guest()
+    assert (guest.listen, guest.blocks) == ("tcp:127.0.0.1:5433", {"state": 16 << 20})
+
+
+def test_an_environment_that_is_wrong_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", "16M")
+    with pytest.raises(ValueError, match="must be a number of bytes, not '16M'"):
+        sqlite_server.guest()
+
+
+def test_an_address_that_is_none_is_refused_at_once() -> None:
+    async def main() -> None:
+        async with both() as pairs:
+            with pytest.raises(AddressError, match="write tcp:HOST:PORT"):
+                SqliteServer(pairs.primary, pairs.database, "5433")
+
+    run(main())
