@@ -79,7 +79,9 @@ def without(items: tuple[T, ...], n: int) -> tuple[T, ...]:
 
 
 def unnoticed_mutants(
-    table: Table, by_hand: Callable[[Variant], Mapping[str, str]], rest: Mapping[str, str]
+    table: Table,
+    by_hand: Callable[[Variant], Mapping[str, str]],
+    rest: Callable[[Variant], Mapping[str, str]],
 ) -> tuple[list[str], int]:
     """The mutants that neither `complete()` nor `differences()` notices, and how many were tried."""
     unnoticed, tried = [], 0
@@ -89,7 +91,7 @@ def unnoticed_mutants(
                 continue  # what was lost belongs to other variants
             tried += 1
             try:
-                if not differences(complete(mutant, variant), by_hand(variant), rest):
+                if not differences(complete(mutant, variant), by_hand(variant), rest(variant)):
                     unnoticed.append(f"{variant}: {name}")
             except TableError:
                 pass

@@ -17,8 +17,6 @@ from select import select
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
-import attrs
-
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
 from colo_fsm.protocol import ColoError, PrimarySession, SecondarySession, Side, State, Variant
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, aio, blocking
@@ -518,9 +516,9 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
 
 
-def same(found: BaseException | None, expected: ColoError) -> bool:
+def same(found: ColoError | None, expected: ColoError) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
-    return type(found) is type(expected) and vars(found).items() >= attrs.asdict(expected, recurse=False).items()
+    return type(found) is type(expected) and vars(found) == vars(expected)
 
 
 def descriptors() -> int:

@@ -47,9 +47,9 @@ def loop() -> Iterator[LoopThread]:
 class TestTwoPairs:
     @pytest.fixture(params=["link_pair", "tcp", "unix"])
     def link(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-        return {"link_pair": link_pair, "tcp": lambda: "tcp:127.0.0.1:0", "unix": lambda: unix(tmp_path)}[
-            request.param
-        ]()
+        if request.param == "link_pair":
+            return link_pair()
+        return unix(tmp_path) if request.param == "unix" else "tcp:127.0.0.1:0"
 
     @pytest.mark.parametrize(("first", "second"), BOTH)
     def test_rounds_and_takeover(

@@ -292,11 +292,10 @@ def test_a_fault_while_loading_finishes_the_load_and_sends_nothing(variant: Vari
     assert session.won() == (Do.load, Do.release_all, Do.resume)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_load_that_fails_leaves_nothing_to_run(asked: bool) -> None:
+@pytest.mark.parametrize("first", [F.FAILOVER_REQUEST, F.GUEST_FAILED])
+def test_a_load_that_fails_is_tried_once_more_and_then_leaves_nothing_to_run(first: F) -> None:
     session = secondary_that_loads(PATCH)
-    if asked:
-        session.fault(F.FAILOVER_REQUEST)
+    assert session.fault(first) == (Do.load,)
     assert session.fault(F.GUEST_FAILED, CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
     assert (session.state, session.won()) == (S.STOPPED, ())
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -107,6 +109,14 @@ class Client:
         self.ask(sql, **more)
         return await self.reply()
 
+    def has_bytes(self) -> bool:
+        """Whether the kernel holds bytes for this client."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as probe:
+            try:
+                return bool(probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
+
     async def rest(self) -> bytes:
         """What comes until the server hangs up."""
         try:
@@ -182,24 +192,15 @@ def test_no_byte_leaves_before_the_checkpoint_is_loaded() -> None:
 
     async def main() -> None:
         async with served() as (pairs, client):
-            seen: list[tuple[State, bool]] = []
-
-            def look(_: object) -> None:
-                raw = client.writer.get_extra_info("socket")
-                with socket.socket(fileno=raw.fileno()) as probe:
-                    try:
-                        sent = bool(probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-                    except BlockingIOError:
-                        sent = False
-                    finally:
-                        probe.detach()
-                seen.append((pairs.primary.state, sent))
-
             client.ask(INSERT)
             await until(lambda: len(pairs.primary.outbox) == 1)
-            pairs.primary.on_transition(look)
+            reply = asyncio.create_task(client.reply())
+            seen: list[tuple[State, bool]] = []
+            pairs.primary.on_transition(
+                lambda _: seen.append((pairs.primary.state, reply.done() or client.has_bytes()))
+            )
             pairs.primary.request_checkpoint()
-            await client.reply()
+            await reply
             states = [
                 State.REQUESTED,
                 State.REPLIED,
@@ -256,6 +257,26 @@ def test_requests_wait_when_too_many_replies_do() -> None:
             for number in range(MOST_WAITING):
                 assert (await client.reply())["id"] == number
             await until(lambda: len(pairs.primary.outbox) == 50)
+
+    run(main())
+
+
+def test_between_two_statements_the_pair_gets_its_chance() -> None:
+    async def main() -> None:
+        async with (
+            both() as pairs,
+            SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+            connected(server.address) as one,
+            connected(server.address) as other,
+        ):
+            for _ in range(20):
+                one.ask(INSERT)
+                other.ask(INSERT)
+            counts = [0]
+            while counts[-1] < 40:
+                await asyncio.sleep(0)  # one round of the event loop
+                counts.append(count(pairs.database))
+            assert max(after - before for before, after in itertools.pairwise(counts)) == 1
 
     run(main())
 

@@ -131,7 +131,8 @@ def test_what_stays_asks_in_its_own_state() -> None:
 
 def test_what_the_error_transition_asks_for_can_be_awaited_in_failover() -> None:
     line = row(S.FAILOVER, done(do.suspend), S.INIT)
-    assert problems(*SOUND, line) == ()
+    assert validate(Table(Side.PRIMARY, (*SOUND, line), error=(do.suspend,)), Variant()) == ()
+    assert len(problems(*SOUND, line)) == 1
 
 
 def test_all_problems_are_reported_at_once() -> None:

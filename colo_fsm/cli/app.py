@@ -6,7 +6,7 @@ import click
 
 from .demo import demo
 
-# from .diagram import diagram
+from .diagram import diagram
 from .side import primary, secondary
 
 
@@ -22,5 +22,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, primary, secondary):
+for _command in (demo, primary, secondary, diagram):
     cli.add_command(_command)

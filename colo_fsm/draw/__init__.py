@@ -3,8 +3,8 @@
 Install the extra `draw`. `python -m colo_fsm.draw diagrams` writes the pictures of this repository.
 """
 
-from .pictures import FORMATS, Picture, pair, pictures, side, stale, write_all
-from .render import DrawError, dot_hash, render
+from .picture import FORMATS, Picture, pair, pictures, side, stale, write_all
+from .renderer import DrawError, dot_hash, render
 
 __all__ = [
     "FORMATS",

@@ -55,10 +55,9 @@ class Crossing:
 def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
     """The rows of this table that change something, as arrows; the rest arrows come last."""
     one_trigger = [
-        Arrow(
-            tuple(r.source for r in rows), (rows[0].trigger,), rows[0].dest or rows[0].source, rows[0].effects
-        )
+        Arrow(tuple(r.source for r in rows), (first.trigger,), first.dest or first.source, first.effects)
         for rows in _gather(table.written, lambda r: (r.trigger, r.dest or r.source, r.effects))
+        for first in [rows[0]]
     ]
     written = [
         attrs.evolve(same[0], triggers=tuple(sorted((a.triggers[0] for a in same), key=said)))
@@ -80,16 +79,16 @@ def handshake(table: CompleteTable) -> tuple[State, ...]:
 
 
 def crossings(primary: CompleteTable, secondary: CompleteTable) -> tuple[Crossing, ...]:
-    """Every message of these tables that one side sends and the other awaits, in the order of the wire."""
-    found = {
+    """Every message of these tables that one side sends and the other awaits."""
+    found = (
         Crossing(message, sent.dest or sent.source, received.dest or received.source)
         for sender, receiver in ((primary, secondary), (secondary, primary))
         for sent in sender.written
         for message in _sent(sent)
         for received in receiver.written
         if received.trigger.message is message
-    }
-    return tuple(sorted(found, key=lambda c: (c.message, *map(list(State).index, (c.sent, c.received)))))
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def said(trigger: Trigger) -> str:
@@ -114,7 +113,7 @@ def asked(effects: Iterable[Effect]) -> str:
 def among(sources: Sequence[State], states: Sequence[State]) -> str:
     """Some of these states, a run of them as its ends: `ready … sized, loaded`."""
     where = [states.index(s) for s in sources]
-    parts = []
+    parts: list[str] = []
     for _, run in groupby(enumerate(where), key=lambda pair: pair[1] - pair[0]):
         here = [states[i] for _, i in run]
         parts += [f"{here[0]} … {here[-1]}"] if len(here) > 2 else here

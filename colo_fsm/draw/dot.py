@@ -10,14 +10,14 @@ Graphviz sorts what stands at one height by the edges that come from above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..protocol import CompleteTable, Send, Side, State
 from .arrows import NEXT, REST, REST_MEANS, Arrow, Crossing, among, arrows, asked, crossings, handshake, said
-from .render import new_digraph
+from .renderer import new_digraph
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -30,6 +30,7 @@ GROUND = {Side.PRIMARY: "#eaf2fb", Side.SECONDARY: "#ebf6ee"}
 FONT = "Helvetica,Arial,sans-serif"
 SMALL = "9.5"
 PLAIN = {"shape": "plaintext", "style": "", "fontsize": SMALL, "width": "0", "margin": "0"}
+MESSAGE = {"fontsize": "11", "fontcolor": WIRE, "margin": "0.08,0"}
 HIDDEN = {"style": "invis"}
 
 
@@ -113,17 +114,10 @@ class _Column:
         self._cluster.node(self.node(state), str(state), **look)
 
     def _draw_start(self) -> None:
-        look = {
-            "shape": "circle",
-            "label": "",
-            "width": "0.09",
-            "height": "0.09",
-            "fillcolor": SOFT,
-            "color": SOFT,
-        }
-        self._cluster.node(self.start, **look, group=f"{self.table.side}_spine")
+        look = {"shape": "circle", "width": "0.09", "height": "0.09", "fillcolor": SOFT, "color": SOFT}
+        self._cluster.node(self.start, "", **look, group=f"{self.table.side}_spine")
         label = _html([(_italic(asked(self.table.start)), SOFT)] if self.table.start else [])
-        self._cluster.edge(self.start, self.node(self.table.states[0]), label, weight="50")
+        self._cluster.edge(self.start, self.node(State.INIT), label, weight="50")
 
     def _draw_step(self, arrow: Arrow) -> None:
         """Into a state of the handshake. What comes from further down goes round on the outer side."""
@@ -143,14 +137,14 @@ class _Column:
         look = {"color": BACK, "penwidth": "1.2"}
         self._cluster.node(note, _html(lines, align="CENTER"), **PLAIN, group=note)
         between = self.spine[self.spine.index(source) + self._steps(source, arrow.dest) // 2]
-        self._beside(between, note, **HIDDEN)
+        self._beside(between, note, HIDDEN)
         for state, corner, head in ((arrow.dest, f"{note}_up", True), (source, f"{note}_down", False)):
             self._cluster.node(corner, "", shape="point", width="0.01", height="0.01", color=BACK, group=note)
-            self._beside(state, corner, arrow=head, **look)
+            self._beside(state, corner, look, arrow=head)
         self._cluster.edge(f"{note}_up", note, dir="none", weight="20", **look)
         self._cluster.edge(note, f"{note}_down", dir="none", weight="20", **look)
 
-    def _beside(self, state: State, outside: str, arrow: bool = False, **look: str) -> None:
+    def _beside(self, state: State, outside: str, look: Mapping[str, str], arrow: bool = False) -> None:
         """Join a state to what stands on its outer side, at its height; an arrow leads to the state."""
         with self._cluster.subgraph() as level:
             level.attr(rank="same")
@@ -160,19 +154,23 @@ class _Column:
                 level.edge(f"{self.node(state)}:e", f"{outside}:w", dir="back" if arrow else "none", **look)
 
     def _draw_from_above(self, arrow: Arrow) -> None:
-        note = f"{self.node(arrow.dest)}_from_{arrow.sources[0]}"
+        note = self._note(arrow)
         self._cluster.node(note, _html(self._noted(arrow)), **PLAIN)
-        self._cluster.edge(note, self.node(arrow.dest), **_line([arrow]))
+        self._cluster.edge(note, self.node(arrow.dest), minlen="2", **_line([arrow]))
         self._cluster.edge(self.node(self.spine[-1]), note, weight="3", **HIDDEN)
 
     def _draw_from_below(self, dest: State, into: list[Arrow]) -> None:
-        note = f"{self.node(dest)}_from_{into[0].sources[0]}"
+        note = self._note(into[0])
         self._cluster.node(note, _html([line for a in into for line in self._noted(a)]), **PLAIN)
         self._cluster.edge(self.node(dest), note, dir="back", weight="10", **_line(into))
 
     def _edge(self, source: State, arrow: Arrow, **look: str) -> None:
         label = _html(self._lines(arrow))
         self._cluster.edge(self.node(source), self.node(arrow.dest), label, **_line([arrow]), **look)
+
+    def _note(self, arrow: Arrow) -> str:
+        why = "_or_".join(map(str, arrow.triggers)) or "else"
+        return f"{self.node(arrow.sources[0])}_{why}_to_{arrow.dest}"
 
     def _noted(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
         trigger, *effects = self._lines(arrow)
@@ -183,8 +181,8 @@ class _Column:
     def _lines(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
         """What an arrow says, each line with its colour: the triggers, then the effects."""
         triggers = [said(t) for t in arrow.triggers if self._whole or t.message is None]
-        for i, trigger in enumerate(triggers, 1):
-            yield escape(f"{trigger} or" if i < len(triggers) else trigger), INK
+        for i, trigger in enumerate(triggers):
+            yield escape(f"or {trigger}" if i else trigger), INK
         if arrow.is_rest:
             yield REST, FAULT
         effects = [e for e in arrow.effects if self._whole or not isinstance(e, Send)]
@@ -215,13 +213,8 @@ def _draw_crossing(graph: Digraph, crossing: Crossing, left: _Column, right: _Co
     look = {"color": WIRE, "penwidth": "1.6", "arrowsize": "0.75"}
     with graph.subgraph(name="cluster_wire") as wire:
         wire.attr(peripheries="0", label="")
-        wire.node(
-            name,
-            f"<<B>{escape(name)}</B>>",
-            **PLAIN | {"fontsize": "11", "margin": "0.08,0"},
-            fontcolor=WIRE,
-            group="wire",
-        )
+        text = f"<<B>{escape(name)}</B>>"
+        wire.node(name, text, **PLAIN | MESSAGE, group="wire")
     _level(graph, name, *(column.node(end) for column, end in ends))
     rightward = crossing.sender is Side.PRIMARY
     start, end = (column.node(end) for column, end in ends)

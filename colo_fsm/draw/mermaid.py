@@ -18,12 +18,12 @@ from .arrows import NEXT, REST, REST_MEANS, Arrow, among, arrows, asked, handsha
 def side(table: CompleteTable) -> str:
     """One side's machine as a `stateDiagram-v2`: every written row, with its trigger and its effects."""
     lines = [f"%% {table.side.title()}, {table.variant}. {REST}: {REST_MEANS}", "stateDiagram-v2"]
-    lines.append(f"    [*] --> {table.states[0]}{_words(asked(table.start))}")
+    lines.append(f"    [*] --> {State.INIT}{_words(asked(table.start))}")
     for arrow in arrows(table):
         if arrow.is_rest and len(arrow.sources) > 1:
             note = f"{REST} in {among(arrow.sources, table.states)}"
-            lines.append(f'    state "{note}" as rest_{arrow.dest}')
-            lines.append(f"    rest_{arrow.dest} --> {arrow.dest}{_words(asked(arrow.effects))}")
+            lines.append(f'    state "{note}" as rest_{arrow.sources[0]}')
+            lines.append(f"    rest_{arrow.sources[0]} --> {arrow.dest}{_words(asked(arrow.effects))}")
         else:
             words = _words(" or ".join(map(said, arrow.triggers)) or REST, asked(arrow.effects))
             lines += [f"    {source} --> {arrow.dest}{words}" for source in arrow.sources]
@@ -38,7 +38,7 @@ def pair(primary: CompleteTable, secondary: CompleteTable) -> str:
         lines.append(f"    participant {table.side} as {table.side.title()}")
     for table in (primary, secondary):
         if table.start:
-            lines.append(_note(table.side, f"{table.states[0]}: {asked(table.start)}"))
+            lines.append(_note(table.side, f"{State.INIT}: {asked(table.start)}"))
     indent = ""
     for table, row in _exchange(primary, secondary):
         if not indent and _comes_again(table, row):
@@ -120,7 +120,7 @@ def _breaks(table: CompleteTable) -> Iterator[str]:
     drawn = arrows(table)
     for arrow in drawn:
         if arrow.is_rest and arrow.dest not in table.final:
-            yield f"    break {REST} in {table.side.title()} {among(arrow.sources, table.states)}"
+            yield f"    break {table.side.title()}: {REST} in {among(arrow.sources, table.states)}"
             after = [_outcome(a) for a in drawn if a.sources == (arrow.dest,)]
             yield "    " + _note(table.side, "<br/>".join([f"{arrow.dest}: {asked(arrow.effects)}", *after]))
             yield "    end"

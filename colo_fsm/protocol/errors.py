@@ -61,7 +61,7 @@ class InvalidState(ColoError):
     cause: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"Invalid VM state: {self.cause}"
+        return "Invalid VM state" if self.cause is None else f"Invalid VM state: {self.cause}"
 
 
 @attrs.define(slots=False)
@@ -124,9 +124,11 @@ class TimedOut(ColoError):
     kind = Fault.TIMEOUT
     state: State
     seconds: float | None = None
+    sending: bool = False
 
     def __str__(self) -> str:
-        return f"Can't receive COLO message: {os.strerror(errno.ETIMEDOUT)}"
+        what = "send" if self.sending else "receive"
+        return f"Can't {what} COLO message: {os.strerror(errno.ETIMEDOUT)}"
 
 
 @attrs.define(slots=False)
@@ -160,7 +162,8 @@ class GuestFailed(ColoError):
     cause: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"{self.hook} failed: {type(self.cause).__name__}: {self.cause}"
+        why = "" if self.cause is None else f": {type(self.cause).__name__}: {self.cause}"
+        return f"{self.hook} failed{why}"
 
 
 @attrs.define(slots=False)

@@ -42,7 +42,11 @@ class ColoMachine(FrozenMachine):
         self.freeze()
 
 
-@cache
 def machine_for(side: Side, variant: Variant = Variant()) -> ColoMachine:  # noqa: B008 - frozen
     """The shared machine of this side and variant."""
+    return _machine(side, variant)
+
+
+@cache
+def _machine(side: Side, variant: Variant) -> ColoMachine:
     return ColoMachine(complete(TABLES[side], variant))

@@ -26,27 +26,32 @@ HYBRID, PATCH, QEMU = Mode.HYBRID, Profile.PATCH, Profile.QEMU
 ON_RECEIVED, ON_LOADED = ReleaseOn.RECEIVED, ReleaseOn.LOADED
 
 # fmt: off
-PRIMARY = Table(Side.PRIMARY, start=(do.send_initial(QEMU),), lines=(
-    # colo_process_checkpoint(): wait for the Secondary, then let the guest run
-    row(S.INIT,              recv(M.CHECKPOINT_READY), S.READY,     do.resume),
-    row((S.READY, S.LOADED), begin.checkpoint,         S.REQUESTED, do.stop_comparing(HYBRID), send(M.CHECKPOINT_REQUEST)),
-    # colo_do_checkpoint_transaction(): one checkpoint
-    row(S.REQUESTED,         recv(M.CHECKPOINT_REPLY), S.REPLIED,   do.suspend, do.save),
-    row(S.REPLIED,           done(do.save),            S.SENDING,   send(M.VMSTATE_SEND), do.send_live(QEMU)),
-    row(S.SENDING,           done(do.send_live),       S.SIZED,     send(M.VMSTATE_SIZE), do.send_state, when=QEMU),
-    row(S.SIZED,             recv(M.VMSTATE_RECEIVED), S.RECEIVED,  do.release(ON_RECEIVED), when=QEMU),
-    row(S.SENDING,           recv(M.VMSTATE_RECEIVED), S.RECEIVED,  do.release(ON_RECEIVED), when=PATCH),
-    row(S.RECEIVED,          recv(M.VMSTATE_LOADED),   S.LOADED,    do.release(ON_LOADED), do.resume, do.compare(HYBRID)),
-    # leaving: before the first round or between two, and from running alone; packets not covered are never sent
-    row((S.INIT, S.READY, S.LOADED), begin.leave,      S.ENDED,     do.disconnect, do.suspend, do.discard),
-    row(S.ALONE,             begin.leave,              S.ENDED,     do.suspend),
-    # after a break nobody runs alone before the claim is answered
-    row(S.FAILOVER,          won,                      S.ALONE,     do.release_all, do.resume),
-    row(S.FAILOVER,          lost,                     S.STOPPED,   do.discard),
-    row(S.FAILOVER,          begin.leave,              S.STOPPED,   do.discard),
-    row(S.ALONE,             fault(Fault.GUEST_FAILED), S.STOPPED,  do.suspend, do.discard),
-    # what is left over, where it is not the error transition
-    row(S.INIT,              otherwise,                S.STOPPED,   do.disconnect, do.discard),
-    row((S.FAILOVER, S.ALONE, S.STOPPED, S.ENDED), otherwise, None),
-))
+PRIMARY = Table(
+    Side.PRIMARY,
+    start=(do.send_initial(QEMU),),
+    error=(do.disconnect, do.stop_comparing(HYBRID), do.suspend, do.claim),
+    lines=(
+        # colo_process_checkpoint(): wait for the Secondary, then let the guest run
+        row(S.INIT,              recv(M.CHECKPOINT_READY), S.READY,     do.resume),
+        row((S.READY, S.LOADED), begin.checkpoint,         S.REQUESTED, do.stop_comparing(HYBRID), send(M.CHECKPOINT_REQUEST)),
+        # colo_do_checkpoint_transaction(): one checkpoint
+        row(S.REQUESTED,         recv(M.CHECKPOINT_REPLY), S.REPLIED,   do.suspend, do.save),
+        row(S.REPLIED,           done(do.save),            S.SENDING,   send(M.VMSTATE_SEND), do.send_live(QEMU)),
+        row(S.SENDING,           done(do.send_live),       S.SIZED,     send(M.VMSTATE_SIZE), do.send_state, when=QEMU),
+        row(S.SIZED,             recv(M.VMSTATE_RECEIVED), S.RECEIVED,  do.release(ON_RECEIVED), when=QEMU),
+        row(S.SENDING,           recv(M.VMSTATE_RECEIVED), S.RECEIVED,  do.release(ON_RECEIVED), when=PATCH),
+        row(S.RECEIVED,          recv(M.VMSTATE_LOADED),   S.LOADED,    do.release(ON_LOADED), do.resume, do.compare(HYBRID)),
+        # leaving: before the first round or between two, and from running alone; packets not covered are never sent
+        row((S.INIT, S.READY, S.LOADED), begin.leave,      S.ENDED,     do.disconnect, do.stop_comparing(HYBRID), do.suspend, do.discard),
+        row(S.ALONE,             begin.leave,              S.ENDED,     do.suspend),
+        # after a break nobody runs alone before the claim is answered
+        row(S.FAILOVER,          won,                      S.ALONE,     do.release_all, do.resume),
+        row(S.FAILOVER,          lost,                     S.STOPPED,   do.discard),
+        row(S.FAILOVER,          begin.leave,              S.STOPPED,   do.discard),
+        row(S.ALONE,             fault(Fault.GUEST_FAILED), S.STOPPED,  do.suspend, do.discard),
+        # what is left over, where it is not the error transition
+        row(S.INIT,              otherwise,                S.STOPPED,   do.disconnect, do.discard),
+        row((S.FAILOVER, S.ALONE, S.STOPPED, S.ENDED), otherwise, None),
+    ),
+)
 # fmt: on

@@ -6,7 +6,7 @@ receives, stores, loads. In mode `periodic` its guest does not run between check
 Rules that hold here:
 - A checkpoint is in the store before `vmstate-received` is sent: that message lets packets out.
 - A half-loaded guest never runs: a fault met while loading finishes the load first (QEMU's `relaunch`),
-  and then sends nothing. A load that itself fails leaves nothing to run.
+  and then sends nothing. A load that fails is tried once more; then there is nothing to run.
 - A side that never reached `ready` has nothing to claim: a fault in `init` stops it.
 - What is not listed goes to `failover`: `complete()` adds those rows.
 
@@ -25,33 +25,38 @@ from .vocabulary import State as S
 HYBRID, PATCH, QEMU = Mode.HYBRID, Profile.PATCH, Profile.QEMU
 
 # fmt: off
-SECONDARY = Table(Side.SECONDARY, start=(do.receive_initial,), lines=(
-    # colo_process_incoming_thread(): the initial work, then ready
-    row(S.INIT,              done(do.receive_initial),   S.READY,     send(M.CHECKPOINT_READY)),
-    # colo_wait_handle_message(): between checkpoints
-    row((S.READY, S.LOADED), recv(M.CHECKPOINT_REQUEST), S.REQUESTED, do.suspend),
-    row(S.REQUESTED,         done(do.suspend),           S.REPLIED,   send(M.CHECKPOINT_REPLY)),
-    # colo_incoming_process_checkpoint(): one checkpoint
-    row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.receive_live, when=QEMU),
-    row(S.SENDING,           recv(M.VMSTATE_SIZE),       S.SIZED,     do.receive_state, do.store, when=QEMU),
-    row(S.SIZED,             done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=QEMU),
-    row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.store, when=PATCH),
-    row(S.SENDING,           done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=PATCH),
-    row(S.RECEIVED,          done(do.load),              S.LOADED,    send(M.VMSTATE_LOADED), do.resume(HYBRID)),
-    # a fault while loading: finish the load, send nothing; a failed load cannot be finished
-    row(S.RECEIVED,          otherwise,                  S.FINISHING, do.load),
-    row(S.FINISHING,         done(do.load),              S.FAILOVER,  do.disconnect, do.claim),
-    row((S.RECEIVED, S.FINISHING, S.ALONE), fault(Fault.GUEST_FAILED), S.STOPPED, do.disconnect, do.suspend, do.discard),
-    row(S.FINISHING,         otherwise,                  None),
-    # leaving: before the first round or between two, and from running alone
-    row((S.INIT, S.READY, S.LOADED), begin.leave,        S.ENDED,     do.disconnect, do.suspend, do.discard),
-    row(S.ALONE,             begin.leave,                S.ENDED,     do.suspend),
-    # after a break nobody runs before the claim is answered; the newest checkpoint may not be loaded yet
-    row(S.FAILOVER,          won,                        S.ALONE,     do.load, do.release_all, do.resume),
-    row(S.FAILOVER,          lost,                       S.STOPPED,   do.discard),
-    row(S.FAILOVER,          begin.leave,                S.STOPPED,   do.discard),
-    # what is left over, where it is not the error transition
-    row(S.INIT,              otherwise,                  S.STOPPED,   do.disconnect, do.discard),
-    row((S.FAILOVER, S.ALONE, S.STOPPED, S.ENDED), otherwise, None),
-))
+SECONDARY = Table(
+    Side.SECONDARY,
+    start=(do.receive_initial,),
+    error=(do.disconnect, do.suspend, do.claim),
+    lines=(
+        # colo_process_incoming_thread(): the initial work, then ready
+        row(S.INIT,              done(do.receive_initial),   S.READY,     send(M.CHECKPOINT_READY)),
+        # colo_wait_handle_message(): between checkpoints
+        row((S.READY, S.LOADED), recv(M.CHECKPOINT_REQUEST), S.REQUESTED, do.suspend),
+        row(S.REQUESTED,         done(do.suspend),           S.REPLIED,   send(M.CHECKPOINT_REPLY)),
+        # colo_incoming_process_checkpoint(): one checkpoint
+        row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.receive_live, when=QEMU),
+        row(S.SENDING,           recv(M.VMSTATE_SIZE),       S.SIZED,     do.receive_state, do.store, when=QEMU),
+        row(S.SIZED,             done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=QEMU),
+        row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.store, when=PATCH),
+        row(S.SENDING,           done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=PATCH),
+        row(S.RECEIVED,          done(do.load),              S.LOADED,    send(M.VMSTATE_LOADED), do.resume(HYBRID)),
+        # a fault while loading: finish the load, send nothing; a load that fails twice cannot be finished
+        row(S.RECEIVED,          otherwise,                  S.FINISHING, do.load),
+        row(S.FINISHING,         done(do.load),              S.FAILOVER,  do.disconnect, do.claim),
+        row((S.FINISHING, S.ALONE), fault(Fault.GUEST_FAILED), S.STOPPED, do.disconnect, do.suspend, do.discard),
+        row(S.FINISHING,         otherwise,                  None),
+        # leaving: before the first round or between two, and from running alone
+        row((S.INIT, S.READY, S.LOADED), begin.leave,        S.ENDED,     do.disconnect, do.suspend, do.discard),
+        row(S.ALONE,             begin.leave,                S.ENDED,     do.suspend),
+        # after a break nobody runs before the claim is answered; the newest checkpoint may not be loaded yet
+        row(S.FAILOVER,          won,                        S.ALONE,     do.load, do.release_all, do.resume),
+        row(S.FAILOVER,          lost,                       S.STOPPED,   do.discard),
+        row(S.FAILOVER,          begin.leave,                S.STOPPED,   do.discard),
+        # what is left over, where it is not the error transition
+        row(S.INIT,              otherwise,                  S.STOPPED,   do.disconnect, do.discard),
+        row((S.FAILOVER, S.ALONE, S.STOPPED, S.ENDED), otherwise, None),
+    ),
+)
 # fmt: on

@@ -1,6 +1,6 @@
 """One side of one pair: a small object that moves through the shared machine. Sans-IO.
 
-A driver hands in what happened and does, in order, what each call returns:
+A driver hands in what happened and does, in order and one after the other, what each call returns:
 
     effects = session.start()
     while effects:
@@ -56,6 +56,17 @@ _FAILOVER_STATUS = {
 }
 
 
+_ERRORS: dict[Fault, Callable[[State, BaseException | None], ColoError]] = {
+    Fault.EOF: lambda _, cause: LinkLost(cause),
+    Fault.TIMEOUT: lambda state, _: TimedOut(state),
+    Fault.INVALID: lambda _, cause: InvalidState(cause),
+    Fault.SEND_FAILED: lambda _, cause: SendFailed(cause),
+    Fault.GUEST_FAILED: lambda _, cause: GuestFailed("guest", cause),
+    Fault.NO_RETURN_PATH: lambda _, cause: NoReturnPath(cause),
+    Fault.FAILOVER_REQUEST: lambda _, cause: FailoverRequested(cause),
+}
+
+
 @attrs.frozen
 class Transition:
     """What an observer is told: this side has moved. `error` is set when something was wrong."""
@@ -76,12 +87,13 @@ class Session:
 
     side: ClassVar[Side]
 
-    machine: ColoMachine
+    machine: ColoMachine = attrs.field(repr=False)
     state: State
     error: ColoError | None
-    """What broke the handshake, None while nothing has."""
-    _observers: tuple[tuple[State | None, Observer], ...]
-    _inbox: Inbox | None
+    """What was wrong last, None while nothing was."""
+    _observers: tuple[tuple[State | None, Observer], ...] = attrs.field(repr=False)
+    _inbox: Inbox | None = attrs.field(repr=False)
+    _telling: bool = attrs.field(repr=False)
 
     def __init__(self, variant: Variant = Variant()) -> None:  # noqa: B008 - frozen
         self.machine = machine_for(self.side, variant)
@@ -89,6 +101,7 @@ class Session:
         self.error = None
         self._observers = ()
         self._inbox = None
+        self._telling = False
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -131,7 +144,9 @@ class Session:
     def on_transition(self, observer: Observer, state: State | None = None) -> None:
         """Call `observer` after every transition of this session, or after those into `state`.
 
-        It cannot veto. One that raises is `fault(guest failed)` with its exception as the cause.
+        It cannot veto, and it cannot feed the session. One that raises is `fault(guest failed)` with
+        its exception as the cause; once the replication is over that is only logged, so that it
+        cannot stop the side that goes on alone.
         """
         self._observers += ((state, observer),)
 
@@ -144,9 +159,10 @@ class Session:
     def feed(self, message: int) -> Effects:
         """This message has arrived and is looked at now."""
         try:
-            return self._fire(recv(COLOMessage(message)))
+            valid = COLOMessage(message)
         except ValueError:
             return self.fault(Fault.INVALID, InvalidMessage(message))
+        return self._fire(recv(valid))
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Effects:
         """These bytes have arrived; b"" is the end of the link, as from `socket.recv`.
@@ -155,7 +171,7 @@ class Session:
         `receive_live` or `receive_state` the bytes that follow are no messages: take them with
         `unread()`, and give back what is left over.
         """
-        self.give_back(data)
+        self._buffer().feed(data)
         return self.next_effects()
 
     def next_effects(self) -> Effects:
@@ -163,9 +179,10 @@ class Session:
         inbox = self._inbox
         while inbox is not None and self._listens:
             value = inbox.peek()
-            if value is None or (not self.awaits_message and value == self.table.expects[self.state]):
-                # not whole, or early in an idle state: nothing to look at, unless nothing can follow
+            if value is None:
                 return self._end_of_link(inbox) if inbox.eof else ()
+            if not self.awaits_message and value == self.table.expects[self.state]:
+                return ()  # early: its turn comes
             try:
                 effects = self.feed(inbox.take_message())
             except InvalidMessage as error:
@@ -180,9 +197,13 @@ class Session:
 
     def give_back(self, data: bytes | bytearray | memoryview) -> None:
         """Hand over bytes without a look at them yet; `next_effects()` looks."""
+        if len(data):
+            self._buffer().feed(data)
+
+    def _buffer(self) -> Inbox:
         if self._inbox is None:
             self._inbox = Inbox()
-        self._inbox.feed(data)
+        return self._inbox
 
     def begin_checkpoint(self) -> Effects:
         """Start a checkpoint (Primary, between two)."""
@@ -214,6 +235,8 @@ class Session:
 
     def _fire(self, trigger: Trigger, error: ColoError | None = None) -> Effects:
         """The one place where the state changes."""
+        if self._telling:
+            raise RuntimeError("an observer cannot feed the session: make a request of the pair instead")
         source = self.state
         row = self.table.by_input[source, trigger]
         self.machine.events[trigger.name].trigger(self)
@@ -228,12 +251,19 @@ class Session:
         return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
 
     def _tell(self, transition: Transition) -> Effects:
+        raised: list[Exception] = []
+        self._telling = True
         for state, observer in self._observers:
             if state is None or state is transition.dest:
                 try:
                     observer(transition)
                 except Exception as cause:  # noqa: BLE001 - whatever an observer raises is its fault
-                    return self.fault(Fault.GUEST_FAILED, GuestFailed("observer", cause))
+                    raised.append(cause)
+        self._telling = False
+        if raised and not self.over and self.failover_status is FailoverStatus.NONE:
+            return self.fault(Fault.GUEST_FAILED, GuestFailed("observer", raised[0]))
+        for cause in raised:
+            _log.error("%s", GuestFailed("observer", cause))
         return ()
 
     def _out_of_order(self, state: State, trigger: Trigger) -> ColoError:
@@ -245,28 +275,15 @@ class Session:
         return UnexpectedMessage(self.side, state, message, self.table.expects[state])
 
     def _end_of_link(self, inbox: Inbox) -> Effects:
-        partial = len(inbox) > 0 and inbox.peek() is None
-        return self.fault(Fault.EOF, Truncated() if partial else LinkLost())
+        return self.fault(Fault.EOF, Truncated() if len(inbox) else LinkLost())
 
     def _error_for(self, kind: Fault, cause: BaseException | None) -> ColoError:
         """The error object of a fault: the cause itself if it is one of ours for this kind."""
         if isinstance(cause, ColoError) and cause.kind is kind:
             return cause
-        match kind:
-            case Fault.EOF:
-                return LinkLost(cause)
-            case Fault.TIMEOUT:
-                return TimedOut(self.state)
-            case Fault.INVALID:
-                return InvalidState(cause)
-            case Fault.SEND_FAILED:
-                return SendFailed(cause)
-            case Fault.NO_RETURN_PATH:
-                return NoReturnPath(cause)
-            case Fault.GUEST_FAILED:
-                return GuestFailed("guest", cause)
-            case Fault.FAILOVER_REQUEST:
-                return FailoverRequested(cause)
+        error = _ERRORS[kind](self.state, cause)
+        error.__cause__ = cause
+        return error
 
 
 @attrs.define(slots=True, eq=False, init=False)

@@ -28,7 +28,7 @@ from .vocabulary import (
 
 
 class Kind(StrEnum):
-    """The five kinds of trigger."""
+    """The five kinds of trigger, and a word that stands for what is left over."""
 
     RECV = "recv"
     BEGIN = "begin"
@@ -170,8 +170,8 @@ class Table:
     side: Side
     lines: tuple[Line, ...]
     start: tuple[Effect | OnlyIf, ...] = ()
-    error: tuple[Effect | OnlyIf, ...] = (Do.disconnect, Do.suspend, Do.claim)
-    """The effects of the error transition."""
+    error: tuple[Effect | OnlyIf, ...] = ()
+    """The effects of the error transition, to `failover`."""
 
     def rows(self, variant: Variant) -> tuple[Row, ...]:
         """The lines that this variant has, a row a source, as written."""

@@ -57,10 +57,13 @@ def _unreachable(table: Table, variant: Variant, rows: tuple[Row, ...]) -> Itera
 
 
 def _wrong_way(table: Table, variant: Variant, rows: tuple[Row, ...]) -> Iterator[str]:
+    asked = [(f"{r}", effect) for r in rows for effect in r.effects]
+    asked += [("the start", effect) for effect in table.begins_with(variant)]
+    asked += [("the error transition", effect) for effect in table.on_error(variant)]
+    for where, effect in asked:
+        if isinstance(effect, Send) and SENDER[effect.message] is not table.side:
+            yield f"{where}: {effect.message.text} is not the {table.side}'s to send"
     for r in rows:
-        for effect in r.effects:
-            if isinstance(effect, Send) and SENDER[effect.message] is not table.side:
-                yield f"{r}: {effect.message.text} is not the {table.side}'s to send"
         if r.trigger.message is not None and SENDER[r.trigger.message] is table.side:
             yield f"{r}: {r.trigger.message.text} is not the {table.side}'s to receive"
 
@@ -69,6 +72,7 @@ def _never_done(table: Table, variant: Variant, rows: tuple[Row, ...]) -> Iterat
     """A `done` that nothing on the way in can bring about leaves its state stuck."""
     asked = {state: set[str]() for state in states_of(rows)}
     asked[State.INIT].update(map(str, table.begins_with(variant)))
+    asked[State.FAILOVER].update(map(str, table.on_error(variant)))
     for r in rows:
         asked[r.dest or r.source].update(map(str, r.effects))
     for r in rows:

@@ -127,7 +127,7 @@ class FailoverStatus(StrEnum):
 
     NONE = "none"
     REQUIRE = "require"
-    """Asked for, and not begun yet."""
+    """Asked for, and not begun yet: only a driver can know (`Pair.failover_status`)."""
     ACTIVE = "active"
     COMPLETED = "completed"
     RELAUNCH = "relaunch"

@@ -284,7 +284,7 @@ class Replica:
         try:
             yield Write(buffers, timeout)
         except TimeoutError as cause:
-            raise TimedOut(self.session.state, timeout) from cause
+            raise TimedOut(self.session.state, timeout, sending=True) from cause
         except OSError as cause:
             raise SendFailed(cause) from cause
 
@@ -332,7 +332,15 @@ class Replica:
         return ()
 
     def _claim(self) -> Script[Effects]:
-        """Ask once. Without an answer the side stays suspended, says so, and asks again later."""
+        """Ask once. Without an answer the side stays suspended, says so, and asks again later.
+
+        A side whose own guest or store has failed lets a healthy peer ask first: that decides when
+        it claims, not who may run.
+        """
+        error = self.session.error
+        if self._claim_at is None and isinstance(error, GuestFailed):
+            self._claim_at = self._clock() + self.options.claim_retry
+            return ()
         self._claim_at = None
         try:
             claim = yield Call(self.arbiter.claim, (self.generation, self.session.side))

@@ -10,7 +10,7 @@ import attrs
 
 from ..protocol import PRIMARY, SECONDARY, CompleteTable, Variant, complete
 from . import dot, mermaid
-from .render import dot_hash, hash_of, render
+from .renderer import dot_hash, hash_of, render
 
 FORMATS = {"dot": "dot", "mermaid": "mmd", "svg": "svg", "png": "png"}
 """What a picture can be had as, and how the name of such a file ends."""
@@ -36,7 +36,7 @@ class Picture:
         return mermaid.pair(*self.tables) if len(self.tables) == 2 else mermaid.side(*self.tables)
 
     def to(self, format: str) -> bytes:
-        """The picture as a file of one of FORMATS; text is UTF-8. Raises DrawError as `render()` does."""
+        """The picture in one of FORMATS, text as UTF-8. Raises what `render()` does."""
         match format:
             case "dot":
                 return self.dot.encode()

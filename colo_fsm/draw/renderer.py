@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphviz import Digraph
 
-FORMATS = ("svg", "png")
+RENDERED = ("svg", "png")
 """What `render()` makes of DOT."""
 
 _HASH = re.compile(r"<!-- sha256 of the DOT text: ([0-9a-f]{64}) -->")
@@ -41,8 +41,8 @@ def render(dot: str, format: str) -> bytes:
     it raises DrawError. Renderers differ in fonts and versions, so an SVG carries the hash of its DOT text:
     see `dot_hash()`.
     """
-    if format not in FORMATS:
-        raise ValueError(f"cannot render '{format}': choose one of {', '.join(FORMATS)}")
+    if format not in RENDERED:
+        raise ValueError(f"cannot render '{format}': choose one of {', '.join(RENDERED)}")
     picture = _rendered(dot, format)
     return _with_hash(picture, dot) if format == "svg" else picture
 

@@ -1,0 +1,49 @@
+"""`colo-fsm diagram`: the machines as pictures, drawn from the tables."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from colo_fsm.draw import FORMATS, DrawError, pictures
+from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
+
+
+@click.command(epilog="\b\nExit status:\n  0  drawn\n  1  it could not be drawn or written\n  2  bad usage")
+@click.argument("what", type=click.Choice(["primary", "secondary", "pair"]))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
+@click.option("--format", "chosen", type=click.Choice(FORMATS), help="Default: by FILE's ending, else dot.")
+@click.option("--profile", type=click.Choice([p.value for p in Profile]), default=Variant().profile.value, show_default=True)  # fmt: skip
+@click.option("--mode", type=click.Choice([m.value for m in Mode]), default=Variant().mode.value, show_default=True)  # fmt: skip
+@click.option("--release-on", type=click.Choice([r.value for r in ReleaseOn]), default=Variant().release_on.value, show_default=True)  # fmt: skip
+def diagram(
+    what: str, output: Path | None, chosen: str | None, profile: str, mode: str, release_on: str
+) -> None:
+    """Draw one side, or both with the messages between them, from the tables that run.
+
+    \b
+    Example:
+      colo-fsm diagram pair -o pair.svg
+    """
+    chosen = chosen or _by_ending(output) or "dot"
+    variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on))
+    try:
+        drawn = pictures(variant)[what].to(chosen)
+        if output is not None:
+            output.write_bytes(drawn)
+            return
+    except (DrawError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if chosen == "png" and sys.stdout.isatty():
+        raise click.UsageError("a PNG is nothing for a terminal: name a file with -o FILE")
+    click.get_binary_stream("stdout").write(drawn)
+
+
+def _by_ending(output: Path | None) -> str | None:
+    ending = output.suffix.removeprefix(".") if output else ""
+    ending = {"mmd": "mermaid"}.get(ending, ending)
+    if ending and ending not in FORMATS:
+        raise click.UsageError(f"'{output}': give --format, or an ending among {', '.join(FORMATS)}")
+    return ending or None
