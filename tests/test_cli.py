@@ -14,6 +14,9 @@ from typing import IO, Any
 
 import pytest
 
+from colo_fsm.arbiter import SqliteArbiter
+from colo_fsm.protocol import Side as SideName
+
 COMMAND = [sys.executable, "-m", "colo_fsm"]
 GUESTS = """
 class Counter:
@@ -68,9 +71,9 @@ class Side:
 
 
 @contextlib.contextmanager
-def side(*arguments: str, folder: Path) -> Iterator[Side]:
+def side(*arguments: str, folder: Path, json: bool = True) -> Iterator[Side]:
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--guest", "guests:guest", "--json"],
+        [*COMMAND, *arguments, "--guest", "guests:guest", *(["--json"] if json else [])],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -111,22 +114,30 @@ def test_the_secondary_goes_on_and_its_store_holds_the_checkpoint(folder: Path) 
 
 
 def test_the_loser_ends_with_status_1(folder: Path) -> None:
-    """A Primary that leaves while it has a Secondary is taken for dead; frozen, it loses its claim."""
+    """The Primary is gone, but somebody has granted it the claim before."""
     with both(folder) as (primary, secondary):
-        primary.process.send_signal(signal.SIGSTOP)
-        # only the deadline of 5 s inside a checkpoint, or the operator, ends such a pair
-        secondary.process.send_signal(signal.SIGTERM)
-        assert secondary.process.wait(20) == 0
-        primary.process.send_signal(signal.SIGCONT)
-        primary.until("state", state="alone")
+        generation = secondary.until("state", state="loaded")["generation"]
+        SqliteArbiter(folder / "claim.db").claim(generation, SideName.PRIMARY)
+        primary.process.kill()
+        assert secondary.until("claim")["won"] is False
+        assert secondary.until("over")["state"] == "stopped"
+        assert secondary.process.wait(20) == 1
 
 
 def test_lines_for_people(folder: Path) -> None:
-    with both(folder) as (primary, secondary):
-        primary.process.kill()
-        secondary.until("state", state="alone")
-    result = colo_fsm("secondary", "--listen", "unix:x", "--guest", "guests:guest", folder=folder)
-    assert result.returncode == 2
+    with side("secondary", *SECONDARY[1:], "--no-arbiter", folder=folder, json=False) as secondary:
+        assert secondary.process.stdout is not None
+        assert secondary.process.stdout.readline() == "listening at unix:link\n"
+        with side("primary", "--connect", "unix:link", "--no-arbiter", folder=folder) as primary:
+            primary.until("checkpoint", number=2)
+            primary.process.kill()
+        said = [secondary.process.stdout.readline() for _ in range(3)]
+        secondary.end()
+        said += secondary.process.stdout.readlines()
+    assert re.fullmatch(r"secondary: ready, generation \d+\n", said[0])
+    assert said[1].startswith("checkpoint 1: 0 pages, ")
+    assert "secondary: failover (Can't receive COLO message: Input/output error)\n" in said
+    assert said[-2:] == ["secondary: alone\n", "secondary: ended\n"]
 
 
 GUEST = ["--guest", "guests:guest"]

@@ -163,7 +163,7 @@ def heard(loop: LoopThread, driver: DriverName, side: Side, data: bytes, whole: 
         if side is P and not data.startswith(READY):
             play(theirs, data, whole)
             theirs.shutdown(1)
-            with pytest.raises(Exception, match="COLO"):
+            with pytest.raises(ColoError):
                 pair.enter()
         else:
             if side is P:

@@ -59,7 +59,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_commands_and_options_exist(page: Path) -> None:
     """Every `colo-fsm …` that a page names has these options in its help."""
     helps: dict[str, str] = {}
-    for command, rest in re.findall(r"colo-fsm (\w+)([^`\n]*)", page.read_text()):
+    for command, rest in re.findall(r"(?:`|\n)colo-fsm (\w+)([^`\n]*)", page.read_text()):
         if command not in helps:
             helps[command] = run(
                 f"import sys; sys.argv = ['colo-fsm', {command!r}, '--help'];"

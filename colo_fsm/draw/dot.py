@@ -82,7 +82,7 @@ class _Column:
     def draw(self) -> None:
         self._cluster.attr(
             label=self.table.side.title(), fontsize="15", fontcolor=INK, style="rounded,filled",
-            color="#d3dee9", fillcolor=GROUND[self.table.side], margin="12",
+            color="#d3dee9", fillcolor=GROUND[self.table.side], margin="16",
         )  # fmt: skip
         drawn = arrows(self.table)
         broken = {a.dest for a in drawn if a.is_rest} - self.table.final
