@@ -162,7 +162,7 @@ SECONDARY = ["secondary", "--listen", "unix:link"]
         ([*SECONDARY, *GUEST, "--no-arbiter", "--fsync"], 2, "--fsync needs --store DIR"),
         ([*SECONDARY, *GUEST, "--no-arbiter", "--store", "full"], 1, "name another path"),
         (["secondary", "--listen", "unix:no/such/link", *GUEST, "--no-arbiter"], 1, "No such file"),
-        (["diagram", "pair", "-o", "pair.gif"], 2, "an ending among dot"),
+        (["diagram", "pair", "-o", "pair.gif"], 2, "an ending among dot, mmd, md, svg, png"),
         (["diagram", "pair", "-o", "no/such/pair.dot"], 1, "No such file"),
         (["diagram", "both"], 2, "'both' is not one of"),
     ],
@@ -191,7 +191,13 @@ def test_help_has_an_example_and_fits_a_terminal(folder: Path, command: str) -> 
 
 
 def test_a_diagram_in_every_format(folder: Path) -> None:
-    for ending, start in {"dot": b"digraph", "mmd": b"", "svg": b"<?xml", "png": b"\x89PNG"}.items():
+    for ending, start in {
+        "dot": b"digraph",
+        "mmd": b"%%",
+        "md": b"# Primary",
+        "svg": b"<?xml",
+        "png": b"\x89PNG",
+    }.items():
         result = colo_fsm("diagram", "pair", "-o", f"pair.{ending}", folder=folder)
         assert result.returncode == 0, result.stderr
         content = (folder / f"pair.{ending}").read_bytes()

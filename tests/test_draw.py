@@ -334,7 +334,9 @@ def _copy(folder: Path, target: Path) -> Path:
 
 def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
     _run(tmp_path, "2")
-    expected = {f"{name}.{end}" for name in ("primary", "secondary", "pair") for end in ("dot", "mmd", "svg")}
+    expected = {
+        f"{name}.{end}" for name in ("primary", "secondary", "pair") for end in ("dot", "mmd", "md", "svg")
+    }
     assert {path.name for path in tmp_path.iterdir()} == expected
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes()
@@ -374,7 +376,15 @@ def test_a_changed_table_makes_its_pictures_stale(written: Path, monkeypatch: py
     added = row(State.ALONE, fault(Fault.EOF), State.ENDED, Do.suspend)
     monkeypatch.setattr("colo_fsm.draw.picture.PRIMARY", attrs.evolve(PRIMARY, lines=(*PRIMARY.lines, added)))
     stale = {path.name for path in draw.stale(written)}
-    assert {"primary.dot", "primary.mmd", "primary.svg", "pair.dot", "pair.svg"} == stale
+    assert {
+        "primary.dot",
+        "primary.mmd",
+        "primary.md",
+        "primary.svg",
+        "pair.dot",
+        "pair.md",
+        "pair.svg",
+    } == stale
 
 
 def test_the_pictures_of_this_repository_are_fresh() -> None:

@@ -51,7 +51,9 @@ def without_extras(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_core_needs_no_extra() -> None:
-    result = without_extras("import colo_fsm, colo_fsm.replica.sqlite; print(colo_fsm.PrimarySession().state)")
+    result = without_extras(
+        "import colo_fsm, colo_fsm.replica.sqlite; print(colo_fsm.PrimarySession().state)"
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "init\n"
 

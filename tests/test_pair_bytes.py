@@ -135,7 +135,7 @@ class SansIo:
             if effect == Do.claim:
                 self._do(self.session.won())
             if self.session.state is before and effect in self.session.table.awaited:
-                self._do(self.session.done(Do(effect)))  # type: ignore[arg-type]
+                self._do(self.session.done(Do(effect)))
         if effects:
             self._do(self.session.next_effects())
 
@@ -155,10 +155,8 @@ def heard(loop: LoopThread, driver: DriverName, side: Side, data: bytes, whole: 
     """A pair that has heard these bytes and then the end of the link."""
     ours, theirs = link_pair()
     with theirs:
-        interval = 0.0 if side is P else NEVER
-        pair = live(
-            driver, loop, side, Counting(paged=False), ours, arbiter=OneShot(), options=Options(interval=interval)
-        )
+        options = Options(interval=0.0 if side is P else NEVER)
+        pair = live(driver, loop, side, Counting(paged=False), ours, arbiter=OneShot(), options=options)
         theirs.settimeout(PATIENCE)
         if side is P and not data.startswith(READY):
             play(theirs, data, whole)

@@ -293,7 +293,7 @@ def test_a_fault_while_loading_finishes_the_load_and_sends_nothing(variant: Vari
 
 
 @pytest.mark.parametrize("first", [F.FAILOVER_REQUEST, F.GUEST_FAILED])
-def test_a_load_that_fails_is_tried_once_more_and_then_leaves_nothing_to_run(first: F) -> None:
+def test_a_load_that_fails_is_tried_once_more_and_then_leaves_nothing_to_run(first: Fault) -> None:
     session = secondary_that_loads(PATCH)
     assert session.fault(first) == (Do.load,)
     assert session.fault(F.GUEST_FAILED, CAUSE) == (Do.disconnect, Do.suspend, Do.discard)

@@ -14,7 +14,9 @@ from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
 @click.command(epilog="\b\nExit status:\n  0  drawn\n  1  it could not be drawn or written\n  2  bad usage")
 @click.argument("what", type=click.Choice(["primary", "secondary", "pair"]))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
-@click.option("--format", "chosen", type=click.Choice(FORMATS), help="Default: by FILE's ending, else dot.")
+@click.option(
+    "--format", "chosen", type=click.Choice(list(FORMATS)), help="Default: by FILE's ending, else dot."
+)
 @click.option("--profile", type=click.Choice([p.value for p in Profile]), default=Variant().profile.value, show_default=True)  # fmt: skip
 @click.option("--mode", type=click.Choice([m.value for m in Mode]), default=Variant().mode.value, show_default=True)  # fmt: skip
 @click.option("--release-on", type=click.Choice([r.value for r in ReleaseOn]), default=Variant().release_on.value, show_default=True)  # fmt: skip
@@ -38,12 +40,12 @@ def diagram(
         raise click.ClickException(str(error)) from None
     if chosen == "png" and sys.stdout.isatty():
         raise click.UsageError("a PNG is nothing for a terminal: name a file with -o FILE")
-    click.get_binary_stream("stdout").write(drawn)
+    sys.stdout.buffer.write(drawn)
 
 
 def _by_ending(output: Path | None) -> str | None:
     ending = output.suffix.removeprefix(".") if output else ""
-    ending = {"mmd": "mermaid"}.get(ending, ending)
-    if ending and ending not in FORMATS:
-        raise click.UsageError(f"'{output}': give --format, or an ending among {', '.join(FORMATS)}")
-    return ending or None
+    formats = {known: name for name, known in FORMATS.items()}
+    if ending and ending not in formats:
+        raise click.UsageError(f"'{output}': give --format, or an ending among {', '.join(formats)}")
+    return formats.get(ending)

@@ -9,13 +9,13 @@ from pathlib import Path
 import attrs
 
 from ..protocol import PRIMARY, SECONDARY, CompleteTable, Variant, complete
-from . import dot, mermaid
+from . import dot, markdown, mermaid
 from .renderer import dot_hash, hash_of, render
 
-FORMATS = {"dot": "dot", "mermaid": "mmd", "svg": "svg", "png": "png"}
+FORMATS = {"dot": "dot", "mermaid": "mmd", "markdown": "md", "svg": "svg", "png": "png"}
 """What a picture can be had as, and how the name of such a file ends."""
 
-KEPT = ("dot", "mermaid", "svg")
+KEPT = ("dot", "mermaid", "markdown", "svg")
 """The formats that `write_all()` writes. A PNG carries no hash, so nobody could tell a stale one."""
 
 
@@ -42,6 +42,8 @@ class Picture:
                 return self.dot.encode()
             case "mermaid":
                 return self.mermaid.encode()
+            case "markdown":
+                return markdown.sides(self.tables).encode()
             case _:
                 return render(self.dot, format)
 
@@ -68,7 +70,7 @@ def stale(folder: Path) -> list[Path]:
 
 
 def write_all(folder: Path) -> list[Path]:
-    """Write the pictures of the default variant as DOT, Mermaid and SVG; returns the files written.
+    """Write the pictures of the default variant in the KEPT formats; returns the files written.
 
     A fresh file is left alone, so another version of Graphviz alone changes no SVG.
     """

@@ -262,8 +262,8 @@ class Session:
         self._telling = False
         if raised and not self.over and self.failover_status is FailoverStatus.NONE:
             return self.fault(Fault.GUEST_FAILED, GuestFailed("observer", raised[0]))
-        for cause in raised:
-            _log.error("%s", GuestFailed("observer", cause))
+        for late in raised:
+            _log.error("%s", GuestFailed("observer", late))
         return ()
 
     def _out_of_order(self, state: State, trigger: Trigger) -> ColoError:

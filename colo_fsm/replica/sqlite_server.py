@@ -53,7 +53,8 @@ _log = logging.getLogger(__name__)
 
 
 class SqliteServer:
-    """`async with SqliteServer(pair, guest, "tcp:127.0.0.1:5433") as server`, inside the pair's own.
+    """`async with SqliteServer(pair, guest, "tcp:127.0.0.1:5433")`, inside the pair's own; then await
+    `pair.wait()`, or whatever comes first, and leave. `serve` is that in one call.
 
     Entering waits until the guest runs on this side, which on a Secondary is after a failover: only then
     does it listen. Raises what `Pair.running` raises, OSError, sqlite3.Error. An address in use is tried

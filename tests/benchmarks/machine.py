@@ -13,8 +13,14 @@ import transitions
 from colo_fsm.protocol import PrimarySession, SecondarySession, State, Variant, definition, machine_for
 from colo_fsm.protocol.vocabulary import Side
 
-ROUND = ("begin_checkpoint", "recv_checkpoint_reply", "done_save", "done_send_live")
-ROUND += ("recv_vmstate_received", "recv_vmstate_loaded")
+ROUND = (
+    "begin_checkpoint",
+    "recv_checkpoint_reply",
+    "done_save",
+    "done_send_live",
+    "recv_vmstate_received",
+    "recv_vmstate_loaded",
+)
 TARGET_RATIO = 20
 TARGET_BYTES = 300
 SESSIONS = 10_000

@@ -8,7 +8,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -183,7 +183,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
         await task
 
 
-Show = Callable[[Run], Awaitable[None]]
+Show = Callable[[Run], Coroutine[None, None, None]]
 
 
 async def run_demo(plan: Plan, show: Show) -> Verdict:

@@ -79,7 +79,7 @@ class Worker:
 
     async def line(self, event: str, timeout: float, **fields: object) -> Line:
         """The same, waited for. Raises WorkerFailed, TimeoutError."""
-        found = await self._until(lambda: self.find(event, **fields), timeout)
+        found: Line | None = await self._until(lambda: self.find(event, **fields), timeout)
         if found is None:
             raise WorkerFailed(
                 f"the {self.side} ended before '{event}': {self.complaint or 'no reason given'}"
