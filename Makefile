@@ -1,9 +1,8 @@
 # make run    set up and run the main job        make test   set up and run every check
-# make setup  .venv with the colo-fsm command    make soak   the long tests (SOAK_MINUTES, default 30)
+# make setup  .venv with the colo-fsm command    make soak   the long tests
 # make bench  the figures                        make diagrams  draw diagrams/ anew
 
 PYTHON ?= python3
-SOAK_MINUTES ?= 30
 BIN := .venv/bin
 .PHONY: setup run test lint pytest soak bench diagrams clean
 
@@ -24,7 +23,7 @@ pytest: .venv/test.done
 	$(BIN)/pytest -n 2 -m "not soak"
 
 soak: .venv/test.done
-	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -n 2 -m soak -s
+	$(BIN)/pytest -n 2 -m soak -s
 
 bench: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m benchmarks

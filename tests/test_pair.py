@@ -326,7 +326,7 @@ class TestSilence:
         """Both notice, and one goes on."""
         forward = measured(loop, paged=False) + upto if way == 0 else None
         backward = upto if way == 1 else None
-        options = Options(interval=0.0, deadlines=deadlines(0.2))
+        options = Options(interval=0.05, deadlines=deadlines(0.2))
         ours, theirs = Counting(paged=False), Counting(paged=False)
         with Relay(forward, backward, freeze=True) as relay:
             links = relay.primary, relay.secondary

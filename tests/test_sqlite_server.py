@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import json
@@ -36,17 +37,22 @@ OFTEN = Options(interval=0.002)
 ANYWHERE = "tcp:127.0.0.1:0"
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test; nothing may go wrong where nobody looks."""
-    unseen: list[dict[str, Any]] = []
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test on an event loop; nothing may go wrong where nobody looks."""
 
-    async def watched() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
-        await asyncio.wait_for(main, 20)
-        gc.collect()
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        unseen: list[dict[str, Any]] = []
 
-    asyncio.run(watched())
-    assert unseen == []
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+            await asyncio.wait_for(test(*args, **kwargs), 20)
+            gc.collect()
+
+        asyncio.run(main())
+        assert unseen == []
+
+    return run
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -83,6 +89,12 @@ class Both:
 
     def break_link(self) -> None:
         self.link.shutdown(socket.SHUT_RDWR)
+
+    async def copied(self) -> int:
+        """The rows that the Secondary holds; it leaves, so that no load is under way."""
+        self.secondary.request_leave()
+        assert await self.secondary.wait() is State.ENDED
+        return count(self.copy)
 
 
 @contextlib.asynccontextmanager
@@ -176,331 +188,286 @@ def count(guest: SqliteGuest) -> int:
 # ---- replies wait for their checkpoint -----------------------------------------------------------
 
 
-def test_a_reply_leaves_when_a_checkpoint_covers_it() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            loaded: list[int] = []
-            pairs.secondary.on_transition(lambda _: loaded.append(time.monotonic_ns()), State.LOADED)
-            client.ask(INSERT, id=[1, "x"])
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            assert count(pairs.database) == 1
-            assert pairs.primary.state is State.READY
-            pairs.primary.request_checkpoint()
-            reply = await client.reply()
-            assert reply.pop("released") > loaded[0]
-            assert reply == {
-                "id": [1, "x"], "rows": [[1]], "changes": 1, "side": "primary", "token": 0, "checkpoint": 1
-            }  # fmt: skip
-            assert pairs.secondary.checkpoint == 1
-            assert count(pairs.copy) == 1
-
-    run(main())
+@on_a_loop
+async def test_a_reply_leaves_when_a_checkpoint_covers_it() -> None:
+    async with served() as (pairs, client):
+        loaded: list[int] = []
+        pairs.secondary.on_transition(lambda _: loaded.append(time.monotonic_ns()), State.LOADED)
+        client.ask(INSERT, id=[1, "x"])
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        assert count(pairs.database) == 1
+        assert pairs.primary.state is State.READY
+        pairs.primary.request_checkpoint()
+        reply = await client.reply()
+        assert reply.pop("released") > loaded[0]
+        assert reply == {
+            "id": [1, "x"], "rows": [[1]], "changes": 1, "side": "primary", "token": 0, "checkpoint": 1
+        }  # fmt: skip
+        assert pairs.secondary.checkpoint == 1
+        assert count(pairs.copy) == 1
 
 
-def test_no_byte_leaves_before_the_checkpoint_is_loaded() -> None:
+@on_a_loop
+async def test_no_byte_leaves_before_the_checkpoint_is_loaded() -> None:
     """The same from the client's end: whenever the Primary changes its state, nothing was sent yet."""
 
-    async def main() -> None:
-        async with served() as (pairs, client):
-            client.ask(INSERT)
+    async with served() as (pairs, client):
+        client.ask(INSERT)
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        reply = asyncio.create_task(client.reply())
+        seen: list[tuple[State, bool]] = []
+        pairs.primary.on_transition(
+            lambda _: seen.append((pairs.primary.state, reply.done() or client.has_bytes()))
+        )
+        pairs.primary.request_checkpoint()
+        await reply
+        states = ["requested", "replied", "sending", "sized", "received", "loaded"]
+        assert seen == [(state, False) for state in states]
+
+
+@on_a_loop
+async def test_what_comes_after_the_save_waits_for_the_next_checkpoint() -> None:
+    async with served() as (pairs, client):
+        client.ask(INSERT, id=1)
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        for number in 1, 2:
+            pairs.primary.request_checkpoint()
+            assert (await client.reply())["checkpoint"] == number
+            client.ask("SELECT count(*) FROM t", id=2)  # a read tells of a change, so it waits too
             await until(lambda: len(pairs.primary.outbox) == 1)
-            reply = asyncio.create_task(client.reply())
-            seen: list[tuple[State, bool]] = []
-            pairs.primary.on_transition(
-                lambda _: seen.append((pairs.primary.state, reply.done() or client.has_bytes()))
-            )
-            pairs.primary.request_checkpoint()
-            await reply
-            states = [
-                State.REQUESTED,
-                State.REPLIED,
-                State.SENDING,
-                State.SIZED,
-                State.RECEIVED,
-                State.LOADED,
-            ]
-            assert seen == [(state, False) for state in states]
-
-    run(main())
 
 
-def test_what_comes_after_the_save_waits_for_the_next_checkpoint() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            client.ask(INSERT, id=1)
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            for number in 1, 2:
-                pairs.primary.request_checkpoint()
-                assert (await client.reply())["checkpoint"] == number
-                client.ask("SELECT count(*) FROM t", id=2)  # a read tells of a change, so it waits too
-                await until(lambda: len(pairs.primary.outbox) == 1)
-
-    run(main())
-
-
-def test_many_replies_leave_with_one_checkpoint_in_order() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            for number in range(30):
-                client.ask(["SELEC", INSERT, "SELECT 1"][number % 3], id=number)
-            client.write(b"{")
-            await until(lambda: len(pairs.primary.outbox) == 31)
-            pairs.primary.request_checkpoint()
-            replies = [await client.reply() for _ in range(31)]
-            assert [reply["id"] for reply in replies] == [*range(30), None]
-            assert {reply["checkpoint"] for reply in replies} == {1}
-            released = [reply["released"] for reply in replies]
-            assert released == sorted(released)
-
-    run(main())
+@on_a_loop
+async def test_many_replies_leave_with_one_checkpoint_in_order() -> None:
+    async with served() as (pairs, client):
+        for number in range(30):
+            client.ask(["SELEC", INSERT, "SELECT 1"][number % 3], id=number)
+        client.write(b"{")
+        await until(lambda: len(pairs.primary.outbox) == 31)
+        pairs.primary.request_checkpoint()
+        replies = [await client.reply() for _ in range(31)]
+        assert [reply["id"] for reply in replies] == [*range(30), None]
+        assert {reply["checkpoint"] for reply in replies} == {1}
+        released = [reply["released"] for reply in replies]
+        assert released == sorted(released)
 
 
-def test_requests_wait_when_too_many_replies_do() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            for number in range(MOST_WAITING + 50):
-                client.ask(INSERT, id=number)
-            await until(lambda: len(pairs.primary.outbox) == MOST_WAITING)
-            async with pairs.primary.turn():
-                assert count(pairs.database) == MOST_WAITING
-            pairs.primary.request_checkpoint()
-            for number in range(MOST_WAITING):
-                assert (await client.reply())["id"] == number
-            await until(lambda: len(pairs.primary.outbox) == 50)
-
-    run(main())
+@on_a_loop
+async def test_requests_wait_when_too_many_replies_do() -> None:
+    async with served() as (pairs, client):
+        for number in range(MOST_WAITING + 50):
+            client.ask(INSERT, id=number)
+        await until(lambda: len(pairs.primary.outbox) == MOST_WAITING)
+        async with pairs.primary.turn():
+            assert count(pairs.database) == MOST_WAITING
+        pairs.primary.request_checkpoint()
+        for number in range(MOST_WAITING):
+            assert (await client.reply())["id"] == number
+        await until(lambda: len(pairs.primary.outbox) == 50)
 
 
-def test_between_two_statements_the_pair_gets_its_chance() -> None:
-    async def main() -> None:
-        async with (
-            both() as pairs,
-            SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
-            connected(server.address) as one,
-            connected(server.address) as other,
-        ):
-            for _ in range(20):
-                one.ask(INSERT)
-                other.ask(INSERT)
-            counts = [0]
-            while counts[-1] < 40:
-                await asyncio.sleep(0)  # one round of the event loop
-                counts.append(count(pairs.database))
-            assert max(after - before for before, after in itertools.pairwise(counts)) == 1
-
-    run(main())
+@on_a_loop
+async def test_between_two_statements_the_pair_gets_its_chance() -> None:
+    async with (
+        both() as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+        connected(server.address) as one,
+        connected(server.address) as other,
+    ):
+        for _ in range(20):
+            one.ask(INSERT)
+            other.ask(INSERT)
+        counts = [0]
+        while counts[-1] < 40:
+            await asyncio.sleep(0)  # one round of the event loop
+            counts.append(count(pairs.database))
+        assert max(after - before for before, after in itertools.pairwise(counts)) == 1
 
 
-def test_a_side_that_runs_alone_answers_at_once() -> None:
-    async def main() -> None:
-        async with served(winner=Side.PRIMARY) as (pairs, client):
+@on_a_loop
+async def test_a_side_that_runs_alone_answers_at_once() -> None:
+    async with served(winner=Side.PRIMARY) as (pairs, client):
+        client.ask(INSERT)
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        pairs.break_link()
+        assert (await client.reply())["token"] == 77
+        assert (await client.result(INSERT))["rows"] == [[2]]
+        assert pairs.primary.state is State.ALONE
+
+
+@on_a_loop
+async def test_a_client_that_hangs_up_half_still_gets_its_replies() -> None:
+    async with served(OFTEN) as (_, client):
+        client.ask(INSERT)
+        client.writer.write_eof()
+        assert json.loads(await client.rest())["rows"] == [[1]]
+
+
+@on_a_loop
+async def test_a_client_that_has_gone_does_not_matter(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as (pairs, client):
+        for _ in range(20):
             client.ask(INSERT)
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            pairs.break_link()
-            assert (await client.reply())["token"] == 77
-            assert (await client.result(INSERT))["rows"] == [[2]]
-            assert pairs.primary.state is State.ALONE
-
-    run(main())
-
-
-def test_a_client_that_hangs_up_half_still_gets_its_replies() -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (_, client):
-            client.ask(INSERT)
-            client.writer.write_eof()
-            assert json.loads(await client.rest())["rows"] == [[1]]
-
-    run(main())
-
-
-def test_a_client_that_has_gone_does_not_matter(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            for _ in range(20):
-                client.ask(INSERT)
-            await until(lambda: len(pairs.primary.outbox) == 20)
-            client.writer.transport.abort()
-            pairs.primary.request_checkpoint()
-            await until(lambda: len(pairs.primary.outbox) == 0)
-            assert count(pairs.copy) == 20
-            assert pairs.primary.state is State.LOADED
-            assert caplog.messages == []
-
-    run(main())
+        await until(lambda: len(pairs.primary.outbox) == 20)
+        client.writer.transport.abort()
+        pairs.primary.request_checkpoint()
+        await until(lambda: len(pairs.primary.outbox) == 0)
+        assert count(pairs.copy) == 20
+        assert pairs.primary.state is State.LOADED
+        assert caplog.messages == []
 
 
 # ---- failover ------------------------------------------------------------------------------------
 
 
-def test_a_retry_after_a_failover_gives_the_first_reply_and_applies_once() -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (pairs, client):
-            first = await client.result(INSERT, key="k", id=1)
-            pairs.break_link()
-            async with (
-                SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
-                connected(survivor.address) as again,
-            ):
-                second = await again.result(INSERT, key="k", id=2)
-                assert (second["rows"], second["changes"]) == (first["rows"], first["changes"]) == ([[1]], 1)
-                assert (second["id"], second["side"], second["token"]) == (2, "secondary", 77)
-                assert second["checkpoint"] >= first["checkpoint"]
-                assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
-
-    run(main())
-
-
-def test_what_no_checkpoint_covered_is_never_answered_and_may_be_sent_again() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            client.ask(INSERT, key="k")
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            pairs.break_link()
-            assert await client.rest() == b""
-            assert await pairs.primary.wait() is State.STOPPED
-            async with (
-                SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
-                connected(survivor.address) as again,
-            ):
-                assert (await again.result(INSERT, key="k"))["rows"] == [[1]]
-                assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
-
-    run(main())
-
-
-def test_a_retry_before_the_checkpoint_waits_for_it_too() -> None:
-    async def main() -> None:
+@on_a_loop
+async def test_a_retry_after_a_failover_gives_the_first_reply_and_applies_once() -> None:
+    async with served(OFTEN) as (pairs, client):
+        first = await client.result(INSERT, key="k", id=1)
+        pairs.break_link()
         async with (
-            both() as pairs,
-            SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
-            connected(server.address) as client,
-            connected(server.address) as other,
+            SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
+            connected(survivor.address) as again,
         ):
-            client.ask(INSERT, key="k")
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            other.ask(INSERT, key="k")
-            await until(lambda: len(pairs.primary.outbox) == 2)
-            pairs.primary.request_checkpoint()
-            assert (await other.reply())["rows"] == (await client.reply())["rows"] == [[1]]
-            assert count(pairs.copy) == 1
-
-    run(main())
+            second = await again.result(INSERT, key="k", id=2)
+            assert (second["rows"], second["changes"]) == (first["rows"], first["changes"]) == ([[1]], 1)
+            assert (second["id"], second["side"], second["token"]) == (2, "secondary", 77)
+            assert second["checkpoint"] >= first["checkpoint"]
+            assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
 
 
-def test_over_tcp_a_secondary_listens_for_clients_only_when_it_has_taken_over(tmp_path: Path) -> None:
-    async def main() -> None:
-        clients = Address.parse(f"unix:{tmp_path}/clients")
-        arbiter = f"sqlite:{tmp_path}/claims.db"
-        copy, database = SqliteGuest(CAPACITY, schema=SCHEMA), SqliteGuest(CAPACITY, schema=SCHEMA)
-        async with secondary(copy, listen=ANYWHERE, arbiter=arbiter) as second:
-            serving = asyncio.create_task(serve(second, copy, str(clients)))
-            async with (
-                primary(database, peer=str(second.address), arbiter=arbiter, options=OFTEN) as first,
-                SqliteServer(first, database, ANYWHERE) as server,
-                connected(server.address) as client,
-            ):
-                await client.result(INSERT)
-                assert not Path(clients.path).exists()
-            await second.running()
-            await until(Path(clients.path).exists)
-            async with connected(clients) as other:
-                reply = await other.result("SELECT count(*) FROM t")
-                assert (reply["rows"], reply["side"]) == ([[1]], "secondary")
-                assert reply["token"] == second.token > 0
-        await serving
-
-    run(main())
+@on_a_loop
+async def test_what_no_checkpoint_covered_is_never_answered_and_may_be_sent_again() -> None:
+    async with served() as (pairs, client):
+        client.ask(INSERT, key="k")
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        pairs.break_link()
+        assert await client.rest() == b""
+        assert await pairs.primary.wait() is State.STOPPED
+        async with (
+            SqliteServer(pairs.secondary, pairs.copy, ANYWHERE) as survivor,
+            connected(survivor.address) as again,
+        ):
+            assert (await again.result(INSERT, key="k"))["rows"] == [[1]]
+            assert (await again.result("SELECT count(*) FROM t"))["rows"] == [[1]]
 
 
-def test_a_survivor_waits_for_the_address_of_the_former_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_a_loop
+async def test_a_retry_before_the_checkpoint_waits_for_it_too() -> None:
+    async with (
+        both() as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+        connected(server.address) as client,
+        connected(server.address) as other,
+    ):
+        client.ask(INSERT, key="k")
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        other.ask(INSERT, key="k")
+        await until(lambda: len(pairs.primary.outbox) == 2)
+        pairs.primary.request_checkpoint()
+        assert (await other.reply())["rows"] == (await client.reply())["rows"] == [[1]]
+        assert count(pairs.copy) == 1
+
+
+@on_a_loop
+async def test_over_tcp_a_secondary_listens_for_clients_only_when_it_has_taken_over(tmp_path: Path) -> None:
+    clients = Address.parse(f"unix:{tmp_path}/clients")
+    arbiter = f"sqlite:{tmp_path}/claims.db"
+    copy, database = SqliteGuest(CAPACITY, schema=SCHEMA), SqliteGuest(CAPACITY, schema=SCHEMA)
+    async with secondary(copy, listen=ANYWHERE, arbiter=arbiter) as second:
+        serving = asyncio.create_task(serve(second, copy, str(clients)))
+        async with (
+            primary(database, peer=str(second.address), arbiter=arbiter, options=OFTEN) as first,
+            SqliteServer(first, database, ANYWHERE) as server,
+            connected(server.address) as client,
+        ):
+            await client.result(INSERT)
+            assert not Path(clients.path).exists()
+        await second.running()
+        await until(Path(clients.path).exists)
+        async with connected(clients) as other:
+            reply = await other.result("SELECT count(*) FROM t")
+            assert (reply["rows"], reply["side"]) == ([[1]], "secondary")
+            assert reply["token"] == second.token > 0
+    await serving
+
+
+@on_a_loop
+async def test_a_survivor_waits_for_the_address_of_the_former_primary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sqlite_server, "BIND_RETRY", 0.01)
-
-    async def main() -> None:
-        async with both() as pairs:
-            held = Address.parse(ANYWHERE).listen()
-            with held:
-                address = address_of(held)
-                with pytest.raises(OSError, match="in use"):
-                    await SqliteServer(pairs.primary, pairs.database, str(address)).__aenter__()
-                pairs.break_link()
-                serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, str(address)))
-                await pairs.secondary.running()
-                await asyncio.sleep(0.03)
-                assert not serving.done()
-            await until(lambda: answers(address))
-            async with connected(address) as client:
-                assert (await client.result("SELECT 1"))["rows"] == [[1]]
-        await serving
-
-    run(main())
+    async with both() as pairs:
+        held = Address.parse(ANYWHERE).listen()
+        with held:
+            address = address_of(held)
+            with pytest.raises(OSError, match="in use"):
+                await SqliteServer(pairs.primary, pairs.database, str(address)).__aenter__()
+            pairs.break_link()
+            serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, str(address)))
+            await pairs.secondary.running()
+            await asyncio.sleep(0.03)
+            assert not serving.done()
+        await until(lambda: answers(address))
+        async with connected(address) as client:
+            assert (await client.result("SELECT 1"))["rows"] == [[1]]
+    await serving
 
 
 # ---- when a side stops ---------------------------------------------------------------------------
 
 
-def test_connections_and_the_listener_close_when_the_side_stops() -> None:
-    async def main() -> None:
-        async with both(OFTEN) as pairs:
-            with Address.parse(ANYWHERE).listen() as free:
-                address = address_of(free)
-            serving = asyncio.create_task(serve(pairs.primary, pairs.database, str(address)))
-            await until(lambda: answers(address))
-            async with connected(address) as client, connected(address) as idle:
-                await client.result(INSERT)
-                pairs.break_link()
-                assert await client.rest() == await idle.rest() == b""
-            await serving
-            assert not answers(address)
-
-    run(main())
-
-
-def test_a_request_to_a_side_that_has_stopped_is_not_answered() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
+@on_a_loop
+async def test_connections_and_the_listener_close_when_the_side_stops() -> None:
+    async with both(OFTEN) as pairs:
+        with Address.parse(ANYWHERE).listen() as free:
+            address = address_of(free)
+        serving = asyncio.create_task(serve(pairs.primary, pairs.database, str(address)))
+        await until(lambda: answers(address))
+        async with connected(address) as client, connected(address) as idle:
+            await client.result(INSERT)
             pairs.break_link()
-            assert await pairs.primary.wait() is State.STOPPED
-            client.ask(INSERT)
-            assert await client.rest() == b""
-            assert count(pairs.database) == 0
+            assert await client.rest() == await idle.rest() == b""
+        await serving
+        assert not answers(address)
 
-    run(main())
+
+@on_a_loop
+async def test_a_request_to_a_side_that_has_stopped_is_not_answered() -> None:
+    async with served() as (pairs, client):
+        pairs.break_link()
+        assert await pairs.primary.wait() is State.STOPPED
+        client.ask(INSERT)
+        assert await client.rest() == b""
+        assert count(pairs.database) == 0
 
 
 @pytest.mark.parametrize("winner", [Side.PRIMARY, Side.SECONDARY])
-def test_serving_ends_with_a_side_that_never_runs(winner: Side) -> None:
-    async def main() -> None:
-        async with both(winner=winner) as pairs:
-            serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, ANYWHERE))
-            if winner is Side.PRIMARY:
-                pairs.break_link()
-            else:
-                pairs.secondary.request_leave()
-            await serving
-
-    run(main())
+@on_a_loop
+async def test_serving_ends_with_a_side_that_never_runs(winner: Side) -> None:
+    async with both(winner=winner) as pairs:
+        serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, ANYWHERE))
+        if winner is Side.PRIMARY:
+            pairs.break_link()
+        else:
+            pairs.secondary.request_leave()
+        await serving
 
 
-def test_closing_the_server_hangs_up_and_the_pair_goes_on() -> None:
-    async def main() -> None:
-        async with both() as pairs:
-            async with SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server:
-                idle = contextlib.AsyncExitStack()
-                async with idle, connected(server.address) as asking:
-                    sleeping = await idle.enter_async_context(connected(server.address))
-                    asking.ask(INSERT)
-                    await until(lambda: len(pairs.primary.outbox) == 1)
-                    await server.__aexit__(None, None, None)
-                    assert await asking.rest() == await sleeping.rest() == b""
-            events = pairs.primary.events()
-            pairs.primary.request_checkpoint()
-            async for event in events:
-                if isinstance(event, CheckpointTaken):
-                    break
-            assert count(pairs.copy) == 1
-
-    run(main())
+@on_a_loop
+async def test_closing_the_server_hangs_up_and_the_pair_goes_on() -> None:
+    async with both() as pairs, contextlib.AsyncExitStack() as clients:
+        async with SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server:
+            asking, idle = [await clients.enter_async_context(connected(server.address)) for _ in range(2)]
+            asking.ask(INSERT)
+            await until(lambda: len(pairs.primary.outbox) == 1)
+        assert await asking.rest() == await idle.rest() == b""
+        events = pairs.primary.events()
+        pairs.primary.request_checkpoint()
+        async for event in events:
+            if isinstance(event, CheckpointTaken):
+                break
+        assert count(pairs.copy) == 1
 
 
 # ---- what is wrong is answered -------------------------------------------------------------------
@@ -525,87 +492,75 @@ def test_closing_the_server_hangs_up_and_the_pair_goes_on() -> None:
         (b'{"id": 5, "sql": "INSERT INTO t (b) VALUES (zeroblob(1000000))"}', 5, "database or disk is full"),
     ],
 )  # fmt: skip
-def test_an_error_is_answered_and_the_connection_goes_on(line: bytes, identity: object, error: str) -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (pairs, client):
-            client.write(line)
-            reply = await client.reply()
-            assert (reply["id"], reply["side"]) == (identity, "primary")
-            assert error in reply["error"]
-            assert reply["checkpoint"] >= 1
-            assert (await client.result(INSERT))["rows"] == [[1]]
-            assert pairs.primary.state is not State.ALONE
-            assert count(pairs.copy) == 1
-
-    run(main())
-
-
-def test_an_error_is_held_back_too() -> None:
-    async def main() -> None:
-        async with served() as (pairs, client):
-            client.ask("SELEC")
-            await until(lambda: len(pairs.primary.outbox) == 1)
-            pairs.break_link()
-            assert await client.rest() == b""
-
-    run(main())
+@on_a_loop
+async def test_an_error_is_answered_and_the_connection_goes_on(
+    line: bytes, identity: object, error: str
+) -> None:
+    async with served(OFTEN) as (pairs, client):
+        client.write(line)
+        reply = await client.reply()
+        assert (reply["id"], reply["side"]) == (identity, "primary")
+        assert error in reply["error"]
+        assert reply["checkpoint"] >= 1
+        assert (await client.result(INSERT))["rows"] == [[1]]
+        assert await pairs.copied() == 1
 
 
-def test_a_line_that_is_too_long_ends_the_connection_after_the_replies_before_it() -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (_, client):
-            client.ask(INSERT, id=1)
-            client.write(b"x" * (sqlite_server.LINE_LIMIT + 1))
-            replies = [json.loads(line) for line in (await client.rest()).splitlines()]
-            assert replies[0]["id"] == 1
-            assert replies[1]["error"] == "a line is longer than 1048576 bytes: send less at a time"
-            assert len(replies) == 2
-
-    run(main())
+@on_a_loop
+async def test_an_error_is_held_back_too() -> None:
+    async with served() as (pairs, client):
+        client.ask("SELEC")
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        pairs.break_link()
+        assert await client.rest() == b""
 
 
-def test_a_long_line_is_read_whole() -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (_, client):
-            reply = await client.result("SELECT length(?)", params=["x" * 1_000_000])
-            assert reply["rows"] == [[1_000_000]]
+@on_a_loop
+async def test_a_line_that_is_too_long_ends_the_connection_after_the_replies_before_it() -> None:
+    async with served(OFTEN) as (_, client):
+        client.ask(INSERT, id=1)
+        client.write(b"x" * (sqlite_server.LINE_LIMIT + 1))
+        replies = [json.loads(line) for line in (await client.rest()).splitlines()]
+        assert replies[0]["id"] == 1
+        assert replies[1]["error"] == "a line is longer than 1048576 bytes: send less at a time"
+        assert len(replies) == 2
 
-    run(main())
+
+@on_a_loop
+async def test_a_long_line_is_read_whole() -> None:
+    async with served(OFTEN) as (_, client):
+        reply = await client.result("SELECT length(?)", params=["x" * 1_000_000])
+        assert reply["rows"] == [[1_000_000]]
 
 
-def test_a_full_database_answers_and_is_still_replicated() -> None:
-    async def main() -> None:
-        async with served(OFTEN) as (pairs, client):
-            errors = []
-            for _ in range(30):
-                reply = await client.result("INSERT INTO t (b) VALUES (zeroblob(10000))")
-                errors.append(reply.get("error"))
-            assert set(errors) == {None, "database or disk is full"}
-            assert (await client.result("DELETE FROM t WHERE a > 1"))["changes"] > 1
-            assert count(pairs.copy) == 1
-
-    run(main())
+@on_a_loop
+async def test_a_full_database_answers_and_is_still_replicated() -> None:
+    async with served(OFTEN) as (pairs, client):
+        errors = []
+        for _ in range(30):
+            reply = await client.result("INSERT INTO t (b) VALUES (zeroblob(10000))")
+            errors.append(reply.get("error"))
+        assert set(errors) == {None, "database or disk is full"}
+        assert (await client.result("DELETE FROM t WHERE a > 1"))["changes"] > 1
+        assert await pairs.copied() == 1
 
 
 # ---- the ready guest of the command line ---------------------------------------------------------
 
 
-def test_the_environment_describes_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_a_loop
+async def test_the_environment_describes_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
     monkeypatch.setenv("COLO_FSM_SQLITE_LISTEN", f"unix:{tmp_path}/clients")
     monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", str(CAPACITY))
     monkeypatch.setenv("COLO_FSM_SQLITE_SCHEMA", str(tmp_path / "schema.sql"))
-
-    async def main() -> None:
-        async with both(OFTEN, make=sqlite_server.guest) as pairs:
-            assert isinstance(pairs.database, ServedSqlite)
-            serving = asyncio.create_task(pairs.database.serve(pairs.primary))
-            await until((tmp_path / "clients").exists)
-            async with connected(Address(path=f"{tmp_path}/clients")) as client:
-                assert (await client.result(INSERT))["rows"] == [[1]]
-        await serving
-
-    run(main())
+    async with both(OFTEN, make=sqlite_server.guest) as pairs:
+        assert isinstance(pairs.database, ServedSqlite)
+        serving = asyncio.create_task(pairs.database.serve(pairs.primary))
+        await until((tmp_path / "clients").exists)
+        async with connected(Address(path=f"{tmp_path}/clients")) as client:
+            assert (await client.result(INSERT))["rows"] == [[1]]
+    await serving
 
 
 def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -621,10 +576,8 @@ def test_an_environment_that_is_wrong_says_so(monkeypatch: pytest.MonkeyPatch) -
         sqlite_server.guest()
 
 
-def test_an_address_that_is_none_is_refused_at_once() -> None:
-    async def main() -> None:
-        async with both() as pairs:
-            with pytest.raises(AddressError, match="write tcp:HOST:PORT"):
-                SqliteServer(pairs.primary, pairs.database, "5433")
-
-    run(main())
+@on_a_loop
+async def test_an_address_that_is_none_is_refused_at_once() -> None:
+    async with both() as pairs:
+        with pytest.raises(AddressError, match="write tcp:HOST:PORT"):
+            SqliteServer(pairs.primary, pairs.database, "5433")
