@@ -276,6 +276,27 @@ class TestStopped:
 
         run(main())
 
+    def test_a_start_that_is_given_up_too_late_suspends_the_guest(self) -> None:
+        """It is cancelled while the guest is being resumed: a guest left running is one too many."""
+
+        async def main() -> None:
+            left, right = link_pair()
+            ours, arbiter = Counting(), OneShot()
+            resuming, go_on = threading.Event(), threading.Event()
+            ours.at["resume"] = lambda: resuming.set() or go_on.wait(PATIENCE)  # type: ignore[func-returns-value]
+            async with secondary(Counting(), listen=right, arbiter=arbiter) as there:
+                starting = asyncio.ensure_future(primary(ours, peer=left, arbiter=arbiter).__aenter__())
+                await asyncio.to_thread(resuming.wait, PATIENCE)
+                starting.cancel()
+                await asyncio.sleep(0)
+                go_on.set()
+                with pytest.raises(asyncio.CancelledError):
+                    await starting
+                await there.running()
+                assert not ours.running
+
+        run(main())
+
     @pytest.mark.parametrize("sent", [b"", b"QEVM"])
     def test_a_secondary_leaves_a_primary_that_says_nothing(self, sent: bytes) -> None:
         async def main() -> None:
@@ -385,6 +406,7 @@ class TestRequests:
     def test_failover(self) -> None:
         async def main() -> None:
             async with both() as (here, there):
+                here._replica.arbiter.claim(7, there.side)  # else either may win
                 there.request_failover()
                 await there.running()
                 assert there.failover_status is FailoverStatus.COMPLETED

@@ -46,7 +46,9 @@ def reported(line: str) -> tuple[int, int]:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("kills", [15, pytest.param(150, marks=pytest.mark.soak)])
+    @pytest.mark.parametrize(
+        "kills", [15, pytest.param(150, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    )
     def test_at_a_random_moment(self, path: Path, kills: int) -> None:
         chance = random.Random(kills)
         last = (0, 0)
@@ -65,7 +67,9 @@ class TestKilled:
             last = found
         assert last > (1, 0)
 
-    @pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.soak)])
+    @pytest.mark.parametrize(
+        "stride", [3, pytest.param(1, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    )
     def test_at_every_line(self, path: Path, stride: int) -> None:
         """Also while it opens, and again while it recovers from that."""
         run = subprocess.run(

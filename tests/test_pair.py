@@ -25,7 +25,6 @@ from replicas import (
     OneShot,
     Relay,
     descriptors,
-    initial_bytes,
     live,
     round_bytes,
     unix,
@@ -34,6 +33,7 @@ from replicas import (
 from colo_fsm.protocol import ColoError, GuestFailed, ReleaseOn, Side, State, TimedOut
 from colo_fsm.replica import NotCommitted, NotRunning, Options, StateGuest, deadlines, link_pair
 from colo_fsm.replica.events import CheckpointTaken, Event
+from colo_fsm.stream import PAGE_SIZE
 
 EAGER = Options(interval=0.0)
 ON_REQUEST = Options(interval=NEVER)
@@ -217,10 +217,8 @@ def check(after: After) -> None:
     assert after.survivor >= after.acknowledged, after
 
 
-INITIAL = len(initial_bytes(b"%020d" % 0))
-"""An initial stream of ours is a little longer: its description says more."""
-
 ROUND = len(round_bytes(b"%020d" % 0))
+PAGED_ROUND = len(round_bytes(b"%020d" % 0, {0: bytes(PAGE_SIZE)}))
 BACK = 4 * 3
 
 
@@ -265,8 +263,10 @@ class TestBrokenLink:
 
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_inside_a_page(self, loop: LoopThread, driver: DriverName) -> None:
+        """And after every byte behind the page, where it has arrived and its checkpoint has not."""
         start = measured(loop, paged=True)
-        for n in range(start, start + ROUND + 4096, 211):
+        behind = start + PAGED_ROUND - ROUND
+        for n in (*range(start, behind, 211), *range(behind, start + PAGED_ROUND + 5)):
             check(broken(loop, (driver, driver), n, None, paged=True))
 
     @pytest.mark.parametrize("driver", DRIVERS)
@@ -283,7 +283,7 @@ class TestBrokenLink:
         self, loop: LoopThread, drivers: tuple[DriverName, DriverName]
     ) -> None:
         start = measured(loop, paged=True)
-        for n in range(start, start + 3 * (ROUND + 4096 + 30)):
+        for n in range(start, start + 3 * PAGED_ROUND + 5):
             check(broken(loop, drivers, n, None, paged=True))
         for n in range(1, 4 + 10 * BACK):
             check(broken(loop, drivers, None, n, paged=True))

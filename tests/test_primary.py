@@ -51,7 +51,7 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "loaded begin_leave": "ended: disconnect, suspend, discard",
         "alone begin_leave": "ended: suspend",
         # failover: the claim decides
-        "failover won": "alone: release_all, resume",
+        "failover won": "alone: resume, release_all",
         "failover lost": "stopped: discard",
         "failover begin_leave": "stopped: discard",
         "alone fault_guest_failed": "stopped: suspend, discard",

@@ -218,25 +218,32 @@ class TestGuest:
 
     @pytest.mark.parametrize("hook", ["suspend", "save"])
     def test_a_hook_that_raises_inside_a_round(self, hook: str) -> None:
-        """The side whose guest failed must not take the claim away from the healthy one."""
+        """The side whose guest failed lets the healthy one claim first, and only then asks."""
         made = primary()
         made.guest.failing = {hook}
         made.lapse().receive(REPLY)
         assert same(made.session.error, GuestFailed(f"guest.{hook}", made.session.error.cause))  # type: ignore[union-attr]
         assert isinstance(made.session.error.cause, Broken)  # type: ignore[union-attr]
         assert not any(w.startswith(SEND) for w in made.writes)
-        assert (made.state, made.arbiter.claims) == (State.STOPPED, [])  # type: ignore[attr-defined]
+        assert (made.state, made.arbiter.claims) == (State.FAILOVER, [])  # type: ignore[attr-defined]
+        made.lapse()
+        assert made.state is State.ALONE
 
     def test_a_guest_that_cannot_go_on_leaves_the_claim_to_the_other(self) -> None:
-        """It would win, answer everybody, fail again and stop: then nobody has what was answered."""
+        """Should it win after all, it answers nobody before its guest runs."""
         out: list[str] = []
         made = primary().lapse().receive(REPLY)
         made.replica.outbox.hold(lambda: out.append("answered"))
         made.guest.failing = {"resume"}
-        made.receive(RECEIVED + LOADED)
+        made.receive(RECEIVED)
+        held = list(out)
+        made.replica.outbox.hold(lambda: out.append("too early"))
+        made.receive(LOADED)
+        assert (made.state, made.arbiter.claims) == (State.FAILOVER, [])  # type: ignore[attr-defined]
+        made.lapse()
         assert made.state is State.STOPPED
-        assert out == []
-        assert made.arbiter.claims == []  # type: ignore[attr-defined]
+        assert "too early" not in out
+        assert held in ([], ["answered"])
 
     @pytest.mark.parametrize("hook", ["save", "resume"])
     def test_a_hook_that_raises_before_ready(self, hook: str) -> None:
@@ -244,6 +251,9 @@ class TestGuest:
         if hook == "resume":
             made.receive(READY)
         assert isinstance(made.session.error, GuestFailed)
+        if hook == "resume":
+            assert (made.state, made.arbiter.claims) == (State.FAILOVER, [])  # type: ignore[attr-defined]
+            made.lapse()
         assert made.state is State.STOPPED
         assert not made.guest.running
 

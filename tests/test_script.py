@@ -13,7 +13,6 @@ from replicas import (
     RECEIVED,
     REPLY,
     REQUEST,
-    RESTING,
     SEND,
     SIZE,
     Bench,
@@ -172,9 +171,17 @@ class TestLink:
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_it_is_closed_before_the_claim(self, side: Side, state: State) -> None:
         made = at(side, state)
-        made.during["claim"] = lambda: closed.append(any(isinstance(op, Disconnect) for op in made.ops))
+        resumed = made.guest.calls.count("resume")
         closed: list[bool] = []
+
+        def claimed() -> None:
+            closed.append(any(isinstance(op, Disconnect) for op in made.ops))
+            assert not made.guest.running
+            assert made.guest.calls.count("resume") == resumed, "it must not run before it has won"
+
+        made.during["claim"] = claimed
         made.end_of_link()
+        assert made.state is State.ALONE
         assert closed == [True]
 
 
@@ -198,6 +205,19 @@ class TestClaim:
             assert [e.retry for e in said] == [3.0] * asked
             made.lapse()
         assert (made.state, made.guest.running, made.replica.token) == (State.ALONE, True, 1)
+
+    def test_a_side_that_failed_itself_lets_the_other_ask_first(self) -> None:
+        """It is the first to know, and would take the claim away from the side that is well."""
+        made = at(P, State.REQUESTED, options=Options(claim_retry=3.0))
+        made.guest.failing = {"save"}
+        made.receive(REPLY)
+        arbiter = made.arbiter
+        assert isinstance(arbiter, OneShot)
+        assert (made.state, made.wait.timeout, arbiter.claims) == (State.FAILOVER, 3.0, [])
+        made.wake(after=1.0)
+        assert (made.wait.timeout, arbiter.claims) == (2.0, [])
+        made.lapse()
+        assert (made.state, arbiter.claims) == (State.ALONE, [P])
 
     def test_a_wake_up_does_not_ask_early(self) -> None:
         arbiter = OneShot(unreachable=1)
@@ -325,12 +345,14 @@ class TestEmbedder:
         made.start()
         pieces = [READY, REPLY + RECEIVED + LOADED] if side is P else [initial_bytes(), round_bytes(b"1")]
         for piece in pieces:
-            if made.state not in RESTING:
+            if made.state is not State.FAILOVER:
                 made.receive(piece)
             if side is P and made.state is State.READY:
                 made.lapse()
-        assert made.state in RESTING
         assert same(made.session.error, GuestFailed("observer", error))
+        assert (made.state, made.arbiter.claims) == (State.FAILOVER, [])  # type: ignore[attr-defined]
+        made.lapse()
+        assert (made.state, made.guest.running) == (State.ALONE, True)
 
     def test_it_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "colo_fsm"):

@@ -34,7 +34,7 @@ def by_hand(variant: Variant) -> dict[str, str]:
         # one checkpoint
         "requested done_suspend": "replied: send checkpoint-reply",
         "received done_load": "loaded: send vmstate-loaded",
-        # a fault while loading: the load is finished, nothing is sent; one that fails twice leaves nothing to run
+        # a fault while loading: finish the load, send nothing; one that fails twice leaves nothing to run
         "finishing done_load": "failover: disconnect, claim",
         "finishing fault_guest_failed": "stopped: disconnect, suspend, discard",
         "alone fault_guest_failed": "stopped: disconnect, suspend, discard",
@@ -44,7 +44,7 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "loaded begin_leave": "ended: disconnect, suspend, discard",
         "alone begin_leave": "ended: suspend",
         # failover: the claim decides; what was only stored is loaded before anything runs
-        "failover won": "alone: load, release_all, resume",
+        "failover won": "alone: load, resume, release_all",
         "failover lost": "stopped: discard",
         "failover begin_leave": "stopped: discard",
     }

@@ -247,13 +247,29 @@ class TestEmbedder:
         assert (made.state, made.over, made.writes) == (State.STOPPED, True, [])
 
     def test_a_store_without_room_for_a_round(self) -> None:
-        """Nothing is said to be received, and the healthy Primary is left the claim."""
+        """Nothing is said to be received, and the healthy Primary is left to claim first."""
         made = secondary(store=FullStore("commit")).receive(round_bytes(b"5"))
         assert isinstance(made.session.error, GuestFailed)
         assert made.session.error.hook == "store"
         assert RECEIVED not in made.writes
         assert newest(made)[:2] == (0, b"4")
-        assert (made.state, made.arbiter.claims) == (State.STOPPED, [])  # type: ignore[attr-defined]
+        assert (made.state, made.arbiter.claims) == (State.FAILOVER, [])  # type: ignore[attr-defined]
+        made.lapse()
+        assert made.state is State.ALONE
+
+    def test_a_store_that_closed_itself(self) -> None:
+        """`Store.commit`: a fault after the new one was safe closes it; what it holds is not known here."""
+
+        class Closing(MemoryStore):
+            def commit(self, delta: Delta, device: bytes) -> None:
+                self.close()
+                raise OSError(5, "Input/output error")
+
+        made = secondary(store=Closing()).receive(round_bytes(b"5"))
+        assert isinstance(made.session.error, GuestFailed)
+        while not made.over:
+            made.lapse()
+        assert (made.state, made.guest.running) == (State.STOPPED, False)
 
     def test_a_guest_that_cannot_load_the_initial_state(self) -> None:
         made = Bench(Side.SECONDARY, Counting(failing=("load",))).start()

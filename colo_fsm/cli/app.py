@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from .demo import demo
-
 from .diagram import diagram
 from .side import primary, secondary
 

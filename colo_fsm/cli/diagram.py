@@ -17,9 +17,11 @@ from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
 @click.option(
     "--format", "chosen", type=click.Choice(list(FORMATS)), help="Default: by FILE's ending, else dot."
 )
-@click.option("--profile", type=click.Choice([p.value for p in Profile]), default=Variant().profile.value, show_default=True)  # fmt: skip
-@click.option("--mode", type=click.Choice([m.value for m in Mode]), default=Variant().mode.value, show_default=True)  # fmt: skip
-@click.option("--release-on", type=click.Choice([r.value for r in ReleaseOn]), default=Variant().release_on.value, show_default=True)  # fmt: skip
+@click.option("--profile", type=click.Choice([*map(str, Profile)]), default="qemu", show_default=True)
+@click.option("--mode", type=click.Choice([*map(str, Mode)]), default="periodic", show_default=True)
+@click.option(
+    "--release-on", type=click.Choice([*map(str, ReleaseOn)]), default="received", show_default=True
+)
 def diagram(
     what: str, output: Path | None, chosen: str | None, profile: str, mode: str, release_on: str
 ) -> None:

@@ -43,7 +43,8 @@ class Reporter:
                     won=won, winner=claim.winner, token=claim.token,
                 )  # fmt: skip
             case ClaimUnanswered(cause, retry):
-                text = f"the arbiter does not answer: {cause}; suspended, asking again in {retry:g} s"
+                then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
+                text = f"the arbiter does not answer: {cause}; {then}"
                 self._say("claim-unanswered", text, error=str(cause), retry=retry)
             case Serving(address):
                 self._serving(pair, address)

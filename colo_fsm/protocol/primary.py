@@ -45,7 +45,7 @@ PRIMARY = Table(
         row((S.INIT, S.READY, S.LOADED), begin.leave,      S.ENDED,     do.disconnect, do.stop_comparing(HYBRID), do.suspend, do.discard),
         row(S.ALONE,             begin.leave,              S.ENDED,     do.suspend),
         # after a break nobody runs alone before the claim is answered
-        row(S.FAILOVER,          won,                      S.ALONE,     do.release_all, do.resume),
+        row(S.FAILOVER,          won,                      S.ALONE,     do.resume, do.release_all),
         row(S.FAILOVER,          lost,                     S.STOPPED,   do.discard),
         row(S.FAILOVER,          begin.leave,              S.STOPPED,   do.discard),
         row(S.ALONE,             fault(Fault.GUEST_FAILED), S.STOPPED,  do.suspend, do.discard),

@@ -51,7 +51,7 @@ SECONDARY = Table(
         row((S.INIT, S.READY, S.LOADED), begin.leave,        S.ENDED,     do.disconnect, do.suspend, do.discard),
         row(S.ALONE,             begin.leave,                S.ENDED,     do.suspend),
         # after a break nobody runs before the claim is answered; the newest checkpoint may not be loaded yet
-        row(S.FAILOVER,          won,                        S.ALONE,     do.load, do.release_all, do.resume),
+        row(S.FAILOVER,          won,                        S.ALONE,     do.load, do.resume, do.release_all),
         row(S.FAILOVER,          lost,                       S.STOPPED,   do.discard),
         row(S.FAILOVER,          begin.leave,                S.STOPPED,   do.discard),
         # what is left over, where it is not the error transition

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 import stat
 import time
 from collections.abc import Iterator
 
 import attrs
+
+_TCP = re.compile(r"tcp:(\[(?P<v6>[^][]*:[^][]*)\]|(?P<host>[^][:]+)):(?P<port>[0-9]{1,5})")
+
+
+MOMENT = 0.05
+"""Seconds between two tries, and at least for one."""
 
 
 class AddressError(ValueError):
@@ -31,9 +38,9 @@ class Address:
         scheme, _, rest = text.partition(":")
         if scheme == "unix" and rest:
             return cls(path=rest)
-        host, _, port = rest.rpartition(":")
-        if scheme == "tcp" and host and port.isascii() and port.isdigit() and int(port) < 1 << 16:
-            return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+        match = _TCP.fullmatch(text)
+        if match and int(match["port"]) < 1 << 16:
+            return cls(host=match["v6"] or match["host"], port=int(match["port"]))
         raise AddressError(f"'{text}' is no address: write tcp:HOST:PORT or unix:PATH")
 
     def __str__(self) -> str:
@@ -53,21 +60,25 @@ class Address:
         end = time.monotonic() + timeout
         while True:
             try:
-                return self._connect()
+                return self._connect(max(MOMENT, end - time.monotonic()))
+            except TimeoutError as error:
+                raise TimeoutError(f"{self} does not answer: is the other machine up?") from error
             except (ConnectionRefusedError, FileNotFoundError) as error:
                 if time.monotonic() >= end:
                     raise ConnectionRefusedError(
                         error.errno, f"nobody listens at {self}: start the Secondary first"
                     ) from error
-            time.sleep(0.05)
+            time.sleep(MOMENT)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, timeout: float) -> socket.socket:
         if self.path:
             link = socket.socket(socket.AF_UNIX)
+            link.settimeout(timeout)
             with _closed_on_error(link):
                 link.connect(self.path)
         else:
-            link = socket.create_connection((self.host, self.port))
+            self._resolve()
+            link = socket.create_connection((self.host, self.port), timeout)
         return tuned(link)
 
     def listen(self) -> socket.socket:
@@ -86,7 +97,7 @@ class Address:
         try:
             return socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)  # type: ignore[return-value]
         except OSError as error:
-            raise OSError(f"the host of '{self}' is not known: {error.strerror}") from error
+            raise OSError(f"the host of {self} is not known: {error.strerror}") from error
 
 
 def address_of(listener: socket.socket) -> Address:
@@ -117,8 +128,11 @@ def _remove_stale(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
-        with socket.socket(socket.AF_UNIX) as probe:
+        # of another type, so that one who listens there does not take us for a Primary
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(path)
+            except OSError:
+                return  # somebody listens: bind() will say so

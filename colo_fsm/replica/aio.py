@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +20,25 @@ from typing import Any, Self
 from colo_fsm.arbiter import Arbiter
 from colo_fsm.protocol.vocabulary import Side, State
 
-from .address import Address, address_of, tuned
+from .address import address_of, tuned
 from .events import Event
 from .guest import AsyncGuest, Guest
 from .link import READ_SIZE, Outgoing
 from .options import Options
 from .outbox import NotCommitted
-from .pair import Link, NotRunning, PairBase, check_not_in_turn, in_turn
+from .pair import (
+    Link,
+    Make,
+    NotRunning,
+    PairBase,
+    Turn,
+    arbiter_of,
+    check_not_in_turn,
+    in_turn,
+    make_primary,
+    make_secondary,
+    store_of,
+)
 from .script import Call, Disconnect, Op, OpenReturnPath, Read, Script, Write
 from .store import Store
 
@@ -169,13 +182,16 @@ class Turns:
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """See `Pair.turn`."""
+        check_not_in_turn("begin another turn")
         await self.wait()
         self._count += 1
         self._none_left.clear()
-        token = in_turn.set(True)
+        turn = Turn()
+        token = in_turn.set(turn)
         try:
             yield
         finally:
+            turn.open = False
             in_turn.reset(token)
             self._count -= 1
             if self._count == 0:
@@ -206,20 +222,15 @@ class Pair(PairBase):
     """
 
     def __init__(
-        self,
-        guest: Guest | AsyncGuest,
-        link: Link,
-        arbiter: Arbiter | str,
-        options: Options | None,
-        side: Side,
-        store: Store | str | Path | None = None,
+        self, link: Link, arbiter: Arbiter, make: Make, close: Callable[[], None] = lambda: None
     ) -> None:
         self._turns = Turns()
-        super().__init__(guest, link, arbiter, options, store, side, self._turns)
+        super().__init__(link, arbiter, self._turns, make)
         self._io = Io()
-        self._subscribers: list[Events] = []
+        self._subscribers: weakref.WeakSet[Events] = weakref.WeakSet()
         self._listener: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
+        self._close = close
 
     async def __aenter__(self) -> Self:
         """A Primary: connected, and the guest runs. A Secondary: listening.
@@ -228,13 +239,19 @@ class Pair(PairBase):
         did not get as far as running.
         """
         primary = self.side is Side.PRIMARY
-        await self._open(primary)
+        try:
+            await self._open(primary)
+        except BaseException:
+            self._io.close()
+            self._close()
+            raise
         self._task = asyncio.create_task(self._run(), name=f"colo-fsm {self.side}")
         if primary:
             try:
                 await self.running()
             except BaseException:
-                await self.__aexit__(None, None, None)
+                self._task.cancel()
+                await asyncio.wait([self._task])
                 raise
         return self
 
@@ -246,11 +263,7 @@ class Pair(PairBase):
         else:
             self._listener = self._link.listen()
             self._listener.setblocking(False)
-
-    @property
-    def address(self) -> Address | None:
-        """Where a Secondary listens (the real port, if 0 was asked for)."""
-        return None if self._listener is None else address_of(self._listener)
+            self._listening = address_of(self._listener)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -262,18 +275,17 @@ class Pair(PairBase):
     async def _run(self) -> None:
         try:
             if self._listener is not None:
-                self._io.link = await self._io.accept(self._listener)
-                self._listener.close()
-            if self._io.link is not None:
-                await self._io.serve(self._replica.run())
+                with self._listener:
+                    self._io.link = await self._io.accept(self._listener)
+            # without a link somebody wants to end it before a Primary came: the script sees to that
+            await self._io.serve(self._replica.run())
         finally:
             self._io.close()
             self._replica.outbox.discard()
             self._turns.shut()
             for events in self._subscribers:
                 events.queue.put_nowait(None)
-            if self._owned_store is not None:
-                self._owned_store.close()
+            self._close()
 
     def _emit(self, event: Event) -> None:
         for events in self._subscribers:
@@ -285,7 +297,7 @@ class Pair(PairBase):
     def events(self) -> Events:
         """What happens from now on, until the pair is over."""
         events = Events()
-        self._subscribers.append(events)
+        self._subscribers.add(events)
         if self._task is not None and self._task.done():
             events.queue.put_nowait(None)
         return events
@@ -314,7 +326,7 @@ class Pair(PairBase):
 
         Raises NotCommitted when this side stopped first: then do not answer.
         """
-        check_not_in_turn()
+        check_not_in_turn("wait for committed()")
         answer = asyncio.get_running_loop().create_future()
         self.outbox.hold(lambda: _set(answer), lambda: _set(answer, NotCommitted("this side has stopped")))
         await answer
@@ -335,7 +347,8 @@ def primary(
     peer: `tcp:HOST:PORT`, `unix:PATH`, or a connected socket. arbiter: `sqlite:PATH` (both sides on
     one machine), `exec:COMMAND`, or an object. Raises ValueError for what cannot work.
     """
-    return Pair(guest, peer, arbiter, options, Side.PRIMARY)
+    judge = arbiter_of(arbiter)
+    return Pair(peer, judge, make_primary(guest, judge, options or Options()))
 
 
 def secondary(
@@ -350,4 +363,7 @@ def secondary(
 
     store: where the newest checkpoint is kept: a directory, a store, or memory. The rest: `primary`.
     """
-    return Pair(guest, listen, arbiter, options, Side.SECONDARY, store)
+    judge = arbiter_of(arbiter)
+    keep, close = store_of(store)
+    make = make_secondary(guest, judge, options or Options(), keep)
+    return Pair(listen, judge, make, close)

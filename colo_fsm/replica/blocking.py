@@ -10,11 +10,13 @@ with blocking.primary(guest, peer="tcp:standby:9998", arbiter="sqlite:claim.db")
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,15 +26,30 @@ from typing import Any, Self
 from colo_fsm.arbiter import Arbiter
 from colo_fsm.protocol.vocabulary import Side, State
 
-from .address import Address, address_of, tuned
+from .address import address_of, tuned
 from .events import Event
 from .guest import Guest
 from .link import READ_SIZE, Outgoing
 from .options import Options
 from .outbox import NotCommitted
-from .pair import Link, NotRunning, PairBase, check_not_in_turn, in_turn
+from .pair import (
+    Link,
+    Make,
+    NotRunning,
+    PairBase,
+    Turn,
+    arbiter_of,
+    check_not_in_turn,
+    in_turn,
+    make_primary,
+    make_secondary,
+    store_of,
+)
 from .script import Call, Disconnect, Op, OpenReturnPath, Read, Script, Write
 from .store import Store
+
+LONGEST = 1e6
+"""Seconds that one wait may take at most; who waits longer asks again."""
 
 
 class Io:
@@ -40,7 +57,8 @@ class Io:
 
     def __init__(self) -> None:
         self.link: socket.socket | None = None
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._wake: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def serve(self, script: Script[None]) -> None:
         """Run a script to its end."""
@@ -74,6 +92,7 @@ class Io:
 
     def _readable(self, timeout: float | None, sock: socket.socket | None) -> bool:
         """Wait for the socket; False when somebody wakes us first. Raises TimeoutError."""
+        assert self._wake is not None
         ready = _poll({self._wake: select.POLLIN} | ({sock.fileno(): select.POLLIN} if sock else {}), timeout)
         if self._wake in ready:
             os.eventfd_read(self._wake)
@@ -87,8 +106,9 @@ class Io:
 
     def wake(self) -> None:
         """Let a `Read` return: somebody has made a request. From any thread."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        with self._lock:
+            if self._wake is not None:
+                os.eventfd_write(self._wake, 1)
 
     def accept(self, listener: socket.socket) -> socket.socket | None:
         """The first connection, or None when somebody made a request first."""
@@ -103,8 +123,10 @@ class Io:
     def close(self) -> None:
         """Give everything back."""
         self.disconnect()
-        wake, self._wake = self._wake, -1
-        os.close(wake)
+        with self._lock:  # a number that was closed may be another file by now
+            if self._wake is not None:
+                os.close(self._wake)
+            self._wake = None
 
 
 def _poll(wanted: dict[int, int], timeout: float | None) -> list[int]:
@@ -113,7 +135,7 @@ def _poll(wanted: dict[int, int], timeout: float | None) -> list[int]:
     for fd, events in wanted.items():
         poll.register(fd, events)
     # rounded up, so that a deadline is never met early
-    ready = poll.poll(None if timeout is None else -int(-timeout * 1000 // 1))
+    ready = poll.poll(None if timeout is None else math.ceil(min(timeout, LONGEST) * 1000))
     if not ready:
         raise TimeoutError
     return [fd for fd, _ in ready]
@@ -159,47 +181,68 @@ class Turns:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """See `Pair.turn`."""
+        check_not_in_turn("begin another turn")
         with self._changed:
             self._wait()
             self._count += 1
-        token = in_turn.set(True)
+        turn = Turn()
+        token = in_turn.set(turn)
         try:
             yield
         finally:
+            turn.open = False
             in_turn.reset(token)
             with self._changed:
                 self._count -= 1
                 self._changed.notify_all()
 
 
+class Events:
+    """The events of a pair from now on, as an iterator; ends when the pair is over."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        event = self.queue.get()
+        if event is None:
+            self.queue.put(None)
+            raise StopIteration
+        return event
+
+
 class Pair(PairBase):
     """One side of a replicated pair: `with blocking.primary(...) as pair`. For any thread."""
 
     def __init__(
-        self,
-        guest: Guest,
-        link: Link,
-        arbiter: Arbiter | str,
-        options: Options | None,
-        side: Side,
-        store: Store | str | Path | None = None,
+        self, link: Link, arbiter: Arbiter, make: Make, close: Callable[[], None] = lambda: None
     ) -> None:
         self._turns = Turns()
-        super().__init__(guest, link, arbiter, options, store, side, self._turns)
-        self._subscribers: list[queue.SimpleQueue[Event | None]] = []
+        super().__init__(link, arbiter, self._turns, make)
+        self._lock = threading.Lock()
+        self._subscribers: weakref.WeakSet[Events] = weakref.WeakSet()
+        self._silent = False
+        """Whether no event will come any more."""
+        self._io: Io | None = None
         self._listener: socket.socket | None = None
         self._over: Future[None] = Future()
+        self._close = close
 
     def __enter__(self) -> Self:
         """See `aio.Pair.__aenter__`."""
-        self._io = Io()
-        if isinstance(self._link, socket.socket):
-            self._io.link = tuned(self._link)
-        elif self.side is Side.PRIMARY:
-            self._io.link = self._link.connect(self._replica.options.connect_timeout)
-        else:
-            self._listener = self._link.listen()
-        threading.Thread(target=self._run, name=f"colo-fsm {self.side}", daemon=True).start()
+        io = Io()
+        try:
+            self._open(io)
+        except BaseException:
+            io.close()
+            self._close()
+            raise
+        self._io = io
+        thread = threading.Thread(target=self._run, args=(io,), name=f"colo-fsm {self.side}", daemon=True)
+        thread.start()
         if self.side is Side.PRIMARY:
             try:
                 self.running()
@@ -208,10 +251,14 @@ class Pair(PairBase):
                 raise
         return self
 
-    @property
-    def address(self) -> Address | None:
-        """Where a Secondary listens (the real port, if 0 was asked for)."""
-        return None if self._listener is None else address_of(self._listener)
+    def _open(self, io: Io) -> None:
+        if isinstance(self._link, socket.socket):
+            io.link = tuned(self._link)
+        elif self.side is Side.PRIMARY:
+            io.link = self._link.connect(self._replica.options.connect_timeout)
+        else:
+            self._listener = self._link.listen()
+            self._listening = address_of(self._listener)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -220,39 +267,42 @@ class Pair(PairBase):
         self.request_leave()
         self.wait()
 
-    def _run(self) -> None:
+    def _run(self, io: Io) -> None:
         try:
             if self._listener is not None:
-                self._io.link = self._io.accept(self._listener)
-                self._listener.close()
-            if self._io.link is not None:
-                self._io.serve(self._replica.run())
+                with self._listener:
+                    io.link = io.accept(self._listener)
+            # without a link somebody wants to end it before a Primary came: the script sees to that
+            io.serve(self._replica.run())
         except BaseException as error:  # noqa: BLE001 - raised where somebody waits, not in a dead thread
             self._over.set_exception(error)
         finally:
-            self._io.close()
+            io.close()
             self._replica.outbox.discard()
             self._turns.shut()
             self._emit(None)
-            if self._owned_store is not None:
-                self._owned_store.close()
+            self._close()
             if not self._over.done():
                 self._over.set_result(None)
 
     def _emit(self, event: Event | None) -> None:
-        for subscriber in self._subscribers:
-            subscriber.put(event)
+        with self._lock:
+            self._silent = event is None
+            for events in self._subscribers:
+                events.queue.put(event)
 
     def _wake(self) -> None:
-        self._io.wake()
+        if self._io is not None:
+            self._io.wake()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Events:
         """What happens from now on, until the pair is over."""
-        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._subscribers.append(events)
-        if self._over.done():
-            events.put(None)
-        return iter(events.get, None)
+        events = Events()
+        with self._lock:
+            self._subscribers.add(events)
+            if self._silent:
+                events.queue.put(None)
+        return events
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """See `aio.Pair.turn`."""
@@ -269,7 +319,7 @@ class Pair(PairBase):
 
     def committed(self, timeout: float | None = None) -> None:
         """See `aio.Pair.committed`. Raises TimeoutError after `timeout` seconds, too."""
-        check_not_in_turn()
+        check_not_in_turn("wait for committed()")
         answer: Future[None] = Future()
         self.outbox.hold(
             lambda: answer.set_result(None),
@@ -285,7 +335,8 @@ class Pair(PairBase):
 
 def primary(guest: Guest, *, peer: Link, arbiter: Arbiter | str, options: Options | None = None) -> Pair:
     """See `colo_fsm.primary`."""
-    return Pair(guest, peer, arbiter, options, Side.PRIMARY)
+    judge = arbiter_of(arbiter)
+    return Pair(peer, judge, make_primary(guest, judge, options or Options()))
 
 
 def secondary(
@@ -297,4 +348,7 @@ def secondary(
     options: Options | None = None,
 ) -> Pair:
     """See `colo_fsm.secondary`."""
-    return Pair(guest, listen, arbiter, options, Side.SECONDARY, store)
+    judge = arbiter_of(arbiter)
+    keep, close = store_of(store)
+    make = make_secondary(guest, judge, options or Options(), keep)
+    return Pair(listen, judge, make, close)

@@ -33,10 +33,13 @@ class ClaimAnswered:
 
 @attrs.frozen
 class ClaimUnanswered:
-    """The arbiter cannot be reached: this side stays suspended and asks again in `retry` seconds."""
+    """The arbiter does not answer: this side stays suspended and asks again in `retry` seconds.
+
+    None: it does not know the generation, and never will; this side stops.
+    """
 
     cause: Exception
-    retry: float
+    retry: float | None
 
 
 @attrs.frozen

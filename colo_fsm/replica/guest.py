@@ -115,7 +115,7 @@ class StateGuest:
 
     def save(self, full: bool) -> Saved:
         """See `Guest.save`. Raises CapacityExceeded."""
-        state = self.service.get_state()
+        state = bytes(self.service.get_state())
         capacity = self.blocks[self.BLOCK]
         if len(state) > capacity:
             raise CapacityExceeded(

@@ -34,7 +34,10 @@ class Options:
 
     release_on: ReleaseOn = ReleaseOn.LOADED
     interval: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
-    deadlines: Mapping[State, float] = attrs.field(factory=deadlines)
+    deadlines: Mapping[State, float] = attrs.field(
+        factory=deadlines,
+        validator=attrs.validators.deep_mapping(attrs.validators.instance_of(State), attrs.validators.gt(0)),
+    )
     claim_retry: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
     connect_timeout: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
     state_limit: int = attrs.field(default=1 << 30, validator=attrs.validators.gt(0))

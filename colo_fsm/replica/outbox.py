@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Action = Callable[[], object]
 
@@ -51,23 +51,23 @@ class Outbox:
             self._epoch += 1
 
     def release(self) -> None:
-        """The last sealed state is safe: deliver what it covers."""
-        for deliver, _ in self._take(covered_only=True):
-            deliver()
+        """The last sealed state is safe: deliver what it covers.
+
+        Everything is delivered; what the first failed delivery raised is raised then.
+        """
+        _call(deliver for deliver, _ in self._take(covered_only=True))
 
     def release_all(self) -> None:
         """This side runs alone: deliver everything, now and from now on."""
         with self._lock:
             self._through = True
-        for deliver, _ in self._take():
-            deliver()
+        _call(deliver for deliver, _ in self._take())
 
     def discard(self) -> None:
         """This side has stopped: drop everything, now and from now on."""
         with self._lock:
             self._closed = True
-        for _, drop in self._take():
-            drop()
+        _call(drop for _, drop in self._take())
 
     def _take(self, covered_only: bool = False) -> list[tuple[Action, Action]]:
         taken = []
@@ -76,3 +76,14 @@ class Outbox:
                 _, deliver, drop = self._held.popleft()
                 taken.append((deliver, drop))
         return taken
+
+
+def _call(actions: Iterable[Action]) -> None:
+    failed: Exception | None = None
+    for action in actions:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - one packet's trouble must not keep the others back
+            failed = failed or error
+    if failed is not None:
+        raise failed

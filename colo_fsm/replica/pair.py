@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from colo_fsm.arbiter import Arbiter, open_arbiter
 from colo_fsm.protocol.session import Observer, PrimarySession, SecondarySession, Session
@@ -25,55 +28,78 @@ from .store import MemoryStore, Store
 Link = str | socket.socket
 """`tcp:HOST:PORT`, `unix:PATH`, or a connected socket (see `link_pair`)."""
 
-in_turn: ContextVar[bool] = ContextVar("in_turn", default=False)
+
+class Make(Protocol):
+    """Makes what a pair is to run: the script of a side with everything but the driver."""
+
+    def __call__(
+        self, *, gate: Gate, emit: Callable[[Event], None], clock: Callable[[], float]
+    ) -> Replica: ...
+
+
+def make_primary(guest: Guest | AsyncGuest, arbiter: Arbiter, options: Options) -> Make:
+    """A Primary of this guest."""
+    session = PrimarySession(Variant(release_on=options.release_on))
+    return partial(PrimaryReplica, session, guest, arbiter, options)
+
+
+def make_secondary(guest: Guest | AsyncGuest, arbiter: Arbiter, options: Options, store: Store) -> Make:
+    """A Secondary in this guest."""
+    session = SecondarySession(Variant(release_on=options.release_on))
+    return partial(SecondaryReplica, session, guest, arbiter, options, store=store)
+
+
+def arbiter_of(arbiter: Arbiter | str) -> Arbiter:
+    """The arbiter itself. Raises ValueError."""
+    return open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
+
+
+def store_of(store: Store | str | Path | None) -> tuple[Store, Callable[[], None]]:
+    """The store itself, and what closes it if that is ours to do."""
+    if store is not None and not isinstance(store, str | Path):
+        return store, lambda: None
+    ours = MemoryStore() if store is None else DirectoryStore(store)
+    return ours, lambda: ours.close()
+
+
+class Turn:
+    """A turn; a task that was begun inside it may outlive it."""
+
+    open = True
+
+
+in_turn: ContextVar[Turn | None] = ContextVar("in_turn", default=None)
 
 
 class NotRunning(Exception):
     """The guest does not run on this side any more: do not answer, the other side may."""
 
 
-def check_not_in_turn() -> None:
-    """A checkpoint waits for the turn to end, so waiting for one inside it would never end."""
-    if in_turn.get():
-        raise RuntimeError("wait for committed() after the turn, not inside it")
+def check_not_in_turn(what: str) -> None:
+    """A checkpoint waits for the turn to end, so waiting for one inside it might never end."""
+    turn = in_turn.get()
+    if turn is not None and turn.open:
+        raise RuntimeError(f"{what} after the turn, not inside it: a checkpoint waits for the turn's end")
 
 
 class PairBase:
     """One side of a replicated pair, whatever drives it."""
 
-    def __init__(
-        self,
-        guest: Guest | AsyncGuest,
-        link: Link,
-        arbiter: Arbiter | str,
-        options: Options | None,
-        store: Store | str | Path | None,
-        side: Side,
-        gate: Gate,
-    ) -> None:
-        options = options or Options()
-        arbiter = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
+    def __init__(self, link: Link, arbiter: Arbiter, gate: Gate, make: Make) -> None:
         self._link = _place(link, arbiter)
-        variant = Variant(release_on=options.release_on)
-        self._owned_store: Store | None = None
-        if side is Side.PRIMARY:
-            self._replica: Replica = PrimaryReplica(
-                PrimarySession(variant), guest, arbiter, options,
-                gate=gate, emit=self._emit, clock=time.monotonic,
-            )  # fmt: skip
-            return
-        if store is None or isinstance(store, str | Path):
-            store = self._owned_store = MemoryStore() if store is None else DirectoryStore(store)
-        self._replica = SecondaryReplica(
-            SecondarySession(variant), guest, arbiter, options,
-            gate=gate, emit=self._emit, clock=time.monotonic, store=store,
-        )  # fmt: skip
+        self._listening: Address | None = None
+        self._replica = make(gate=gate, emit=self._emit, clock=time.monotonic)
 
     def _emit(self, event: Event) -> None:
         raise NotImplementedError
 
     def _wake(self) -> None:
         raise NotImplementedError
+
+    @property
+    def address(self) -> Address | None:
+        """Where a Secondary listens or has listened (the real port, if 0 was asked for)."""
+        return self._listening
 
     @property
     def session(self) -> Session:

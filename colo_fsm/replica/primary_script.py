@@ -8,9 +8,10 @@ from colo_fsm import stream
 from colo_fsm.protocol.session import Effects, Transition
 from colo_fsm.protocol.vocabulary import Do, State
 from colo_fsm.protocol.wire import encode_size
-from colo_fsm.stream.memory import Buffer, Page
+from colo_fsm.stream.memory import Buffer
 
 from .events import CheckpointTaken
+from .guest import Saved
 from .script import Replica, Script, at_once
 
 
@@ -52,8 +53,11 @@ class PrimaryReplica(Replica):
         assert generation is not None
         saved = yield from self.call("guest.save", self.guest.save, True)
         self.outbox.seal()
-        encoded = stream.initial(blocks, saved.pages, saved.device, generation=generation)
-        self.send(*(yield from self.call("guest.save", list, encoded)))
+
+        def encode() -> list[Buffer]:
+            return list(stream.initial(blocks, saved.pages, saved.device, generation=generation))
+
+        self.send(*(yield from self.call("guest.save", encode)))
         return ()
 
     def _suspend(self) -> Script[Effects]:
@@ -65,13 +69,14 @@ class PrimaryReplica(Replica):
         saved = yield from self.call("guest.save", self.guest.save, False)
         self.outbox.seal()
         self._number += 1
-        self._pages, self._live = yield from self.call("guest.save", self._encode, saved.pages)
-        self._state = stream.device_state(saved.device)
+        yield from self.call("guest.save", self._encode, saved)
         return ()
 
-    def _encode(self, pages: list[Page]) -> tuple[int, list[Buffer]]:
-        pages = list(pages)
-        return len(pages), list(stream.live(self.guest.blocks, pages))
+    def _encode(self, saved: Saved) -> None:
+        pages = list(saved.pages)
+        self._pages = len(pages)
+        self._live = list(stream.live(self.guest.blocks, pages))
+        self._state = stream.device_state(saved.device)
 
     def _send_live(self) -> None:
         self._sent = sum(map(len, self._live)) + len(self._state)

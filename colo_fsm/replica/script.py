@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter
+from colo_fsm.arbiter import Arbiter, UnknownGeneration
 from colo_fsm.protocol.errors import (
     ColoError,
     FailoverRequested,
@@ -31,7 +31,7 @@ from colo_fsm.protocol.errors import (
 )
 from colo_fsm.protocol.session import Effects, Session
 from colo_fsm.protocol.table import begin
-from colo_fsm.protocol.vocabulary import Do, FailoverStatus, Fault, Send
+from colo_fsm.protocol.vocabulary import Do, FailoverStatus, Fault, Send, State
 from colo_fsm.protocol.wire import encode_message
 from colo_fsm.stream.memory import Buffer
 
@@ -89,11 +89,18 @@ def at_once(action: Callable[[], None]) -> Callable[[], Script[Effects]]:
     """An effect that neither waits nor asks the outside for anything."""
 
     def step() -> Script[Effects]:
-        action()
+        try:
+            action()
+        except Exception as cause:
+            raise GuestFailed("output", cause) from cause
         yield from ()
         return ()
 
     return step
+
+
+class _Leaving(Exception):
+    """Somebody wants to leave, and this is a moment where one may."""
 
 
 class Gate(Protocol):
@@ -137,6 +144,8 @@ class Replica:
         self._running = False
         self._connected = True
         self._claim_at: float | None = None
+        self._quiet: tuple[State, float] = session.state, clock()
+        """Since when nothing has moved on the link, in which state."""
         self._effects: Mapping[Do, Callable[[], Script[Effects]]] = {
             Do.suspend: self._suspend,
             Do.resume: self._resume,
@@ -175,7 +184,6 @@ class Replica:
         yield from self._perform((yield from self._guarded(self.begin)) or session.start())
         while not session.over:
             yield from self._perform((yield from self._guarded(self._next)))
-        yield Disconnect()
 
     def _perform(self, effects: Effects) -> Script[None]:
         """Perform these effects and all that follows from them and from bytes that came early."""
@@ -205,12 +213,15 @@ class Replica:
         """Take a step; what it raises becomes a fault."""
         try:
             return (yield from step())
+        except _Leaving:
+            return self.session.leave()
         except ColoError as error:
             return self.session.fault(error.kind or Fault.GUEST_FAILED, error)
 
     def _next(self) -> Script[Effects]:
         """Wait until something happens, and tell the session."""
         session = self.session
+        yield from self._flush()
         if self.leave_requested and session.may(begin.leave):
             return session.leave()
         if self.failover_requested:
@@ -220,14 +231,17 @@ class Replica:
             return (Do.claim,)
         if session.may(begin.checkpoint) and (due := self.due()) is not None and now >= due:
             return session.begin_checkpoint()
-        yield from self._flush()
         try:
             data = yield from self._read(self._patience(now), session.wants_data)
         except TimedOut:
             if session.awaits_message:
                 raise
             return ()
-        return session.receive_data(data) if data is not None else ()
+        return self.arrived(data) if data is not None else ()
+
+    def arrived(self, data: bytes) -> Effects:
+        """Bytes have arrived where a message may begin."""
+        return self.session.receive_data(data)
 
     def _failover(self) -> Effects:
         """Feed a failover request that waits, once."""
@@ -239,12 +253,23 @@ class Replica:
     # -- time and the link --------------------------------------------------------------------
 
     def _deadline(self) -> float | None:
+        """How long nothing may move on the link in this state."""
         return self.options.deadlines.get(self.session.state)
+
+    def _left(self) -> float | None:
+        """What is left of the deadline: a wake-up is no progress."""
+        if self._quiet[0] is not self.session.state:
+            self._moved()
+        deadline = self._deadline()
+        return None if deadline is None else max(0.0, self._quiet[1] + deadline - self._clock())
+
+    def _moved(self) -> None:
+        self._quiet = self.session.state, self._clock()
 
     def _patience(self, now: float) -> float | None:
         """How long the next wait may take: the deadline of the state, or until something is due."""
         if self.session.awaits_message:
-            return self._deadline()
+            return self._left()
         due = self.due() if self.session.may(begin.checkpoint) else self._claim_at
         return None if due is None else max(0.0, due - now)
 
@@ -252,23 +277,27 @@ class Replica:
         try:
             data: bytes | None = yield Read(timeout, from_link)
         except TimeoutError as cause:
-            raise TimedOut(self.session.state, timeout) from cause
+            raise TimedOut(self.session.state, self._deadline()) from cause
         except OSError as cause:
             raise LinkLost(cause) from cause
+        if data is not None:
+            self._moved()
         return data
 
     def receive(self) -> Script[bytes]:
         """Bytes of a state that is under way, b"" at the end of the link."""
         if early := self.session.unread():
             return early
+        yield from self._flush()
         while True:
-            yield from self._flush()
-            data = yield from self._read(self._deadline())
-            if data is not None:
-                return data
+            if self.leave_requested and self.session.may(begin.leave):
+                raise _Leaving
             if self.failover_requested:
                 self.failover_requested = False
                 raise FailoverRequested
+            data = yield from self._read(self._left())
+            if data is not None:
+                return data
 
     def send(self, *buffers: Buffer) -> None:
         """Queue bytes behind the messages queued before."""
@@ -321,9 +350,7 @@ class Replica:
         return ()
 
     def _discard(self) -> Script[Effects]:
-        self.outbox.discard()
-        yield from ()
-        return ()
+        return (yield from at_once(self.outbox.discard)())
 
     def _disconnect(self) -> Script[Effects]:
         self._connected = False
@@ -344,6 +371,9 @@ class Replica:
         self._claim_at = None
         try:
             claim = yield Call(self.arbiter.claim, (self.generation, self.session.side))
+        except UnknownGeneration as cause:
+            self._emit(ClaimUnanswered(cause, None))
+            return self.session.lost()
         except Exception as cause:  # noqa: BLE001 - whatever it is, the claim is not granted
             self._claim_at = self._clock() + self.options.claim_retry
             self._emit(ClaimUnanswered(cause, self.options.claim_retry))

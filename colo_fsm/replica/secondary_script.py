@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from colo_fsm.protocol.errors import GuestFailed, InvalidState, Truncated
+from colo_fsm.protocol.errors import ColoError, GuestFailed, InvalidState, Truncated
 from colo_fsm.protocol.session import Effects
 from colo_fsm.protocol.vocabulary import Do, State
 from colo_fsm.protocol.wire import SIZE_SIZE, Inbox
@@ -68,10 +68,7 @@ class SecondaryReplica(Replica):
                     f"{dict(self.guest.blocks)}: start both with the same guest and capacity"
                 )
             )
-        try:
-            return self.store.begin(blocks)
-        except Exception as cause:
-            raise GuestFailed("store", cause) from cause
+        return self.store.begin(blocks)
 
     def _receive_live(self) -> Script[Effects]:
         assert self._ram is not None
@@ -108,6 +105,10 @@ class SecondaryReplica(Replica):
                 used = decoder.feed(data)
             except StreamError as cause:
                 raise InvalidState(cause) from cause
+            except ColoError:
+                raise
+            except Exception as cause:
+                raise GuestFailed("store", cause) from cause
             if used < len(data):
                 self.session.give_back(memoryview(data)[used:])
 

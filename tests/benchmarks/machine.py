@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 import transitions
 
-from colo_fsm.protocol import PrimarySession, SecondarySession, State, Variant, definition, machine_for
+from colo_fsm.protocol import PrimarySession, SecondarySession, State, definition, machine_for
 from colo_fsm.protocol.vocabulary import Side
 
 ROUND = (
@@ -68,12 +68,8 @@ def main() -> None:
     met = "met" if theirs / ours >= TARGET_RATIO else "MISSED"
     print("state machine, the Primary's table, one checkpoint round, no callbacks")
     print(f"  stock transitions {transitions.__version__:<8} {theirs:8.3f} us a trigger")
-    print(
-        f"  frozen                     {ours:8.3f} us a trigger   1/{theirs / ours:.0f}  target 1/{TARGET_RATIO}: {met}"
-    )
+    print(f"  frozen                     {ours:8.3f} us a trigger", end="")
+    print(f"   1/{theirs / ours:.0f}  target 1/{TARGET_RATIO}: {met}")
     size = per_session()
     met = "met" if size <= TARGET_BYTES else "MISSED"
-    print(
-        f"  a session                  {size:8.0f} bytes over the shared machine   target {TARGET_BYTES}: {met}"
-    )
-    assert Variant() == frozen.table.variant
+    print(f"  a session                  {size:8.0f} bytes over the machine   target {TARGET_BYTES}: {met}")

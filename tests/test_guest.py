@@ -1,0 +1,149 @@
+"""`StateGuest`: any object with a `bytes` state as a guest."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from replicas import AsyncCounting, Counting
+
+from colo_fsm.replica import AsyncGuest, CapacityExceeded, Checkpoint, Guest, MemoryStore, StateGuest
+from colo_fsm.stream import PAGE_SIZE, Delta
+
+
+class Service:
+    def __init__(self, state: bytes = b"") -> None:
+        self.state = state
+
+    def get_state(self) -> bytes:
+        return self.state
+
+    def set_state(self, state: bytes) -> None:
+        self.state = state
+
+
+class Twin:
+    """A guest, the store that gets what it saves, and a second guest that loads it."""
+
+    def __init__(self, state: bytes, capacity: int = 8 * PAGE_SIZE) -> None:
+        self.service = Service(state)
+        self.other = Service(b"old")
+        self.guest, self._loads = StateGuest(self.service, capacity), StateGuest(self.other, capacity)
+        self.store = MemoryStore()
+        saved = self.guest.save(True)
+        sink = self.store.begin(self.guest.blocks)
+        for page in saved.pages:
+            sink.put(*page)
+        self.store.complete(1, saved.device)
+
+    def round(self) -> int:
+        """Save and commit what changed; how many pages that were."""
+        saved = self.guest.save(False)
+        delta = Delta()
+        for page in saved.pages:
+            delta.put(*page)
+        self.store.commit(delta, saved.device)
+        return len(delta)
+
+    def loaded(self) -> bytes:
+        newest = self.store.newest
+        assert newest is not None
+        self._loads.load(newest)
+        return self.other.state
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 8 * PAGE_SIZE])
+def test_what_is_saved_is_loaded(size: int) -> None:
+    twin = Twin(random.Random(size).randbytes(size))
+    assert twin.loaded() == twin.service.state
+
+
+def test_only_changed_pages_travel() -> None:
+    twin = Twin(bytes([1]) * 8 * PAGE_SIZE)
+    assert twin.round() == 0
+    state = bytearray(twin.service.state)
+    state[0] = state[5 * PAGE_SIZE] = state[6 * PAGE_SIZE - 1] = 2
+    twin.service.state = bytes(state)
+    assert twin.round() == 2
+    assert twin.loaded() == state
+
+
+def test_any_history_is_loaded() -> None:
+    """Growing, shrinking, growing again over what was there before, and pages of zeros."""
+    rng = random.Random(1)
+    twin = Twin(b"")
+    for _ in range(200):
+        size = rng.choice([0, 1, 4095, 4096, 4097, rng.randrange(8 * PAGE_SIZE), 8 * PAGE_SIZE])
+        state = bytearray(twin.service.state[:size].ljust(size, b"\0"))
+        for _ in range(rng.randrange(3)):
+            at = rng.randrange(8 * PAGE_SIZE)
+            state[at : at + 10] = rng.randbytes(10)[: max(0, size - at)]
+        twin.service.state = bytes(state[:size])
+        twin.round()
+        assert twin.loaded() == twin.service.state
+
+
+def test_a_large_state() -> None:
+    """Larger than the pieces that are compared at once."""
+    capacity = 200 * PAGE_SIZE
+    twin = Twin(random.Random(2).randbytes(capacity - 5), capacity)
+    state = bytearray(twin.service.state)
+    for at in (0, 64 * PAGE_SIZE - 1, 64 * PAGE_SIZE, 128 * PAGE_SIZE, capacity - 6):
+        state[at] ^= 255
+    twin.service.state = bytes(state)
+    assert twin.round() == 5
+    assert twin.loaded() == state
+
+
+def test_a_full_save_forgets_what_was_saved_before() -> None:
+    guest = StateGuest(Service(b"a" * 2 * PAGE_SIZE), 2 * PAGE_SIZE)
+    assert len(list(guest.save(True).pages)) == 2
+    assert len(list(guest.save(True).pages)) == 2
+    assert len(list(guest.save(False).pages)) == 0
+
+
+@pytest.mark.parametrize(("capacity", "pages"), [(1, 1), (PAGE_SIZE, 1), (PAGE_SIZE + 1, 2)])
+def test_capacity_is_whole_pages(capacity: int, pages: int) -> None:
+    assert StateGuest(Service(), capacity).blocks == {"state": pages * PAGE_SIZE}
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_a_capacity_that_cannot_be(capacity: int) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        StateGuest(Service(), capacity)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_an_outgrown_capacity_says_what_to_do(full: bool) -> None:
+    guest = StateGuest(Service(bytes(PAGE_SIZE + 1)), 10)
+    with pytest.raises(CapacityExceeded, match=r"4097 bytes.*4096.*larger capacity"):
+        guest.save(full)
+
+
+def test_a_buffer_that_the_service_goes_on_using() -> None:
+    """Compared with itself it never changes: every later change would be lost without a word."""
+    service = Service()
+    service.state = bytearray(b"before")  # type: ignore[assignment]
+    guest = StateGuest(service, 10)
+    try:
+        guest.save(True)
+        service.state[:] = b"behind"  # type: ignore[index]
+        pages = list(guest.save(False).pages)
+    except TypeError:
+        return  # refused is as good
+    assert [bytes(page.data[:6]) for page in pages] == [b"behind"]
+
+
+def test_loading_what_another_guest_saved() -> None:
+    guest = StateGuest(Service(b"kept"), 10)
+    blocks = {"state": memoryview(bytes(PAGE_SIZE))}
+    with pytest.raises(struct.error):
+        guest.load(Checkpoint(1, 0, blocks, b"short", {}))
+
+
+def test_the_protocols_are_checked_at_run_time() -> None:
+    assert isinstance(StateGuest(Service(), 1), Guest)
+    assert isinstance(Counting(), Guest)
+    assert isinstance(AsyncCounting(), AsyncGuest)
+    assert not isinstance(Service(), Guest)
