@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from colo_fsm.arbiter import Arbiter
 from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.stream.memory import Buffer
 
 from .address import address_of, tuned
 from .events import Event
@@ -91,19 +92,23 @@ class Io:
         self._woken = False
         return None
 
-    async def _write(self, outgoing: Outgoing, timeout: float | None) -> None:
+    async def _write(self, outgoing: Outgoing, timeout: float | None) -> list[Buffer] | None:
         assert self.link is not None
         while not outgoing.send_some(self.link):
+            if self._woken:
+                self._woken = False
+                return outgoing.left
             async with asyncio.timeout(timeout):
                 await self._ready(self.link, reading=False)
+        return None
 
     async def _ready(self, link: socket.socket | None, reading: bool) -> None:
-        """Wait until the link is ready or, when reading, somebody wakes us."""
+        """Wait until the link is ready, or somebody wakes us."""
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
         if link is not None:
             (loop.add_reader if reading else loop.add_writer)(link, _set, ready)
-        self._waiter = ready if reading else None
+        self._waiter = ready
         try:
             await ready
         finally:
@@ -250,8 +255,7 @@ class Pair(PairBase):
             try:
                 await self.running()
             except BaseException:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+                await self.__aexit__(None, None, None)
                 raise
         return self
 

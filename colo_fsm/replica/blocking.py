@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from colo_fsm.arbiter import Arbiter
 from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.stream.memory import Buffer
 
 from .address import address_of, tuned
 from .events import Event
@@ -88,21 +89,23 @@ class Io:
 
     def read(self, timeout: float | None, link: socket.socket | None) -> bytes | None:
         """See `Read`."""
-        return link.recv(READ_SIZE) if self._readable(timeout, link) and link is not None else None
+        return link.recv(READ_SIZE) if self._ready(timeout, link) and link is not None else None
 
-    def _readable(self, timeout: float | None, sock: socket.socket | None) -> bool:
+    def _ready(self, timeout: float | None, sock: socket.socket | None, event: int = select.POLLIN) -> bool:
         """Wait for the socket; False when somebody wakes us first. Raises TimeoutError."""
         assert self._wake is not None
-        ready = _poll({self._wake: select.POLLIN} | ({sock.fileno(): select.POLLIN} if sock else {}), timeout)
+        ready = _poll({self._wake: select.POLLIN} | ({sock.fileno(): event} if sock else {}), timeout)
         if self._wake in ready:
             os.eventfd_read(self._wake)
             return False
         return True
 
-    def _write(self, outgoing: Outgoing, timeout: float | None) -> None:
+    def _write(self, outgoing: Outgoing, timeout: float | None) -> list[Buffer] | None:
         assert self.link is not None
         while not outgoing.send_some(self.link):
-            _poll({self.link.fileno(): select.POLLOUT}, timeout)
+            if not self._ready(timeout, self.link, select.POLLOUT):
+                return outgoing.left
+        return None
 
     def wake(self) -> None:
         """Let a `Read` return: somebody has made a request. From any thread."""
@@ -112,7 +115,7 @@ class Io:
 
     def accept(self, listener: socket.socket) -> socket.socket | None:
         """The first connection, or None when somebody made a request first."""
-        return tuned(listener.accept()[0]) if self._readable(None, listener) else None
+        return tuned(listener.accept()[0]) if self._ready(None, listener) else None
 
     def disconnect(self) -> None:
         """Close the link."""

@@ -22,13 +22,13 @@ class Outgoing:
     """Buffers on their way out, many small ones in one write."""
 
     def __init__(self, buffers: list[Buffer]) -> None:
-        self._left = [memoryview(b) for b in buffers if len(b)]
+        self.left: list[Buffer] = [memoryview(b) for b in buffers if len(b)]
 
     def send_some(self, link: socket.socket) -> bool:
         """Send what the socket takes now; True when nothing is left. Raises OSError."""
-        while self._left:
+        while self.left:
             try:
-                sent = link.sendmsg(self._left[:MOST_BUFFERS])
+                sent = link.sendmsg(self.left[:MOST_BUFFERS])
             except BlockingIOError:
                 return False
             self._advance(sent)
@@ -36,11 +36,11 @@ class Outgoing:
 
     def _advance(self, sent: int) -> None:
         whole = 0
-        for view in self._left:
+        for view in self.left:
             if sent < len(view):
                 break
             sent -= len(view)
             whole += 1
-        del self._left[:whole]
+        del self.left[:whole]
         if sent:
-            self._left[0] = self._left[0][sent:]
+            self.left[0] = self.left[0][sent:]

@@ -57,7 +57,10 @@ class Read:
 
 @attrs.frozen
 class Write:
-    """Write all of this. Raises TimeoutError when nothing moved for `timeout` seconds, OSError."""
+    """Write all of this; None, or what is left when somebody made a request meanwhile.
+
+    Raises TimeoutError when nothing moved for `timeout` seconds, OSError.
+    """
 
     buffers: list[Buffer]
     timeout: float | None
@@ -290,14 +293,18 @@ class Replica:
             return early
         yield from self._flush()
         while True:
-            if self.leave_requested and self.session.may(begin.leave):
-                raise _Leaving
-            if self.failover_requested:
-                self.failover_requested = False
-                raise FailoverRequested
+            self._heed()
             data = yield from self._read(self._left())
             if data is not None:
                 return data
+
+    def _heed(self) -> None:
+        """Break off what is under way for a request that cannot wait."""
+        if self.leave_requested and self.session.may(begin.leave):
+            raise _Leaving
+        if self.failover_requested:
+            self.failover_requested = False
+            raise FailoverRequested
 
     def send(self, *buffers: Buffer) -> None:
         """Queue bytes behind the messages queued before."""
@@ -310,12 +317,15 @@ class Replica:
             return
         buffers, self._outgoing = self._outgoing, []
         timeout = self._deadline()
-        try:
-            yield Write(buffers, timeout)
-        except TimeoutError as cause:
-            raise TimedOut(self.session.state, timeout, sending=True) from cause
-        except OSError as cause:
-            raise SendFailed(cause) from cause
+        while buffers:
+            try:
+                buffers = yield Write(buffers, timeout)
+            except TimeoutError as cause:
+                raise TimedOut(self.session.state, timeout, sending=True) from cause
+            except OSError as cause:
+                raise SendFailed(cause) from cause
+            if buffers:
+                self._heed()
 
     def call(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
         """Call a hook of the embedder's; `name` says in the error which one raised."""

@@ -124,7 +124,7 @@ class SecondaryReplica(Replica):
 
     def _load(self) -> Script[Effects]:
         """Load the newest checkpoint, unless the guest holds it already."""
-        newest = self.store.newest
+        newest = yield from self.call("store", lambda: self.store.newest)
         assert newest is not None
         which = newest.generation, newest.number
         if self._loaded != which:
