@@ -160,6 +160,14 @@ class TestLink:
         made.lapse()
         assert same(made.session.error, TimedOut(State.REQUESTED, SLOW[State.REQUESTED], sending=True))
 
+    def test_a_wake_up_is_no_progress_of_a_stuck_write(self) -> None:
+        made = Bench(P, options=Options(deadlines=SLOW)).start().receive(READY)
+        made.refused = 2
+        made.during["Write"] = lambda: setattr(made, "now", made.now + 5.0)
+        made.lapse()
+        left = SLOW[State.REQUESTED]
+        assert [op.timeout for op in made.ops if isinstance(op, Write)][1:] == [left, left - 5.0, left - 10.0]
+
     def test_no_return_path(self) -> None:
         made = Bench(P)
         made.during["OpenReturnPath"] = raising(OSError())

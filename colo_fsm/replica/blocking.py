@@ -50,7 +50,7 @@ from .script import Call, Disconnect, Op, OpenReturnPath, Read, Script, Write
 from .store import Store
 
 LONGEST = 1e6
-"""Seconds that one wait may take at most; who waits longer asks again."""
+"""Seconds, some eleven days: who is willing to wait longer waits for ever. poll() can count no further."""
 
 
 class Io:
@@ -115,7 +115,10 @@ class Io:
 
     def accept(self, listener: socket.socket) -> socket.socket | None:
         """The first connection, or None when somebody made a request first."""
-        return tuned(listener.accept()[0]) if self._ready(None, listener) else None
+        while self._ready(None, listener):
+            with contextlib.suppress(BlockingIOError):  # whoever knocked has gone again
+                return tuned(listener.accept()[0])
+        return None
 
     def disconnect(self) -> None:
         """Close the link."""
@@ -138,7 +141,7 @@ def _poll(wanted: dict[int, int], timeout: float | None) -> list[int]:
     for fd, events in wanted.items():
         poll.register(fd, events)
     # rounded up, so that a deadline is never met early
-    ready = poll.poll(None if timeout is None else math.ceil(min(timeout, LONGEST) * 1000))
+    ready = poll.poll(None if timeout is None or timeout > LONGEST else math.ceil(timeout * 1000))
     if not ready:
         raise TimeoutError
     return [fd for fd, _ in ready]
@@ -261,6 +264,7 @@ class Pair(PairBase):
             io.link = self._link.connect(self._replica.options.connect_timeout)
         else:
             self._listener = self._link.listen()
+            self._listener.setblocking(False)
             self._listening = address_of(self._listener)
 
     def __exit__(

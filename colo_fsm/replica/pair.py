@@ -151,12 +151,16 @@ class PairBase:
 
     def request_checkpoint(self) -> None:
         """Begin the next checkpoint as soon as the last one is over (Primary)."""
-        if isinstance(self._replica, PrimaryReplica):
-            self._replica.checkpoint_requested = True
+        replica = self._replica
+        if isinstance(replica, PrimaryReplica) and not replica.checkpoint_requested:
+            replica.checkpoint_requested = True
             self._wake()
 
     def request_failover(self) -> None:
-        """Give the pair up and claim (QEMU: x-colo-lost-heartbeat)."""
+        """Give the pair up and claim (QEMU: x-colo-lost-heartbeat).
+
+        That asks for a decision, it does not make it: the peer sees the link end, and may claim first.
+        """
         self._replica.failover_requested = True
         self._wake()
 

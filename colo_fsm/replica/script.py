@@ -220,6 +220,8 @@ class Replica:
             return self.session.leave()
         except ColoError as error:
             return self.session.fault(error.kind or Fault.GUEST_FAILED, error)
+        except Exception as cause:  # noqa: BLE001 - whatever else it is, the side must not just vanish
+            return self.session.fault(Fault.GUEST_FAILED, cause)
 
     def _next(self) -> Script[Effects]:
         """Wait until something happens, and tell the session."""
@@ -316,16 +318,21 @@ class Replica:
             self._outgoing.clear()
             return
         buffers, self._outgoing = self._outgoing, []
-        timeout = self._deadline()
+        left = sum(map(len, buffers))
+        self._moved()
         while buffers:
             try:
-                buffers = yield Write(buffers, timeout)
+                buffers = yield Write(buffers, self._left())
             except TimeoutError as cause:
-                raise TimedOut(self.session.state, timeout, sending=True) from cause
+                raise TimedOut(self.session.state, self._deadline(), sending=True) from cause
             except OSError as cause:
                 raise SendFailed(cause) from cause
             if buffers:
+                before, left = left, sum(map(len, buffers))
+                if left < before:
+                    self._moved()
                 self._heed()
+        self._moved()
 
     def call(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
         """Call a hook of the embedder's; `name` says in the error which one raised."""
