@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -261,7 +262,7 @@ class TestEmbedder:
         """`Store.commit`: a fault after the new one was safe closes it; what it holds is not known here."""
 
         class Closing(MemoryStore):
-            def commit(self, delta: Delta, device: bytes) -> None:
+            def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
                 self.close()
                 raise OSError(5, "Input/output error")
 

@@ -17,6 +17,7 @@ from colo_fsm.qemu import NotAVm, VmCheckpoint
 from colo_fsm.qemu.check import CheckFailed, check_loads
 from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.replica import DirectoryStore, StoreError
+from colo_fsm.replica.directory_files import create_private
 from colo_fsm.stream import StreamError
 
 EXIT_CODES = "\b\nExit status:\n  0  done\n  1  it could not be; the last line says why\n  2  bad usage"
@@ -25,9 +26,9 @@ EXIT_CODES = "\b\nExit status:\n  0  done\n  1  it could not be; the last line s
 @contextmanager
 def stored(folder: Path) -> Iterator[VmCheckpoint]:
     """The VM in this store. Raises click.ClickException."""
-    if not folder.is_dir():
-        raise click.ClickException(f"{folder} is not a directory that a standby has kept a VM in")
     try:
+        if not (folder.is_dir() and any(folder.iterdir())):  # a store would move into an empty one
+            raise click.ClickException(f"{folder} is not a directory that a standby has kept a VM in")
         with DirectoryStore(folder) as store:
             if store.newest is None:
                 raise click.ClickException(f"{folder} holds no checkpoint yet")
@@ -39,7 +40,11 @@ def stored(folder: Path) -> Iterator[VmCheckpoint]:
 @click.command(epilog=EXIT_CODES)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("-o", "--output", metavar="FILE", help="Write the migration stream here; - is standard output.")
-@click.option("--check", metavar="COMMAND", help="Load it into a throw-away QEMU started by this command line, stopped, and say whether it loads.")  # fmt: skip
+@click.option(
+    "--check",
+    metavar="COMMAND",
+    help="Load it into a throw-away QEMU started by this command line, stopped, and say whether it loads.",
+)
 def restore(folder: Path, output: str | None, check: str | None) -> None:
     """The checkpoint in DIR as a migration stream that QEMU takes with -incoming.
 
@@ -52,8 +57,6 @@ def restore(folder: Path, output: str | None, check: str | None) -> None:
     """
     if output is None and check is None:
         raise click.UsageError("say where to write it, -o FILE, or how to --check it")
-    if output == "-" and sys.stdout.isatty():
-        raise click.UsageError("a migration stream is nothing for a terminal: name a file or a pipe")
     with stored(folder) as vm:
         if check is not None:
             try:
@@ -63,11 +66,13 @@ def restore(folder: Path, output: str | None, check: str | None) -> None:
         if output == "-":
             _write(vm, sys.stdout.buffer)
         elif output is not None:
-            with open(output, "wb") as file:
+            with create_private(Path(output)) as file:
                 _write(vm, file)
 
 
 def _write(vm: VmCheckpoint, file: BinaryIO) -> None:
+    if file.isatty():
+        raise click.UsageError("a migration stream is nothing for a terminal: name a file or a pipe")
     for piece in vm.stream():
         file.write(piece)
     file.flush()

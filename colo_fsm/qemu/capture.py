@@ -22,7 +22,7 @@ import attrs
 
 from colo_fsm.protocol.vocabulary import Side
 
-from .channel import CHANNELS, Channel, Described, DeviceState, Forward, Initial, Live, Undecodable
+from .channel import CHANNELS, Described, DeviceState, Forward, Initial, Live, Undecodable
 
 HEADER = b"colo-fsm capture 1\n"
 INDEX = "index"
@@ -108,12 +108,13 @@ class RecordedRound:
 
 @attrs.frozen
 class Layout:
-    """Where things are in p2s. `initial` includes the description, `devices` is how it ends before that.
+    """Where things are in p2s. `initial` includes the description; `devices` are its device sections.
 
-    A round that is not whole is not among `rounds`.
+    A round that is not whole is not among `rounds`, nor is what comes behind what cannot be decoded.
     """
 
     initial: Part
+    devices: bytes = attrs.field(repr=False)
     rounds: tuple[RecordedRound, ...]
 
 
@@ -150,17 +151,28 @@ class Capture:
 
     def layout(self) -> Layout:
         """Decode what the Primary sent. Raises CaptureError if there is no whole initial state."""
+        problem = "it ends there"
+        layout: Layout | None = None
+        rounds: list[RecordedRound] = []
+        live = Part(0, 0)
         forward = Forward()
-        events = [event for data in self.read(Part(0, self._size())) for event in self._feed(forward, data)]
-        initial = next((event.start for event in events if isinstance(event, Described)), None)
-        if initial is None:
-            raise CaptureError(f"{self.path} ends inside the initial state: nothing can be replayed")
-        return Layout(Part(0, 0), ())
-
-    def _size(self) -> int:
-        return (self.path / CHANNELS[Side.PRIMARY]).stat().st_size
-
-    def _feed(self, forward: Channel, data: bytes) -> object: ...
+        whole = Part(0, (self.path / CHANNELS[Side.PRIMARY]).stat().st_size)
+        try:
+            for event in (event for data in self.read(whole) for event in forward.feed(data)):
+                match event:
+                    case Initial(devices=devices, end=end):
+                        layout = Layout(Part(0, end), devices, ())
+                    case Described(end=end) if layout is not None:
+                        layout = attrs.evolve(layout, initial=Part(0, end))
+                    case Live(start=start, end=end):
+                        live = Part(start, end)
+                    case DeviceState(start, end):
+                        rounds.append(RecordedRound(live, Part(start, end)))
+        except Undecodable as error:
+            problem = str(error)
+        if layout is None:
+            raise CaptureError(f"{self.path} holds no whole initial state: {problem}")
+        return attrs.evolve(layout, rounds=tuple(rounds))
 
     def read(self, part: Part) -> Iterator[bytes]:
         """These bytes of p2s, in pieces."""

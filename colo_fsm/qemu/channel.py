@@ -16,7 +16,6 @@ from colo_fsm.stream import (
     DEVICE_LIMIT,
     Blocks,
     Buffer,
-    Delta,
     DescriptionDecoder,
     PatchSink,
     StreamError,
@@ -60,8 +59,8 @@ class Initial:
 
     pages: int
     zero_pages: int
-    devices: int
-    """Bytes of device sections."""
+    devices: bytes = attrs.field(repr=False)
+    """The device sections."""
     start: int
     end: int
 
@@ -190,9 +189,7 @@ class Forward(Channel):
     def _receive_initial(self) -> Generator[None, None, None]:
         initial = self._initial
         yield from self._through(initial)
-        self._events.append(
-            Initial(initial.pages, initial.zero_pages, len(initial.devices), 0, self._offset)
-        )
+        self._events.append(Initial(initial.pages, initial.zero_pages, initial.devices, 0, self._offset))
         if self._store is not None:
             self._store.complete(0, initial.devices, self._meta_with(None))
         start = self._offset

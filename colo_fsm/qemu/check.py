@@ -9,11 +9,15 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, TextIO
 
 from .checkpoint import VmCheckpoint
 
 PATIENCE = 60.0
 """Seconds that a QEMU may take to load a checkpoint."""
+
+PARTING = 1.0
+"""Seconds from the first sign of trouble until QEMU has said why."""
 
 
 class CheckFailed(Exception):
@@ -42,13 +46,21 @@ def check_loads(vm: VmCheckpoint, command: str) -> str:
         try:
             return _loaded(vm, qemu, monitor, incoming)
         except (OSError, ValueError) as error:
-            qemu.kill()
-            assert qemu.stderr is not None
-            words = qemu.stderr.read().decode(errors="replace").strip() or str(error)
+            words = _last_words(qemu) or str(error)
             raise CheckFailed(f"checkpoint {vm.number} does not load: {words}") from None
         finally:
             qemu.kill()
             qemu.communicate()
+
+
+def _last_words(qemu: subprocess.Popen[bytes]) -> str:
+    """What a QEMU that ends by itself has said; one that does not is ended."""
+    try:
+        _, words = qemu.communicate(timeout=PARTING)
+    except subprocess.TimeoutExpired:
+        qemu.kill()
+        _, words = qemu.communicate()
+    return words.decode(errors="replace").strip()
 
 
 def _loaded(vm: VmCheckpoint, qemu: subprocess.Popen[bytes], monitor: Path, incoming: Path) -> str:
@@ -81,7 +93,7 @@ def _connect(path: Path, qemu: subprocess.Popen[bytes], end: float) -> socket.so
         time.sleep(0.02)
 
 
-def _ask(lines, command: str):  # type: ignore[no-untyped-def]
+def _ask(lines: TextIO, command: str) -> Any:
     """One QMP command; its return. Raises ValueError, OSError."""
     lines.write(json.dumps({"execute": command}) + "\n")
     lines.flush()

@@ -9,18 +9,17 @@ from typing import Any
 
 import attrs
 
+from colo_fsm.replica import MemoryStore
 from colo_fsm.stream import (
     PAGE_SIZE,
     ZERO_PAGE,
-    Blocks,
-    Buffer,
     DescriptionDecoder,
     DeviceSection,
     StreamError,
     VmInitialDecoder,
 )
 
-from .checkpoint import VmCheckpoint
+from .checkpoint import VmCheckpoint, meta_of
 from .disks import disks
 from .standby import MEMORY_LIMIT
 
@@ -64,9 +63,7 @@ class Inspected:
 
     def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
         """Title, columns and rows of what there are several of."""
-        blocks: list[tuple[object, ...]] = [
-            (b.name, b.size, b.zero_pages, b.checksum) for b in self.blocks
-        ]
+        blocks: list[tuple[object, ...]] = [(b.name, b.size, b.zero_pages, b.checksum) for b in self.blocks]
         yield "RAM blocks", ("name", "bytes", "zero pages", "crc32"), blocks
         rows: list[tuple[object, ...]] = [(s.name, s.instance, s.version, s.size) for s in self.sections]
         yield "Device sections", ("name", "instance", "version", "bytes"), rows
@@ -76,70 +73,38 @@ class Inspected:
         return attrs.asdict(self)
 
 
-class Memory:
-    """A memory image in this process."""
-
-    def __init__(self, blocks: Blocks) -> None:
-        self.blocks = {name: memoryview(bytearray(size)) for name, size in blocks.items()}
-
-    def put(self, block: str, offset: int, data: Buffer) -> None:
-        """Take a page."""
-        self.blocks[block][offset : offset + PAGE_SIZE] = data
-
-    def get(self, block: str, offset: int) -> Buffer:
-        """The page there now."""
-        return self.blocks[block][offset : offset + PAGE_SIZE]
-
-
 def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
     """A stored checkpoint."""
-    return _inspected(
-        vm.machine, vm.generation, vm.number, vm.blocks, vm.sections, vm.devices, vm.description is not None
+    sections = vm.sections
+    return Inspected(
+        vm.machine,
+        vm.generation,
+        vm.number,
+        tuple(_block(name, view) for name, view in vm.blocks.items()),
+        sections,
+        tuple(disks(sections, vm.devices)),
+        vm.description is not None,
+        f"{zlib.crc32(vm.devices):08x}",
     )
 
 
 def inspect_file(path: Path) -> Inspected:
     """A file with a migration stream. Raises StreamError, OSError."""
-    images: list[Memory] = []
-
-    def open_image(blocks: Blocks) -> Memory:
-        images.append(Memory(blocks))
-        return images[0]
-
-    decoder = VmInitialDecoder(open_image, limit=MEMORY_LIMIT)
-    description = DescriptionDecoder()
-    with open(path, "rb") as file:
-        while piece := file.read(CHUNK):
-            used = 0 if decoder.complete else decoder.feed(piece)
-            if decoder.complete and not description.complete and used < len(piece):
-                description.feed(memoryview(piece)[used:])
-    if not decoder.complete:
-        raise StreamError(decoder.bytes, "the stream ends too early")
-    return _inspected(
-        decoder.machine, None, None, images[0].blocks, decoder.sections, decoder.devices,
-        description.description is not None,
-    )  # fmt: skip
-
-
-def _inspected(
-    machine: str,
-    generation: int | None,
-    checkpoint: int | None,
-    blocks: Mapping[str, memoryview],
-    sections: tuple[DeviceSection, ...],
-    devices: bytes,
-    has_description: bool,
-) -> Inspected:
-    return Inspected(
-        machine,
-        generation,
-        checkpoint,
-        tuple(_block(name, view) for name, view in blocks.items()),
-        sections,
-        tuple(disks(sections, devices)),
-        has_description,
-        f"{zlib.crc32(devices):08x}",
-    )
+    with MemoryStore() as store:
+        decoder = VmInitialDecoder(store.begin, limit=MEMORY_LIMIT)
+        description = DescriptionDecoder()
+        with open(path, "rb") as file:
+            while piece := file.read(CHUNK):
+                used = decoder.feed(piece)
+                if used < len(piece) and not description.complete:
+                    description.feed(memoryview(piece)[used:])
+        if not decoder.complete or (description.bytes and not description.complete):
+            raise StreamError(decoder.bytes + description.bytes, "the stream ends too early")
+        meta = meta_of(decoder.machine, decoder.head, decoder.ram.section, description.description)
+        store.complete(0, decoder.devices, meta)
+        assert store.newest is not None
+        found = inspect_checkpoint(VmCheckpoint.of(store.newest))
+    return attrs.evolve(found, generation=None, checkpoint=None)
 
 
 def _block(name: str, view: memoryview) -> Block:

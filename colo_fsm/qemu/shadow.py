@@ -26,7 +26,9 @@ _ROWS = {
     (side, state): tuple(
         r
         for r in table.written
-        if r.source is state and r.trigger.kind in (Kind.RECV, Kind.DONE, Kind.BEGIN) and r.trigger != begin.leave
+        if r.source is state
+        and r.trigger.kind in (Kind.RECV, Kind.DONE, Kind.BEGIN)
+        and r.trigger != begin.leave
     )
     for side, table in TABLES.items()
     for state in table.states
@@ -202,8 +204,9 @@ def _in_place(side: Side, state: State, what: Do) -> bool:
     QEMU does the effects of a row in an order of its own; and its Secondary starts its guest before
     `checkpoint-ready`, of which the table knows nothing.
     """
-    near = (r for r in TABLES[side].written if state in (r.source, r.dest))
-    return state is State.INIT or any(what in r.effects for r in near)
+    rows = (r for (of, _), found in _ROWS.items() if of is side for r in found)
+    near = (r for r in rows if state in (r.source, r.dest))
+    return (state, what) == (State.INIT, Do.resume) or any(what in r.effects for r in near)
 
 
 class Shadow:

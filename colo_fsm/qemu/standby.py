@@ -7,7 +7,6 @@ first sync point.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import attrs
@@ -46,7 +45,8 @@ class HasDisks(ValueError):
     def __init__(self, names: list[str]) -> None:
         super().__init__(
             f"this VM has disks ({', '.join(names)}): a checkpoint restored onto a disk that has moved on "
-            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint"
+            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint. An empty "
+            "CD-ROM drive looks like one with a disk: -nodefaults leaves out the one that QEMU adds"
         )
 
 
@@ -111,7 +111,7 @@ class StandbyReplica(SecondaryReplica):
         self._description: DescriptionDecoder | None = None
         self._initial: VmInitialDecoder
         self._live: VmLiveDecoder
-        self._meta: dict[str, str] | None = None
+        self._meta: dict[str, str] = {}
         self._began = 0.0
         self.session.on_transition(self._round_begins, State.REQUESTED)
 
@@ -126,12 +126,11 @@ class StandbyReplica(SecondaryReplica):
         yield from self._decode(decoder)
         self._refuse_disks(decoder.sections, decoder.devices)
         self._ram = decoder.ram
-        yield from self.call(
-            "store", self.store.complete, self.generation, decoder.devices, self._meta_with(None)
-        )
-        self._answer(decoder.pings)
+        self._meta = self._meta_with(None)
         self._description = DescriptionDecoder()
         self.session.give_back(self._past_description(self.session.unread()))
+        yield from self.call("store", self.store.complete, self.generation, decoder.devices, self._meta)
+        self._answer(decoder.pings)
         return (yield from self._load())
 
     def _new_image(self, blocks: Blocks) -> PatchSink:
@@ -183,9 +182,7 @@ class StandbyReplica(SecondaryReplica):
         return data.removesuffix(END_MARK)
 
     def _store(self) -> Script[Effects]:
-        commit = partial(self.store.commit, meta=self._meta)
-        yield from self.call("store", commit, self._delta, self._device)
-        self._meta = None
+        yield from self.call("store", self.store.commit, self._delta, self._device, self._meta)
         return ()
 
     def taken(self, number: int) -> VmRound:

@@ -7,16 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
 from colo_fsm.protocol.table import SENDER, begin
-from colo_fsm.protocol.vocabulary import COLOMessage, Send, Side
+from colo_fsm.protocol.vocabulary import COLOMessage, Send, Side, State
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import Buffer
 
-from .channel import CHANNELS, Channel, Described, DeviceState, Event, Forward, Initial, Live, Message, Return
-from .channel import Undecodable
+from .channel import (
+    CHANNELS,
+    Channel,
+    Described,
+    DeviceState,
+    Event,
+    Forward,
+    Initial,
+    Live,
+    Message,
+    Return,
+    Undecodable,
+)
 from .shadow import TABLES, Shadow
 
 _REQUESTS = {
@@ -33,7 +45,7 @@ class Kind(StrEnum):
     """What a verdict says."""
 
     OK = "ok"
-    """The link ended between two rounds, and all was in order."""
+    """All was in order, and the link ended between two rounds, or because the watcher ended it."""
     DEVIATION = "deviation"
     NOT_DECODED = "not decoded"
     """A capability is on that is not read here, or a stream is malformed."""
@@ -90,24 +102,25 @@ class Round:
 class Watch:
     """Decodes both channels and follows both machines. Checkpoints go to `store`, if there is one.
 
-    `on_round` is called when a round is over. `decoding` is False once a channel holds something that
-    cannot be read; the rest is not looked at then.
+    `on_round` is called when a round is over. Once a channel holds something that cannot
+    be read there is a `problem`, and the rest is not looked at.
     """
 
     def __init__(self, on_round: Callable[[Round], object], store: Store | None = None) -> None:
         self.shadow = Shadow()
         self.rounds = 0
         self.problem: str | None = None
-        """Why nothing is decoded any more."""
         self._on_round = on_round
         self._channels: dict[Side, Channel] = {Side.PRIMARY: Forward(store), Side.SECONDARY: Return()}
+        self._first = True
         self._round: Round | None = None
 
     def saw(self, at: float, side: Side, data: Buffer) -> None:
         """These bytes of this side's passed at this time, in seconds."""
         if self.problem is not None:
             return
-        if self._round is None and not self.rounds:
+        if self._first:
+            self._first = False
             self._round = Round(0, at, {})
         try:
             for event in self._channels[side].feed(data):
@@ -119,8 +132,11 @@ class Watch:
         """Look at nothing any more."""
         self.problem = self.problem or problem
 
-    def verdict(self) -> Verdict:
-        """To be asked when the link has ended, once: tells the round that was under way, too."""
+    def verdict(self, stopped: bool = False) -> Verdict:
+        """To be asked when the link has ended, once: tells the round that was under way, too.
+
+        `stopped`: who watches has ended the link.
+        """
         self._close()
         shadow = self.shadow
         if shadow.deviation is not None:
@@ -128,17 +144,22 @@ class Watch:
         if self.problem is not None:
             return Verdict(Kind.NOT_DECODED, self.problem)
         where = ", ".join(f"the {side} in '{min(shadow.states(side))}'" for side in Side)
-        if shadow.between_rounds:
-            return Verdict(Kind.OK, f"{self.rounds} rounds; the link ended with {where}")
-        return Verdict(Kind.BROKE, f"after {self.rounds} rounds the link ended with {where}")
+        rounds = f"{self.rounds} round{'s' if self.rounds != 1 else ''}"
+        if shadow.between_rounds or (stopped and State.INIT not in shadow.states(Side.PRIMARY)):
+            return Verdict(
+                Kind.OK, f"{rounds}; the link {'was stopped' if stopped else 'ended'} with {where}"
+            )
+        return Verdict(Kind.BROKE, f"after {rounds} the link ended with {where}")
 
     def _event(self, at: float, side: Side, event: Event) -> None:
         match event:
             case Message(value, start):
                 self._message(at, side, value, f"byte {start} of {CHANNELS[side]}")
             case Initial(pages, zero_pages, devices, start, end):
-                size = end - start - devices
-                self._add(pages=pages, zero_pages=zero_pages, live_bytes=size, vmstate_bytes=devices)
+                size, vmstate = end - start, len(devices)
+                self._add(
+                    pages=pages, zero_pages=zero_pages, live_bytes=size - vmstate, vmstate_bytes=vmstate
+                )
             case Live(pages, zero_pages, start, end):
                 self._add(pages=pages, zero_pages=zero_pages, live_bytes=end - start)
             case DeviceState(start, end):
@@ -158,7 +179,7 @@ class Watch:
             self._add(complete=True)
             self._close()
 
-    def _add(self, **known: object) -> None:
+    def _add(self, **known: Any) -> None:
         if self._round is not None:
             self._round = attrs.evolve(self._round, **known)
 
