@@ -95,12 +95,13 @@ def test_one_place_for_each_message() -> None:
 def test_deviation_says_where_it_stood_and_what_belongs_there() -> None:
     shadow = Shadow()
     shadow.saw(SECONDARY, M.CHECKPOINT_READY)
-    assert shadow.between_rounds
+    before = shadow.between_rounds
     shadow.saw(PRIMARY, M.CHECKPOINT_REQUEST)
-    assert not shadow.between_rounds
+    assert (before, shadow.between_rounds) == (True, False)
     found = shadow.saw(PRIMARY, M.VMSTATE_SEND, "byte 12")
     assert found is not None
-    assert (found.state, found.expected) == (State.REQUESTED, {M.CHECKPOINT_REPLY})
+    assert found.state is State.REQUESTED
+    assert found.expected == frozenset({M.CHECKPOINT_REPLY})
     assert str(found) == (
         "byte 12: the primary sent vmstate-send in 'requested', where it awaits checkpoint-reply"
     )

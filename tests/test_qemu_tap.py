@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -222,11 +223,12 @@ def test_capability_that_is_not_read_is_named_and_passes(capability: str, tmp_pa
 # -- the command, and what needs no QEMU
 
 
-def command(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-m", "colo_fsm", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,  # type: ignore[call-overload]
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
     )  # fmt: skip
+    return process
 
 
 @needs_kvm
