@@ -34,6 +34,15 @@ diagrams: .venv/test.done
 clean:
 	rm -rf .venv build dist *.egg-info
 
+# What the tests need of the system: real QEMU. Without the right to install it they are skipped, and say so.
+PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu
+.venv/system.done: .venv/made.done
+	@if ! command -v qemu-system-x86_64 >/dev/null || ! command -v qemu-img >/dev/null; then \
+	  as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	  { $$as apt-get update -q && $$as apt-get install -qy --no-install-recommends $(PACKAGES); } \
+	  || echo "the tests with real QEMU will be skipped; for them: apt-get install $(PACKAGES)" >&2; fi
+	@touch $@
+
 # A bare Debian has Python without venv: install that, or say what to type.
 .venv/made.done:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
@@ -47,6 +56,6 @@ clean:
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[cli,draw]'
 	@touch $@
 
-.venv/test.done: .venv/setup.done
+.venv/test.done: .venv/setup.done .venv/system.done
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from replicas import (
 from colo_fsm.arbiter import GenerationClaimed
 from colo_fsm.protocol import GuestFailed, InvalidState, Side, State, Truncated, UnknownMessage
 from colo_fsm.replica import Checkpoint, CheckpointTaken, MemoryStore, Options
-from colo_fsm.stream import PAGE_SIZE, Blocks, Delta, Sink, StreamError
+from colo_fsm.stream import PAGE_SIZE, Blocks, Delta, PatchSink, StreamError
 
 
 def secondary(guest: Any = None, **more: Any) -> Bench:
@@ -217,7 +218,7 @@ class FullStore(MemoryStore):
         if method == self._method:
             raise OSError(28, "No space left on device")
 
-    def begin(self, blocks: Blocks) -> Sink:
+    def begin(self, blocks: Blocks) -> PatchSink:
         self._check("begin")
         sink = super().begin(blocks)
         return FullSink() if self._method == "put" else sink
@@ -226,14 +227,17 @@ class FullStore(MemoryStore):
         self._check("complete")
         super().complete(generation, device, *more)
 
-    def commit(self, delta: Delta, device: bytes) -> None:
+    def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
         self._check("commit")
-        super().commit(delta, device)
+        super().commit(delta, device, meta)
 
 
 class FullSink:
     def put(self, block: str, offset: int, data: object) -> None:
         raise OSError(28, "No space left on device")
+
+    def get(self, block: str, offset: int) -> bytes:
+        raise AssertionError("nobody asks for a page of our own streams")
 
 
 class TestEmbedder:
@@ -261,7 +265,7 @@ class TestEmbedder:
         """`Store.commit`: a fault after the new one was safe closes it; what it holds is not known here."""
 
         class Closing(MemoryStore):
-            def commit(self, delta: Delta, device: bytes) -> None:
+            def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
                 self.close()
                 raise OSError(5, "Input/output error")
 

@@ -28,7 +28,7 @@ from colo_fsm.stream import (
     initial,
     live,
 )
-from colo_fsm.stream.encode import CHUNK
+from colo_fsm.stream.pieces import CHUNK
 
 A = b"A" * PAGE_SIZE
 FULL = b"\xff" * PAGE_SIZE
@@ -194,9 +194,10 @@ EOS = record(0, 0x10)
 def test_fill_bytes_other_than_zero_expand() -> None:
     sink = Delta()
     decoder = LiveDecoder(Ram(BLOCKS), sink)
-    decoder.feed(section(3, record(0, 0x02, "low") + b"\xff" + EOS) + b"\x00")
-    assert image(list(sink)) == {("low", 0): FULL}
-    assert decoder.zero_pages == 1
+    fills = record(0, 0x02, "low") + b"\xff" + record(PAGE_SIZE, 0x22) + b"\xff"
+    decoder.feed(section(3, fills + EOS) + b"\x00")
+    assert image(list(sink)) == {("low", 0): FULL, ("low", PAGE_SIZE): FULL}
+    assert decoder.zero_pages == 2
 
 
 def test_current_block_lives_on_across_sections_and_rounds() -> None:
@@ -464,11 +465,11 @@ PAGE_RECORD = record(0, 0x08, "low") + A
 @pytest.mark.parametrize(
     ("body", "fault", "problem"),
     [
-        (record(0, 0x40), 0, "an xbzrle page .flag 0x040. is not read here: turn"),
-        (record(0, 0x60), 0, "an xbzrle page"),
-        (record(0, 0x80), 0, "a hook"),
-        (record(0, 0x100), 0, "a compressed page"),
-        (record(0, 0x200), 0, "a multifd flush"),
+        (record(0, 0x40), 0, "flag 0x040 is not read here: switch xbzrle off"),
+        (record(0, 0x60), 0, "switch xbzrle off"),
+        (record(0, 0x80), 0, "switch rdma off"),
+        (record(0, 0x100), 0, "switch compress off"),
+        (record(0, 0x200), 0, "switch multifd off"),
         (record(0, 0x01), 0, "flags 0x001, expected a page"),
         (record(0, 0x800), 0, "flags 0x800, expected a page"),
         (record(0, 0x0A), 0, "flags 0x00a, expected a page"),
@@ -479,6 +480,8 @@ PAGE_RECORD = record(0, 0x08, "low") + A
         (record(0, 0x08, "nope"), 8, "block 'nope' is not in the block list"),
         (record(3 * PAGE_SIZE, 0x08, "low"), 0, "page at 0x3000 is outside block 'low' of 0x3000"),
         (PAGE_RECORD + record(1 << 63, 0x28), len(PAGE_RECORD), "is outside block 'low'"),
+        (PAGE_RECORD + record(3 * PAGE_SIZE, 0x28) + A, len(PAGE_RECORD), "is outside block 'low'"),
+        (PAGE_RECORD + record(3 * PAGE_SIZE, 0x22) + b"\0", len(PAGE_RECORD), "is outside block 'low'"),
     ],
 )
 def test_record_that_cannot_be_read(body: bytes, fault: int, problem: str) -> None:

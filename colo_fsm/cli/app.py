@@ -6,7 +6,10 @@ import click
 
 from .demo import demo
 from .diagram import diagram
+from .restore import inspect, restore
 from .side import primary, secondary
+from .standby import standby
+from .watch import replay, tap, trace
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -21,5 +24,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, primary, secondary, diagram):
+for _command in (demo, primary, secondary, standby, restore, inspect, tap, replay, trace, diagram):
     cli.add_command(_command)

@@ -24,7 +24,7 @@ from colo_fsm.stream.memory import Buffer
 from .address import address_of, tuned
 from .events import Event
 from .guest import AsyncGuest, Guest
-from .link import READ_SIZE, Outgoing
+from .link import Outgoing, receive
 from .options import Options
 from .outbox import NotCommitted
 from .pair import (
@@ -87,7 +87,7 @@ class Io:
             while not self._woken:
                 if link is not None:
                     with contextlib.suppress(BlockingIOError):
-                        return link.recv(READ_SIZE)
+                        return receive(link)
                 await self._ready(link, reading=True)
         self._woken = False
         return None

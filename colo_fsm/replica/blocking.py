@@ -30,7 +30,7 @@ from colo_fsm.stream.memory import Buffer
 from .address import address_of, tuned
 from .events import Event
 from .guest import Guest
-from .link import READ_SIZE, Outgoing
+from .link import Outgoing, receive
 from .options import Options
 from .outbox import NotCommitted
 from .pair import (
@@ -89,7 +89,7 @@ class Io:
 
     def read(self, timeout: float | None, link: socket.socket | None) -> bytes | None:
         """See `Read`."""
-        return link.recv(READ_SIZE) if self._ready(timeout, link) and link is not None else None
+        return receive(link) if self._ready(timeout, link) and link is not None else None
 
     def _ready(self, timeout: float | None, sock: socket.socket | None, event: int = select.POLLIN) -> bool:
         """Wait for the socket; False when somebody wakes us first. Raises TimeoutError."""

@@ -18,6 +18,18 @@ def link_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair()
 
 
+def receive(link: socket.socket) -> bytes:
+    """What has arrived, b"" at the end. Raises BlockingIOError, OSError.
+
+    Acknowledged at once: QEMU sets no TCP_NODELAY, so its second small write in a row waits until the
+    first one is acknowledged, which the kernel would put off for 40 ms. The option does not last.
+    """
+    data = link.recv(READ_SIZE)
+    if link.family in (socket.AF_INET, socket.AF_INET6):
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    return data
+
+
 class Outgoing:
     """Buffers on their way out, many small ones in one write."""
 

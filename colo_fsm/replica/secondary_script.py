@@ -11,6 +11,7 @@ from colo_fsm.protocol.vocabulary import Do, State
 from colo_fsm.protocol.wire import SIZE_SIZE, Inbox
 from colo_fsm.stream import (
     Blocks,
+    Decoder,
     Delta,
     InitialDecoder,
     LiveDecoder,
@@ -90,7 +91,7 @@ class SecondaryReplica(Replica):
         while len(inbox) < size:
             inbox.feed((yield from self._some()))
         try:
-            self._device = decode_device_state(inbox.take(size))
+            self._device = self.device_state(inbox.take(size))
         except StreamError as cause:
             raise InvalidState(cause) from cause
         self._received += size
@@ -98,7 +99,11 @@ class SecondaryReplica(Replica):
             self.session.give_back(rest)
         return ()
 
-    def _decode(self, decoder: InitialDecoder | LiveDecoder) -> Script[None]:
+    def device_state(self, data: bytes) -> bytes:
+        """What to store of the bytes behind vmstate-size. Raises StreamError."""
+        return decode_device_state(data)
+
+    def _decode(self, decoder: Decoder) -> Script[None]:
         while not decoder.complete:
             data = yield from self._some()
             try:
@@ -133,8 +138,12 @@ class SecondaryReplica(Replica):
             self._loaded = which
             self.checkpoint = newest.number
         if self.session.state is State.RECEIVED:
-            self._emit(CheckpointTaken(newest.number, len(self._delta), self._received, 0.0, 0.0))
+            self._emit(self.taken(newest.number))
         return ()
+
+    def taken(self, number: int) -> CheckpointTaken:
+        """What to tell of the round that is complete now."""
+        return CheckpointTaken(number, len(self._delta), self._received, 0.0, 0.0)
 
     def _discard(self) -> Script[Effects]:
         """Drop a part of a checkpoint that has arrived, too."""

@@ -23,7 +23,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import attrs
 
 from ..stream.memory import PAGE_SIZE, Blocks, Buffer, Delta
-from ..stream.ram import Sink
+from ..stream.ram import PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 
@@ -58,7 +58,7 @@ class Store(Protocol):
     def newest(self) -> Checkpoint | None:
         """The last complete checkpoint, None before the first."""
 
-    def begin(self, blocks: Blocks) -> Sink:
+    def begin(self, blocks: Blocks) -> PatchSink:
         """Start the image of an initial state, all zero; one begun before and not completed is dropped.
 
         The sink's `put` raises ValueError for what is no page of `blocks`, and once the image is completed
@@ -68,8 +68,8 @@ class Store(Protocol):
     def complete(self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META) -> None:
         """Make the image begun checkpoint 0 of `generation`, in place of the checkpoint before it."""
 
-    def commit(self, delta: Delta, device: bytes) -> None:
-        """Make the newest checkpoint, changed by `delta`, the next one.
+    def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
+        """Make the newest checkpoint, changed by `delta`, the next one; None keeps its `meta`.
 
         ValueError: a page that the image has not, nothing to change, or an image is begun (complete or
         abort it first). OSError: the newest checkpoint is what it was; if the fault came after the new
@@ -142,7 +142,7 @@ ImageT = TypeVar("ImageT", bound=Image)
 
 @attrs.frozen(eq=False)
 class _ImageSink:
-    """A `Sink` for as long as its store is still building `image`."""
+    """A `PatchSink` for as long as its store is still building `image`."""
 
     store: ImageStore[Any]
     image: Image
@@ -156,6 +156,9 @@ class _ImageSink:
         except BaseException:
             self.store.abort()  # a page half written must not be completed
             raise
+
+    def get(self, block: str, offset: int) -> Buffer:
+        return self.image.views[block][offset : offset + PAGE_SIZE]
 
 
 class ImageStore(ABC, Generic[ImageT]):
@@ -179,7 +182,7 @@ class ImageStore(ABC, Generic[ImageT]):
         self._check_open()
         return self._current[0] if self._current else None
 
-    def begin(self, blocks: Blocks) -> Sink:
+    def begin(self, blocks: Blocks) -> PatchSink:
         self.abort()
         self.begun = self._create(Layout(blocks))
         return _ImageSink(self, self.begun)
@@ -195,7 +198,7 @@ class ImageStore(ABC, Generic[ImageT]):
         if previous:
             previous[1].drop()
 
-    def commit(self, delta: Delta, device: bytes) -> None:
+    def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
         self._check_open()
         if self.begun is not None:
             raise ValueError("an image is begun: complete() or abort() it before the next commit()")
@@ -203,7 +206,8 @@ class ImageStore(ABC, Generic[ImageT]):
             raise ValueError("no checkpoint to change: begin() and complete() the initial state first")
         newest, image = self._current
         pages = [(image.layout.index(*page), page.data) for page in delta]
-        checkpoint = attrs.evolve(newest, number=newest.number + 1, device=bytes(device))
+        meta = newest.meta if meta is None else dict(meta)
+        checkpoint = attrs.evolve(newest, number=newest.number + 1, device=bytes(device), meta=meta)
         self._publish(checkpoint, image, pages)
         self._current = checkpoint, image
 

@@ -1,31 +1,49 @@
 """The migration stream: a guest's memory and device state as bytes, and back (see `format`).
 
+`InitialDecoder`, `LiveDecoder`, `initial` and `live` are for guests of our own, `VmInitialDecoder`,
+`VmLiveDecoder`, `device_sections` and `vm` for virtual machines of a real QEMU.
+
 Knows no socket, clock or protocol state: bytes in, pages out, and the other way round.
 """
 
 from __future__ import annotations
 
+from .commands import pong
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
+from .devices import DeviceSection, device_sections
 from .encode import device_state, initial, live
 from .errors import StreamError
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page
-from .ram import Ram, Sink
+from .ram import PatchSink, Ram, Sink
+from .source import Decoder
+from .vm_decode import DEVICE_LIMIT, DescriptionDecoder, VmInitialDecoder, VmLiveDecoder
+from .vm_encode import vm
 
 __all__ = [
     "DEFAULT_LIMIT",
+    "DEVICE_LIMIT",
     "PAGE_SIZE",
     "ZERO_PAGE",
     "Blocks",
     "Buffer",
+    "Decoder",
     "Delta",
+    "DescriptionDecoder",
+    "DeviceSection",
     "InitialDecoder",
     "LiveDecoder",
     "Page",
+    "PatchSink",
     "Ram",
     "Sink",
     "StreamError",
+    "VmInitialDecoder",
+    "VmLiveDecoder",
     "decode_device_state",
+    "device_sections",
     "device_state",
     "initial",
     "live",
+    "pong",
+    "vm",
 ]

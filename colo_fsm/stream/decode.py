@@ -10,20 +10,17 @@ from collections.abc import Callable
 
 from .errors import StreamError
 from .format import (
-    CONFIGURATION,
     DESCRIPTION,
     GENERATION,
     GUEST,
-    MAGIC,
     MAX_DESCRIPTION,
-    MAX_NAME,
     SECTION_END,
     SECTION_FULL,
     SECTION_PART,
     SECTION_START,
-    VERSION,
 )
 from .memory import Blocks, Buffer
+from .memory_decoder import RoundDecoder, WholeMemoryDecoder
 from .ram import Ram, RamReader, Sink
 from .sections import footer, header, sections
 from .source import Decoder, Parsing, Source
@@ -32,31 +29,7 @@ DEFAULT_LIMIT = 64 << 30
 """Bytes of memory, and of device state, that an initial stream may declare."""
 
 
-class _MemoryDecoder(Decoder):
-    """What the initial stream and a round's live state share: both carry pages."""
-
-    def __init__(self, ram: Ram) -> None:
-        super().__init__()
-        self.ram = ram
-        self._reader = RamReader(self._source, ram)
-
-    @property
-    def blocks(self) -> Blocks:
-        """The block list; empty until it has arrived."""
-        return self.ram.blocks
-
-    @property
-    def pages(self) -> int:
-        """Pages given to the sink so far."""
-        return self._reader.pages
-
-    @property
-    def zero_pages(self) -> int:
-        """How many of `pages` came as a fill byte instead of contents."""
-        return self._reader.zero_pages
-
-
-class InitialDecoder(_MemoryDecoder):
+class InitialDecoder(WholeMemoryDecoder[Sink]):
     """The initial stream: the whole memory, the device state and the generation.
 
     `open` is called once with the block list, before the first page, and returns where the pages
@@ -65,14 +38,9 @@ class InitialDecoder(_MemoryDecoder):
     """
 
     def __init__(self, open: Callable[[Blocks], Sink], *, limit: int = DEFAULT_LIMIT) -> None:
-        super().__init__(Ram())
-        self.machine = ""
+        super().__init__(open, limit, RamReader[Sink])
         self.generation: int | None = None
         self.device = b""
-        self._open = open
-        self._limit = limit
-        self._sink: Sink | None = None
-        self._ram_ended = False
         self._awaited = [GENERATION, GUEST]
 
     def _parse(self) -> Parsing[None]:
@@ -84,46 +52,10 @@ class InitialDecoder(_MemoryDecoder):
             SECTION_FULL: self._device,
         }
         at = yield from sections(self._source, readers)
-        if not self._ram_ended:
-            raise StreamError(at, "the stream ends before the end of RAM")
+        self._check_ended(at)
         if self._awaited:
             raise StreamError(at, f"the stream ends without its section {self._awaited[0]!r}")
         yield from self._description()
-
-    def _head(self) -> Parsing[None]:
-        source = self._source
-        magic = yield from source.u32()
-        if magic != MAGIC:
-            raise StreamError(0, f"magic {magic:#010x} is not that of a migration stream")
-        at = source.offset
-        version = yield from source.u32()
-        if version != VERSION:
-            raise StreamError(at, f"version {version} of the stream, expected {VERSION}")
-        at = source.offset
-        if (yield from source.u8()) != CONFIGURATION:
-            raise StreamError(at, "the stream does not name its machine (no configuration)")
-        at = source.offset
-        size = yield from source.u32()
-        if size > MAX_NAME:
-            raise StreamError(at, f"machine name of {size} bytes, at most {MAX_NAME} are read")
-        self.machine = yield from source.text(size)
-
-    def _start(self, at: int) -> Parsing[None]:
-        if self._sink is not None:
-            raise StreamError(at, "a second start section")
-        yield from self._reader.start(self._limit)
-        self._sink = self._open(self.blocks)
-
-    def _part(self, at: int) -> Parsing[None]:
-        if self._sink is None:
-            raise StreamError(at, "pages before the block list (no RAM start section)")
-        if self._ram_ended:
-            raise StreamError(at, "pages after the end of RAM")
-        yield from self._reader.part(self._sink)
-
-    def _end(self, at: int) -> Parsing[None]:
-        yield from self._part(at)
-        self._ram_ended = True
 
     def _device(self, at: int) -> Parsing[None]:
         if not self._ram_ended:
@@ -151,7 +83,7 @@ class InitialDecoder(_MemoryDecoder):
         yield from self._source.skip(size)
 
 
-class LiveDecoder(_MemoryDecoder):
+class LiveDecoder(RoundDecoder[Sink]):
     """The live state of one round: the dirty pages, into `sink`.
 
     `ram` is the `InitialDecoder`'s, passed through all rounds; `Ram(blocks)` where the start of the
@@ -159,15 +91,11 @@ class LiveDecoder(_MemoryDecoder):
     """
 
     def __init__(self, ram: Ram, sink: Sink) -> None:
-        super().__init__(ram)
-        self._sink = sink
+        super().__init__(ram, sink, RamReader[Sink])
 
     def _parse(self) -> Parsing[None]:
         # QEMU's Secondary takes parts without an end, or nothing at all; so do we.
         yield from sections(self._source, {SECTION_PART: self._part, SECTION_END: self._part})
-
-    def _part(self, at: int) -> Parsing[None]:
-        yield from self._reader.part(self._sink)
 
 
 class _DeviceStateDecoder(Decoder):

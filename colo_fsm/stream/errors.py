@@ -17,3 +17,8 @@ class StreamError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.problem} (at byte {self.offset})"
+
+
+def capability_error(offset: int, what: str, capability: str) -> StreamError:
+    """The error for `what`, which QEMU sends only while `capability` is on."""
+    return StreamError(offset, f"{what} is not read here: switch {capability} off at the Primary")

@@ -40,6 +40,10 @@ class Delta:
         """Keep a copy of one page (the buffer may be reused by the caller)."""
         self._pages[block, offset] = bytes(data)
 
+    def kept(self, block: str, offset: int) -> bytes | None:
+        """The page as it was put last, None if it was not."""
+        return self._pages.get((block, offset))
+
     def __iter__(self) -> Iterator[Page]:
         return (Page(block, offset, data) for (block, offset), data in self._pages.items())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from .errors import StreamError
-from .format import END_OF_STREAM, FOOTER, INSTANCE, UNREAD_SECTIONS, VERSIONS
+from .errors import StreamError, capability_error
+from .format import END_OF_STREAM, FOOTER, INSTANCE, UNREAD_NAMES, UNREAD_SECTIONS, VERSIONS
 from .source import Parsing, Source
 
 SectionReader = Callable[[int], Parsing[None]]
@@ -39,6 +39,8 @@ def header(source: Source, names: Collection[str]) -> Parsing[tuple[int, str]]:
     section = yield from source.u32()
     at = source.offset
     name = yield from source.name()
+    if name in UNREAD_NAMES:
+        raise capability_error(at, f"section {name!r}", UNREAD_NAMES[name])
     if name not in names:
         expected = " or ".join(map(repr, names))
         raise StreamError(at, f"section {name!r}, expected {expected}")

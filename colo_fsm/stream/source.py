@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from .errors import StreamError
-from .format import U8, U32, U64
+from .format import U8, U16, U32, U64
 from .memory import Buffer
 
 T = TypeVar("T")
@@ -72,6 +72,20 @@ class Source:
             held += self._view[: self._position]
         return held
 
+    def peek(self) -> Parsing[int]:
+        """The next byte, which stays where it is."""
+        while self._position == len(self._view):
+            yield
+        return self._view[self._position]
+
+    def window(self) -> tuple[memoryview, int]:
+        """The piece lent and where its unread part starts; see `advance`. Keep it in no generator."""
+        return self._view, self._position
+
+    def advance(self, position: int) -> None:
+        """Go to `position` of the piece lent: what lies before it has been read, and only that."""
+        self._position = position
+
     def skip(self, size: int) -> Parsing[None]:
         """Pass over `size` bytes without keeping any."""
         while True:
@@ -84,6 +98,10 @@ class Source:
 
     def u8(self) -> Parsing[int]:
         (value,) = U8.unpack((yield from self.take(U8.size)))
+        return int(value)
+
+    def u16(self) -> Parsing[int]:
+        (value,) = U16.unpack((yield from self.take(U16.size)))
         return int(value)
 
     def u32(self) -> Parsing[int]:

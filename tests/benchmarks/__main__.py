@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import machine, rounds
+from . import machine, qemu, rounds
 
-for part in (machine, rounds):
+for part in (machine, rounds, qemu):
     part.main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import socket
 import tempfile
@@ -109,6 +110,7 @@ async def asyncio_rounds(claim: str) -> float:
 
 def main() -> None:
     """Print all three."""
+    logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # killing the Secondary is how each ends
     most = floor() / ROUND_TRIPS
     print("checkpoints a second, a guest of one page, every one changed, waited for")
     print(f"  floor: two TCP round trips     {most:8.0f}")

@@ -64,6 +64,7 @@ async def as_lines(run: Run, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        console.file.flush()
 
 
 BROKEN = {

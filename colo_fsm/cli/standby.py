@@ -1,0 +1,244 @@
+"""`colo-fsm standby`: hold a real QEMU VM, and say or do something when its Primary is gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from colo_fsm.arbiter import Arbiter, ArbiterError, Unarbitrated, open_arbiter
+from colo_fsm.protocol import State, Transition
+from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
+from colo_fsm.qemu.standby import MEMORY_LIMIT
+from colo_fsm.replica import (
+    Address,
+    ClaimAnswered,
+    ClaimUnanswered,
+    DirectoryStore,
+    Event,
+    Options,
+    StoreError,
+    deadlines,
+)
+from colo_fsm.replica.address import address_of
+
+EXIT_CODES = """
+\b
+Exit status:
+  0  ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded
+  1  the claim was lost, COMMAND failed, or what went wrong stands in the last line
+  2  bad usage
+
+\b
+A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
+(power it off, or make its QEMU quit) before it starts the VM from DIR. See docs/standby.md.
+"""
+
+FIRST_COPY = 10
+"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--listen", required=True, metavar="ADDR", help="Where QEMU migrates to: tcp:HOST:PORT or unix:PATH."
+)
+@click.option(
+    "--store",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the newest checkpoint is kept; safe from SIGKILL at any moment.",
+)
+@click.option("--fsync", is_flag=True, help="Safe from power loss, too.")
+@click.option(
+    "--arbiter",
+    metavar="URL",
+    help="Who answers the claim: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
+    "appended; exit 0 won, 1 lost, else unreachable).",
+)
+@click.option(
+    "--generation", type=click.IntRange(min=0), help="What is claimed.  [default: a new one is opened]"
+)
+@click.option(
+    "--no-arbiter", is_flag=True, help="The claim is won without asking. Fencing is then all there is."
+)
+@click.option(
+    "--on-failover",
+    metavar="COMMAND",
+    help="Run by the shell when the claim is won, with COLO_FSM_GENERATION, COLO_FSM_TOKEN and "
+    "COLO_FSM_STORE. Must fence the Primary first.",
+)
+@click.option(
+    "--disks-elsewhere",
+    is_flag=True,
+    help="Take VMs with disks: something else keeps these at the checkpoint.",
+)
+@click.option(
+    "--size-limit",
+    type=click.IntRange(min=1),
+    default=1 << 30,
+    metavar="BYTES",
+    help="The largest device state taken.  [default: 1 GiB]",
+)
+@click.option(
+    "--memory-limit",
+    type=click.IntRange(min=1),
+    default=MEMORY_LIMIT,
+    metavar="BYTES",
+    help="The most RAM taken.  [default: 1 TiB]",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the link may stand still inside a checkpoint; ten times that in the first copy.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a round, and a last one.")
+def standby(
+    listen: str,
+    store: Path,
+    fsync: bool,
+    arbiter: str | None,
+    generation: int | None,
+    no_arbiter: bool,
+    on_failover: str | None,
+    disks_elsewhere: bool,
+    size_limit: int,
+    memory_limit: int,
+    deadline: float,
+    as_json: bool,
+) -> None:
+    """Be the COLO Secondary of a real QEMU, without a second VM: keep its newest checkpoint in DIR.
+
+    \b
+    Example:
+      colo-fsm standby --listen tcp:0.0.0.0:9998 --store vm1 --arbiter exec:/etc/fence-vm1 \\
+          --on-failover 'colo-fsm restore vm1 -o vm1.mig && start-vm1 vm1.mig'
+    """
+    logging.basicConfig(level=logging.CRITICAL)
+    judge, address = judge_and_address(arbiter, no_arbiter, listen)
+    patience = {**deadlines(deadline), State.INIT: FIRST_COPY * deadline}
+    options = Options(deadlines=patience, state_limit=size_limit)
+    teller = Teller(as_json)
+    try:
+        with DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+            number = judge.open() if generation is None else generation
+            judge.check(number)
+            make = partial(
+                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+                generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+            )  # fmt: skip
+            teller.line(f"listening at {address_of(listener)}, generation {number}")
+            holder = Standby(listener, judge, make, teller.event)
+            with ended_by_signals(holder):
+                outcome = holder.run()
+    except (StoreError, ArbiterError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    teller.over(outcome)
+    if outcome.state is State.ALONE and on_failover is not None:
+        take_over(on_failover, generation=number, token=outcome.token, store=store.absolute())
+    sys.exit(0 if outcome.state in (State.ALONE, State.ENDED) else 1)
+
+
+def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tuple[Arbiter, Address]:
+    """Who answers the claim, and where to listen. Raises click.UsageError."""
+    if (arbiter is None) is not no_arbiter:
+        raise click.UsageError("say who answers the claim: --arbiter URL, or --no-arbiter")
+    try:
+        judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
+        address = Address.parse(listen)
+        if judge.local_only and not address.on_this_machine:
+            raise ValueError(f"{address} is open to other machines, and an SQLite claim serves one only")
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    return judge, address
+
+
+@contextmanager
+def ended_by_signals(holder: Standby) -> Iterator[None]:
+    """SIGTERM and ^C end it in order."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: holder.end()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def take_over(command: str, **facts: object) -> None:
+    """Run what the user wants done after a claim that was won. Raises click.ClickException."""
+    environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
+    status = subprocess.run(command, shell=True, env=os.environ | environment).returncode
+    if status != 0:
+        text = f"COMMAND ended with status {status}: the checkpoint is safe in {facts['store']}"
+        raise click.ClickException(text)
+
+
+class Teller:
+    """Says what happens: a line for what matters, a line that is written over for the rounds.
+
+    As JSON, standard output has objects only, and the lines go to standard error.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._console = Console(stderr=as_json, highlight=False, markup=False)
+        self._rounds = 0
+
+    def event(self, event: Event | Refused) -> None:
+        """One event of a connection."""
+        match event:
+            case VmRound():
+                self._round(event)
+            case ClaimAnswered(claim, won):
+                self.line(f"claim {'won' if won else 'lost'} (token {claim.token})")
+            case ClaimUnanswered(cause, retry):
+                then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
+                self.line(f"the arbiter does not answer: {cause}; {then}")
+            case Transition(dest=State.READY):
+                self.line("ready: the initial state is stored")
+            case Transition(error=error) if error is not None:
+                self.line(f"{error}")
+            case Refused():
+                self.line("that was no checkpoint: the store is unchanged, listening goes on")
+
+    def _round(self, taken: VmRound) -> None:
+        self._rounds += 1
+        if self._json:
+            self._print(
+                round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
+                live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
+            )  # fmt: skip
+        elif self._console.is_terminal:
+            text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
+            self._console.print(f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+
+    def line(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(f"{text:<79}".rstrip(), soft_wrap=True)
+        self._console.file.flush()  # whoever reads through a pipe is to see it now
+
+    def over(self, outcome: Outcome) -> None:
+        """The last line."""
+        reason = None if outcome.error is None else str(outcome.error)
+        if self._json:
+            won = outcome.state is State.ALONE
+            self._print(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
+        else:
+            self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
+
+    def _print(self, **fields: object) -> None:
+        click.echo(json.dumps(fields))

@@ -1,0 +1,228 @@
+"""`colo-fsm tap`, `replay` and `trace`: real QEMU pairs watched, and driven."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from colo_fsm.protocol import COLOMessage, State
+from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.checkpoint import NotAVm, VmCheckpoint
+from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored
+from colo_fsm.qemu.tap import CONNECT_TIMEOUT, Tap, review
+from colo_fsm.qemu.trace import TraceError, check, read_log
+from colo_fsm.qemu.watch import Kind, Round, Verdict
+from colo_fsm.replica import Address, AddressError, DirectoryStore, StoreError
+
+_AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
+_ADDRESS = "tcp:HOST:PORT or unix:PATH"
+
+
+def _status(zero: str, one: str) -> str:
+    return f"\b\nExit status:\n  0  {zero}\n  1  {one}\n  2  bad usage"
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except AddressError as error:
+        raise click.UsageError(str(error)) from None
+    except (CaptureError, TraceError, StoreError, NotAVm, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command(epilog=_status("all in order", "not: the last line says what and where"))
+@click.option("--listen", metavar="ADDR", help=f"Where the Primary migrates to: {_ADDRESS}.")
+@click.option("--connect", metavar="ADDR", help=f"Where the Secondary's -incoming listens: {_ADDRESS}.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), metavar="DIR", help="Keep what passes, in a new directory."
+)
+@click.option(
+    "--from", "recorded", type=click.Path(path_type=Path), metavar="DIR", help="Say it of a recording."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a round, and a last one with the verdict."
+)
+def tap(
+    listen: str | None, connect: str | None, record: Path | None, recorded: Path | None, as_json: bool
+) -> None:
+    """Watch two real QEMUs from between them.
+
+    Every byte is passed on as it comes. For each round it says who sent what when (milliseconds since the
+    request), the pages, and the bytes of live state and vmstate; and when the link ends, whether both
+    kept to the protocol. ^C ends the link.
+
+    \b
+    Example:
+      colo-fsm tap --listen tcp:0.0.0.0:9998 --connect tcp:standby:9998 --record capture
+    """
+    on_round = _round_printer(as_json)
+    with _one_line_errors():
+        if recorded is not None:
+            if listen or connect or record:
+                raise click.UsageError("--from DIR takes no --listen, --connect and --record")
+            verdict = review(Capture(recorded), on_round)
+        elif listen is None or connect is None:
+            raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
+        else:
+            verdict = _tap(listen, connect, record, on_round, as_json)
+    _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
+    sys.exit(verdict.kind is not Kind.OK)
+
+
+def _tap(
+    listen: str, connect: str, record: Path | None, on_round: Callable[[Round], None], as_json: bool
+) -> Verdict:
+    Address.parse(connect)  # before anything is created
+    with contextlib.ExitStack() as stack:
+        recorder = None if record is None else stack.enter_context(Recorder(record))
+        between = stack.enter_context(Tap(listen, connect, on_round, recorder=recorder))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: between.stop())
+        _say(as_json, f"listening at {between.address}", listening=str(between.address))
+        verdict = between.wait()
+        if between.record_error is not None:
+            raise click.ClickException(f"{verdict}; but the recording broke off: {between.record_error}")
+        return verdict
+
+
+def _round_printer(as_json: bool) -> Callable[[Round], None]:
+    return lambda done: _say(as_json, str(done), **done.as_json())
+
+
+def _say(as_json: bool, line: str, **fields: object) -> None:
+    click.echo(json.dumps(fields) if as_json else line)
+    sys.stdout.flush()
+
+
+class _EndType(click.ParamType[End]):
+    name = "END"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> End:
+        found = re.fullmatch(r"(stop|break)|illegal:(\d{1,10})", value)
+        if found is None or int(found[2] or 0) >= 1 << 32:
+            self.fail(f"'{value}': write stop, break, or illegal:N with the number of a message", param, ctx)
+        return End(How(found[1] or How.ILLEGAL), message=int(found[2] or 0))
+
+
+@click.command(epilog=_status("went as asked", "not: the last line says what happened"))
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--connect", required=True, metavar="ADDR", help=f"Where the Secondary's -incoming listens: {_ADDRESS}."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Default: those of a recording; 1 for a checkpoint.",
+)
+@click.option(
+    "--end", type=_EndType(), default="stop", show_default=True, metavar="stop|break|illegal:N",
+    help="After the rounds: close the link between two; close it inside the next; or send message N in it.",
+)  # fmt: skip
+@click.option(
+    "--at", type=click.Choice([*map(str, _AT)]),
+    help="The Primary's state to break in (default: sending), or to send the message in (default: loaded).",
+)  # fmt: skip
+@click.option(
+    "--deadline", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    metavar="SECONDS", help="How long the Secondary may be silent when it should answer.",
+)  # fmt: skip
+@click.option("--no-enable-colo", is_flag=True, help="From a checkpoint, to a QEMU that refuses ENABLE_COLO.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every message.")
+def replay(
+    source: Path, connect: str, rounds: int | None, end: End, at: str | None, deadline: float,
+    no_enable_colo: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Play the Primary's part towards a real QEMU Secondary.
+
+    DIR is a recording of `colo-fsm tap`, or what a `colo-fsm standby` has stored: that becomes a hot
+    standby again. Past its recorded rounds it makes rounds in which nothing changes. The QEMU must have
+    the machine type, memory and devices of the VM in DIR, and the capability x-colo.
+
+    \b
+    Example:
+      colo-fsm replay capture --connect tcp:127.0.0.1:9998 --rounds 3 --end illegal:2 --at replied
+    """
+    end = _placed(end, at)
+    with _one_line_errors(), contextlib.ExitStack() as stack:
+        where = Address.parse(connect)
+        played = _source(stack, source, not no_enable_colo)
+        link = where.connect(CONNECT_TIMEOUT)
+        wanted = (played.rounds or 1) if rounds is None else rounds
+        on_message = _print_message if verbose else lambda sent, message: None
+        outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
+    click.echo(_told(outcome, end))
+    sys.exit(not outcome.ended)
+
+
+def _placed(end: End, at: str | None) -> End:
+    default = State.SENDING if end.how is How.BREAK else State.LOADED
+    if at is not None and end.how is How.STOP:
+        raise click.UsageError("--at STATE goes with --end break or --end illegal:N")
+    return End(end.how, State(at) if at else default, end.message)
+
+
+def _source(stack: contextlib.ExitStack, path: Path, enable_colo: bool) -> Source:
+    if Capture.is_one(path):
+        return Recorded(Capture(path))
+    if not (path / "colo-store").exists():
+        raise CaptureError(f"{path} is neither a recording of colo-fsm tap nor a store of colo-fsm standby")
+    newest = stack.enter_context(DirectoryStore(path)).newest
+    if newest is None:
+        raise StoreError(f"{path} holds no checkpoint yet")
+    return Stored(VmCheckpoint.of(newest), enable_colo)
+
+
+def _print_message(sent: bool, message: int) -> None:
+    click.echo(f"{'sent' if sent else 'received'} {_text(message)}")
+
+
+def _text(message: int) -> str:
+    known = message in COLOMessage._value2member_map_
+    return COLOMessage(message).text if known else f"message {message}"
+
+
+def _told(outcome: Outcome, end: End) -> str:
+    rounds = f"{outcome.rounds} round{'s' if outcome.rounds != 1 else ''}"
+    begun = f"{'ready' if outcome.ready else 'never ready'}, {rounds}"
+    if not outcome.ended:
+        return f"{begun}; then it failed: {outcome.error or outcome.state}"
+    match end.how:
+        case How.STOP:
+            return f"{begun}, stopped between two rounds"
+        case How.BREAK:
+            return f"{begun}, closed the link in '{end.at}'"
+        case How.ILLEGAL:
+            answers = ", ".join(map(_text, outcome.answers)) or "nothing"
+            return f"{begun}, sent {_text(end.message)} in '{end.at}'; the Secondary then said {answers}"
+
+
+@click.command(epilog=_status("both kept to the protocol", "a deviation: its file and line are printed"))
+@click.argument(
+    "logs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE [FILE]", nargs=-1
+)
+def trace(logs: tuple[Path, ...]) -> None:
+    """Check the logs of one or both QEMUs of a pair against the protocol.
+
+    FILE is what QEMU's -trace 'colo_*' -D FILE leaves, with or without timestamps. It may begin or end
+    anywhere. Two files must be of the two sides.
+
+    \b
+    Example:
+      colo-fsm trace primary.log secondary.log
+    """
+    if not 1 <= len(logs) <= 2:
+        raise click.UsageError("give the log of one side, or of both")
+    with _one_line_errors():
+        report = check([read_log(path) for path in logs])
+    click.echo(str(report))
+    sys.exit(report.deviation is not None)

@@ -1,0 +1,113 @@
+"""What a checkpoint or a migration stream holds, in the spirit of `qemu-img info`."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from colo_fsm.replica import MemoryStore
+from colo_fsm.stream import (
+    PAGE_SIZE,
+    ZERO_PAGE,
+    DescriptionDecoder,
+    DeviceSection,
+    StreamError,
+    VmInitialDecoder,
+)
+
+from .checkpoint import VmCheckpoint, meta_of
+from .disks import disks
+from .standby import MEMORY_LIMIT
+
+CHUNK = 1 << 20
+
+
+@attrs.frozen
+class Block:
+    """A RAM block: sizes in bytes, and the CRC-32 of its contents."""
+
+    name: str
+    size: int
+    zero_pages: int
+    checksum: str
+
+
+@attrs.frozen
+class Inspected:
+    """All that can be told. `generation` and `checkpoint` are None for a plain stream."""
+
+    machine: str
+    generation: int | None
+    checkpoint: int | None
+    blocks: tuple[Block, ...]
+    sections: tuple[DeviceSection, ...]
+    disks: tuple[str, ...]
+    has_description: bool
+    vmstate_checksum: str
+
+    def facts(self) -> Mapping[str, object]:
+        """The single values, with the words to show them under."""
+        return {
+            "machine": self.machine,
+            "generation": "-" if self.generation is None else self.generation,
+            "checkpoint": "-" if self.checkpoint is None else self.checkpoint,
+            "memory": f"{sum(b.size for b in self.blocks)} bytes",
+            "vmstate": f"{sum(s.size for s in self.sections)} bytes, crc32 {self.vmstate_checksum}",
+            "disks": ", ".join(self.disks) or "none",
+            "description": "yes" if self.has_description else "no (QEMU warns, and loads all the same)",
+        }
+
+    def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
+        """Title, columns and rows of what there are several of."""
+        blocks: list[tuple[object, ...]] = [(b.name, b.size, b.zero_pages, b.checksum) for b in self.blocks]
+        yield "RAM blocks", ("name", "bytes", "zero pages", "crc32"), blocks
+        rows: list[tuple[object, ...]] = [(s.name, s.instance, s.version, s.size) for s in self.sections]
+        yield "Device sections", ("name", "instance", "version", "bytes"), rows
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for machines."""
+        return attrs.asdict(self)
+
+
+def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
+    """A stored checkpoint."""
+    sections = vm.sections
+    return Inspected(
+        vm.machine,
+        vm.generation,
+        vm.number,
+        tuple(_block(name, view) for name, view in vm.blocks.items()),
+        sections,
+        tuple(disks(sections, vm.devices)),
+        vm.description is not None,
+        f"{zlib.crc32(vm.devices):08x}",
+    )
+
+
+def inspect_file(path: Path) -> Inspected:
+    """A file with a migration stream. Raises StreamError, OSError."""
+    with MemoryStore() as store:
+        decoder = VmInitialDecoder(store.begin, limit=MEMORY_LIMIT)
+        description = DescriptionDecoder()
+        with open(path, "rb") as file:
+            while piece := file.read(CHUNK):
+                used = decoder.feed(piece)
+                if used < len(piece) and not description.complete:
+                    description.feed(memoryview(piece)[used:])
+        if not decoder.complete or (description.bytes and not description.complete):
+            raise StreamError(decoder.bytes + description.bytes, "the stream ends too early")
+        meta = meta_of(decoder.machine, decoder.head, decoder.ram.section, description.description)
+        store.complete(0, decoder.devices, meta)
+        assert store.newest is not None
+        found = inspect_checkpoint(VmCheckpoint.of(store.newest))
+    return attrs.evolve(found, generation=None, checkpoint=None)
+
+
+def _block(name: str, view: memoryview) -> Block:
+    pages = range(0, len(view), PAGE_SIZE)
+    zero = sum(bytes(view[at : at + PAGE_SIZE]) == ZERO_PAGE for at in pages)
+    return Block(name, len(view), zero, f"{zlib.crc32(view):08x}")

@@ -1,0 +1,294 @@
+"""The Primary's part towards a real QEMU Secondary, from a recorded or a stored VM.
+
+The order of messages is the Primary's table. Here is what its effects mean when there is no guest:
+`send_initial`, `send_live` and `send_state` come from a `Source`, everything else is nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import Protocol
+
+import attrs
+
+from colo_fsm.protocol import PrimarySession
+from colo_fsm.protocol.errors import LinkLost, SendFailed, TimedOut
+from colo_fsm.protocol.session import Effects, Transition
+from colo_fsm.protocol.table import begin
+from colo_fsm.protocol.vocabulary import Do, Fault, Send, State
+from colo_fsm.protocol.wire import MESSAGE_SIZE, encode_message, encode_size
+from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.stream import Buffer
+from colo_fsm.stream.commands import ENABLE_COLO
+from colo_fsm.stream.format import COMMAND, U8, U16
+
+from .capture import Capture
+from .channel import Message, Return
+from .checkpoint import END_MARK, VmCheckpoint
+from .shadow import VARIANT
+
+_ENABLE_COLO = U8.pack(COMMAND) + U16.pack(ENABLE_COLO) + U16.pack(0)
+
+
+class Source(Protocol):
+    """What a Primary sends besides messages. `rounds` are those it has; any number can be made of it."""
+
+    rounds: int
+
+    def initial(self) -> Iterable[Buffer]:
+        """The initial stream, with its description."""
+
+    def live(self, number: int) -> Iterable[Buffer]:
+        """The live state of a round, with its end mark. Rounds count from 1."""
+
+    def vmstate(self, number: int) -> bytes:
+        """The vmstate of a round, with its end mark."""
+
+
+class Recorded:
+    """A capture. After its rounds come rounds in which nothing changes. Raises CaptureError."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._layout = capture.layout()
+        self.rounds = len(self._layout.rounds)
+
+    def initial(self) -> Iterator[bytes]:
+        return self._capture.read(self._layout.initial)
+
+    def live(self, number: int) -> Iterator[bytes]:
+        if number > self.rounds:
+            return iter((END_MARK,))
+        return self._capture.read(self._layout.rounds[number - 1].live)
+
+    def vmstate(self, number: int) -> bytes:
+        if not self.rounds:
+            return self._layout.devices + END_MARK
+        return b"".join(self._capture.read(self._layout.rounds[min(number, self.rounds) - 1].vmstate))
+
+
+class Stored:
+    """A checkpoint: rounds in which nothing changes. `enable_colo`: say so in the stream.
+
+    A Secondary of QEMU 7.2 needs that, one with the newest COLO refuses it.
+    """
+
+    rounds = 0
+
+    def __init__(self, checkpoint: VmCheckpoint, enable_colo: bool = True) -> None:
+        if enable_colo:
+            checkpoint = attrs.evolve(checkpoint, head=checkpoint.head + _ENABLE_COLO)
+        self._checkpoint = checkpoint
+
+    def initial(self) -> Iterator[Buffer]:
+        return self._checkpoint.stream()
+
+    def live(self, number: int) -> Iterator[bytes]:
+        return iter((END_MARK,))
+
+    def vmstate(self, number: int) -> bytes:
+        return self._checkpoint.devices + END_MARK
+
+
+class How(StrEnum):
+    """How a replay ends, when it has made its rounds."""
+
+    STOP = "stop"
+    """In order, between two rounds."""
+    BREAK = "break"
+    """By closing the link; in `sending` and `sized`, one byte before the end of the state."""
+    ILLEGAL = "illegal"
+    """By a message that does not belong there."""
+
+
+@attrs.frozen
+class End:
+    """How and where a replay ends: `at` is the Primary's state, `loaded` being between two rounds."""
+
+    how: How = How.STOP
+    at: State = State.LOADED
+    message: int = 0
+    """The illegal one: any u32."""
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a replay. `ended`: it ended as it was told to.
+
+    `answers` are the messages that came behind an illegal one, before `silence` seconds without any.
+    """
+
+    ready: bool
+    rounds: int
+    ended: bool
+    answers: tuple[int, ...]
+    state: State
+    error: str | None
+
+
+class Replay:
+    """A Primary on a connected `link`, which it closes. `deadline` and `silence` are in seconds.
+
+    `on_message` is told of every message: whether it was sent, and which. `run` plays it all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        link: socket.socket,
+        rounds: int,
+        end: End = End(),
+        *,
+        deadline: float = 30.0,
+        silence: float = 0.5,
+        on_message: Callable[[bool, int], object] = lambda sent, message: None,
+    ) -> None:
+        self.session = PrimarySession(VARIANT)
+        self.rounds = 0
+        """Rounds that the Secondary has loaded."""
+        self._source = source
+        self._link = link
+        self._wanted = rounds
+        self._end = end
+        self._deadline = deadline
+        self._silence = silence
+        self._on_message = on_message
+        self._return = Return()
+        self._out = bytearray()
+        self._ready = self._ended = False
+        self._answers: list[int] = []
+        self._effects: dict[Do, Callable[[], None]] = {
+            Do.send_initial: self._send_initial,
+            Do.send_live: self._send_live,
+            Do.send_state: self._send_state,
+            Do.disconnect: self._link.close,
+        }
+        self.session.on_transition(self._is_ready, State.READY)
+        self.session.on_transition(self._is_loaded, State.LOADED)
+
+    def run(self) -> Outcome:
+        """To the end. What goes wrong stands in the outcome."""
+        session = self.session
+        self._link.settimeout(self._deadline)
+        try:
+            self._perform(session.start())
+            while not session.over and session.state is not State.FAILOVER:
+                self._perform(self._next())
+        finally:
+            self._link.close()
+        error = None if self._ended or session.error is None else str(session.error)
+        return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, error)
+
+    def _is_ready(self, _: Transition) -> None:
+        self._ready = True
+
+    def _is_loaded(self, _: Transition) -> None:
+        self.rounds += 1
+
+    def _perform(self, effects: Effects) -> None:
+        """Perform these effects, and all that follows from them and from messages that came early."""
+        while effects:
+            try:
+                effects = self._row(effects)
+            except OSError as error:
+                effects = self.session.fault(Fault.SEND_FAILED, SendFailed(error))
+
+    def _row(self, effects: Effects) -> Effects:
+        session = self.session
+        follow: Effects = ()
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._on_message(True, effect.message)
+                self._out += encode_message(effect.message)
+                continue
+            if (action := self._effects.get(effect)) is not None:
+                action()
+            if effect in session.table.awaited:
+                follow += self._finish() if self._ends_here else session.done(effect)
+        return follow or (self._finish() if self._ends_here else session.next_effects())
+
+    def _next(self) -> Effects:
+        """What happens when nothing is left to do: the next round begins, or the Secondary says something."""
+        session = self.session
+        if self._ends_here:
+            return self._finish()
+        if session.may(begin.checkpoint):
+            return session.begin_checkpoint()
+        try:
+            self._flush()
+            data = self._link.recv(READ_SIZE)
+        except TimeoutError:
+            return session.fault(Fault.TIMEOUT, TimedOut(session.state, self._deadline))
+        except OSError as error:
+            return session.fault(Fault.EOF, LinkLost(error))
+        messages = b"".join(value.to_bytes(MESSAGE_SIZE, "big") for value in self._messages(data))
+        return session.receive_data(messages) if messages or not data else ()
+
+    def _messages(self, data: bytes) -> Iterator[int]:
+        """The messages in these bytes: answers to pings are none."""
+        for event in self._return.feed(data):
+            if isinstance(event, Message):
+                self._on_message(False, event.value)
+                yield event.value
+
+    # -- the end
+
+    @property
+    def _ends_here(self) -> bool:
+        session = self.session
+        if self._ended or self.rounds < self._wanted:
+            return False
+        here = State.LOADED if session.may(begin.checkpoint) else session.state
+        return here is self._end.at
+
+    def _finish(self) -> Effects:
+        self._ended = True
+        if self._end.how is How.ILLEGAL:
+            self._on_message(True, self._end.message)
+            self._out += self._end.message.to_bytes(MESSAGE_SIZE, "big")
+        self._flush()
+        if self._end.how is How.STOP:
+            return self.session.leave()
+        if self._end.how is How.ILLEGAL:
+            self._listen()
+        return self.session.fault(Fault.FAILOVER_REQUEST)
+
+    def _listen(self) -> None:
+        """Hear what the Secondary makes of it: a QEMU says nothing, and keeps the link open."""
+        self._link.settimeout(self._silence)
+        with contextlib.suppress(OSError):
+            while data := self._link.recv(READ_SIZE):
+                self._answers += self._messages(data)
+
+    # -- what is sent
+
+    def _send_initial(self) -> None:
+        self._write(self._source.initial())
+
+    def _send_live(self) -> None:
+        self._write(self._cut(self._source.live(self.rounds + 1)))
+
+    def _send_state(self) -> None:
+        vmstate = self._source.vmstate(self.rounds + 1)
+        self._out += encode_size(len(vmstate))
+        self._write(self._cut([vmstate]))
+
+    def _cut(self, pieces: Iterable[Buffer]) -> Iterable[Buffer]:
+        """To break inside a state, its last byte is left out."""
+        if self._ends_here and self._end.how is How.BREAK:
+            return [b"".join(pieces)[:-1]]
+        return pieces
+
+    def _write(self, pieces: Iterable[Buffer]) -> None:
+        for piece in pieces:
+            self._out += piece
+            if len(self._out) >= READ_SIZE:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Small messages leave together with what follows them."""
+        self._link.sendall(self._out)
+        self._out.clear()

@@ -1,0 +1,181 @@
+"""`colo-fsm restore` and `inspect`: what a standby held is a stream that QEMU loads, and says what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from qemu import BINARY, Qemu, needs_kvm
+from qemu_writer import Writer
+from standby_process import COMMAND, StandbyProcess, StreamPrimary
+
+from colo_fsm.cli.app import cli
+from colo_fsm.replica import DirectoryStore
+
+MEMORY = 24
+MACHINE = "-accel kvm -nodefaults -display none -vga none"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A store with a VM that is only a stream."""
+    with StandbyProcess(tmp_path) as standby:
+        with StreamPrimary(standby.connect()) as primary:
+            primary.begin().rounds(1, 2)
+        assert standby.wait() == 0
+    return standby.store
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the VM of a real QEMU."""
+    folder = tmp_path_factory.mktemp("real")
+    with StandbyProcess(folder) as standby, Qemu(folder, "primary", memory=MEMORY) as primary:
+        primary.replicate(standby.uri)
+        primary.write(Writer.start, b"written" * 1000)
+        primary.checkpoint()
+        primary.kill()
+        assert standby.wait() == 0
+    return standby.store
+
+
+@needs_kvm
+class TestReal:
+    def test_check_says_that_it_loads(self, real: Path) -> None:
+        result = run("restore", real, "--check", f"{BINARY} -machine pc -m {MEMORY} {MACHINE}")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr == "checkpoint 1 loads: paused\n"
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (f"-machine pc -m {2 * MEMORY}", "Size mismatch: pc.ram"),
+            (f"-machine q35 -m {MEMORY}", "Machine type received is"),
+            (f"-machine pc -m {MEMORY} -device nonsense", "'nonsense' is not a valid device model name"),
+        ],
+    )
+    def test_check_says_that_it_does_not_load_in_qemu_s_words(
+        self, real: Path, options: str, words: str
+    ) -> None:
+        result = run("restore", real, "--check", f"{BINARY} {options} {MACHINE}")
+        assert result.exit_code == 1
+        assert words in result.stderr
+
+    def test_the_description_is_kept_and_qemu_misses_it_without(self, real: Path, tmp_path: Path) -> None:
+        stream = tmp_path / "stream"
+        assert run("restore", real, "-o", stream).exit_code == 0
+        whole = stream.read_bytes()
+        end = whole.rindex(b"\0\x06", 0, whole.rindex(b'{"vmsd_name'))
+        missed = []
+        for data in (whole, whole[: end + 1]):
+            stream.write_bytes(data)
+            loader = Qemu(tmp_path, "q", memory=MEMORY, incoming=f"exec:cat {stream}", paused=True)
+            with loader as qemu:
+                qemu.wait_loaded()
+                assert qemu.read(Writer.start, 7) == b"written"
+                missed.append("vmdesc" in qemu.log.read_text())
+        assert missed == [False, True]
+
+    def test_inspect_of_the_store_and_of_the_stream_agree(self, real: Path, tmp_path: Path) -> None:
+        run("restore", real, "-o", tmp_path / "stream")
+        kept = json.loads(run("inspect", real, "--json").stdout)
+        file = json.loads(run("inspect", tmp_path / "stream", "--json").stdout)
+        assert (kept.pop("checkpoint"), file.pop("checkpoint")) == (1, None)
+        assert kept.pop("generation") > 0
+        assert file.pop("generation") is None
+        assert kept == file
+        assert kept["machine"].startswith("pc-i440fx-")
+        assert kept["has_description"]
+        (ram,) = (b for b in kept["blocks"] if b["name"] == "pc.ram")
+        assert ram["size"] == MEMORY << 20
+        assert {"timer", "cpu", "fw_cfg"} <= {s["name"] for s in kept["sections"]}
+
+    def test_inspect_for_people(self, real: Path) -> None:
+        said = run("inspect", real).stdout
+        for words in ("machine: pc-i440fx-", "checkpoint: 1", "disks: none", "pc.ram", "fw_cfg"):
+            assert words in said
+
+
+class TestOutput:
+    def test_a_file_is_for_its_owner_only(self, small: Path, tmp_path: Path) -> None:
+        assert run("restore", small, "-o", tmp_path / "stream").exit_code == 0
+        assert (tmp_path / "stream").stat().st_mode & 0o777 == 0o600
+
+    def test_standard_output(self, small: Path, tmp_path: Path) -> None:
+        run("restore", small, "-o", tmp_path / "stream")
+        piped = subprocess.run([*COMMAND, "restore", small, "-o", "-"], capture_output=True, timeout=20)
+        assert piped.stdout == (tmp_path / "stream").read_bytes()
+
+    @pytest.mark.parametrize("where", ["-", "/dev/stdout"])
+    def test_a_terminal_is_refused(self, small: Path, where: str) -> None:
+        ours, theirs = pty.openpty()
+        command = [*COMMAND, "restore", str(small), "-o", where]
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=20)
+        os.close(theirs)
+        with pytest.raises(OSError, match="Input/output"):  # nothing came, and nobody is there any more
+            os.read(ours, 1)
+        os.close(ours)
+        assert done.returncode == 2
+        assert "nothing for a terminal" in done.stderr
+
+    def test_nothing_asked_for(self, small: Path) -> None:
+        assert run("restore", small).exit_code == 2
+
+    def test_a_file_that_cannot_be_written(self, small: Path) -> None:
+        result = run("restore", small, "-o", "/dev/full")
+        assert result.exit_code == 1
+        assert "No space left on device" in result.stderr
+
+    def test_a_command_that_does_not_start(self, small: Path) -> None:
+        result = run("restore", small, "--check", "no-such-qemu -m 24")
+        assert (result.exit_code, "cannot start 'no-such-qemu'" in result.stderr) == (1, True)
+
+    def test_a_command_that_is_no_qemu(self, small: Path) -> None:
+        result = run("restore", small, "--check", "sh -c 'echo I am a shell >&2; exit 1'")
+        assert (result.exit_code, "does not load: I am a shell" in result.stderr) == (1, True)
+
+
+class TestSource:
+    @pytest.mark.parametrize("command", [("restore", "-o", "-"), ("inspect",)])
+    def test_what_is_no_standby_s(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        name, *options = command
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "file").touch()
+        with DirectoryStore(tmp_path / "guest") as store:
+            store.begin({"ram": 4096})
+            store.complete(1, b"")
+        for folder, words in (
+            ("empty", "a standby has kept a VM in"),
+            ("other", "holds something else than a store"),
+            ("guest", "another kind of guest"),
+        ):
+            result = run(name, tmp_path / folder, *options)
+            assert result.exit_code == 1
+            assert words in result.stderr
+        assert list((tmp_path / "empty").iterdir()) == []
+
+    def test_a_store_in_use(self, small: Path) -> None:
+        with DirectoryStore(small):
+            result = run("inspect", small)
+        assert (result.exit_code, "in use" in result.stderr) == (1, True)
+
+    def test_inspect_of_a_file_that_is_cut_short_or_no_stream(self, small: Path, tmp_path: Path) -> None:
+        stream = tmp_path / "stream"
+        run("restore", small, "-o", stream)
+        whole = stream.read_bytes()
+        for size in (0, 10, 5000, len(whole) - 1):
+            stream.write_bytes(whole[:size])
+            result = run("inspect", stream)
+            assert (result.exit_code, f"ends too early (at byte {size})" in result.stderr) == (1, True)
+        stream.write_bytes(b"nonsense" * 10)
+        assert "is not that of a migration stream" in run("inspect", stream).stderr

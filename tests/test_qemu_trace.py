@@ -1,0 +1,154 @@
+"""Logs of real QEMUs are checked: whole, in parts, doctored; one or both; with times or without."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from qemu import colo_pair, needs_kvm
+
+from colo_fsm.cli.app import cli
+from colo_fsm.protocol import Side
+from colo_fsm.qemu.trace import Report, TraceError, check, read_log
+
+pytestmark = needs_kvm
+
+Logs = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module", params=["times", "no times"])
+def logs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Logs:
+    """Of a real pair: five rounds, then the Primary dies, and the Secondary takes over."""
+    folder = tmp_path_factory.mktemp("pair")
+    extra = ("-msg", "timestamp=on") if request.param == "times" else ()
+    with colo_pair(folder, memory=16, trace=True, extra=extra) as (primary, secondary):
+        for _ in range(5):
+            primary.checkpoint()
+        primary.kill()
+        secondary.lost_heartbeat()
+    found = folder / "primary.trace", folder / "secondary.trace"
+    assert ("@" in found[0].read_text()) == (request.param == "times")
+    return found
+
+
+def checked(*paths: Path) -> Report:
+    return check([read_log(path) for path in paths])
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True)
+
+
+def written(path: Path, lines: Sequence[str]) -> Path:
+    path.write_text("".join(lines))
+    return path
+
+
+def test_a_real_pair_is_in_order(logs: Logs) -> None:
+    for some in (logs, logs[::-1], logs[:1], logs[1:]):
+        report = checked(*some)
+        assert report.deviation is None
+        assert str(report).startswith("ok: ")
+        assert set(report.states) == {read_log(path).side for path in some}
+    assert read_log(logs[0]).side is Side.PRIMARY
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_any_part_of_a_log_is_in_order(logs: Logs, side: int, tmp_path: Path) -> None:
+    """Beside the whole log of the other side, and beside a part of it."""
+    lines, other = lines_of(logs[side]), logs[1 - side]
+    half = written(tmp_path / "other", lines_of(other)[len(lines_of(other)) // 2 :])
+    for cut in range(1, len(lines) - 4):
+        for part in (lines[cut:], lines[:-cut]):
+            log = written(tmp_path / "part", part)
+            if "_message" in log.read_text():
+                assert checked(log, other).deviation is None
+                assert checked(half, log).deviation is None
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_missing_line_is_found_where_it_is_missing(logs: Logs, side: int, tmp_path: Path) -> None:
+    """Not the first nor the last message: a log may begin and end anywhere."""
+    lines = lines_of(logs[side])
+    messages = [n for n, line in enumerate(lines) if "_message" in line]
+    for gone, behind in itertools.pairwise(messages[1:]):
+        log = written(tmp_path / "doctored", lines[:gone] + lines[gone + 1 :])
+        for some in ((log,), (log, logs[1 - side])):
+            found = checked(*some).deviation
+            assert found is not None
+            path, line = found.place.split(":")
+            assert path == str(log)
+            assert gone < int(line) <= behind
+
+
+def test_a_part_of_a_log_is_not_excused(logs: Logs, tmp_path: Path) -> None:
+    """A line is missing behind where a cut log has begun; the other log is cut, too."""
+    lines = lines_of(logs[1])
+    other = written(tmp_path / "other", lines_of(logs[0])[12:])
+    gone = next(n for n, line in enumerate(lines) if n > 30 and "Send 'vmstate-received'" in line)
+    log = written(tmp_path / "doctored", lines[9:gone] + lines[gone + 1 :])
+    found = checked(log, other).deviation
+    assert found is not None
+    assert found.place.startswith(f"{log}:")
+    assert found.side is Side.SECONDARY
+
+
+def test_another_message_is_found_at_its_line(logs: Logs, tmp_path: Path) -> None:
+    lines = lines_of(logs[1])
+    at = next(n for n, line in enumerate(lines) if n > 20 and "Send 'vmstate-received'" in line)
+    lines[at] = lines[at].replace("vmstate-received", "checkpoint-reply")
+    log = written(tmp_path / "doctored", lines)
+    result = CliRunner().invoke(cli, ["trace", str(logs[0]), str(log)])
+    assert result.exit_code == 1
+    assert result.output == (
+        f"deviation: {log}:{at + 1}: the secondary sent checkpoint-reply in 'sized', "
+        "where it sends vmstate-received\n"
+    )
+
+
+def test_two_clocks_that_differ(logs: Logs, tmp_path: Path) -> None:
+    for shift in (-3600.0, -0.01, 0.01, 3600.0):
+
+        def shifted(found: re.Match[str], shift: float = shift) -> str:
+            return f"@{float(found[1]) + shift:.6f}:"
+
+        log = tmp_path / "shifted"
+        log.write_text(re.sub(r"@(\d+\.\d+):", shifted, logs[1].read_text()))
+        assert checked(logs[0], log).deviation is None
+
+
+def test_lines_in_a_wrong_order_are_found(logs: Logs, tmp_path: Path) -> None:
+    lines = [line for line in lines_of(logs[0]) if "_message" in line]
+    rng = random.Random(5)
+    for _ in range(30):
+        at = rng.randrange(1, len(lines) - 2)
+        swapped = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        found = checked(written(tmp_path / "swapped", swapped), logs[1]).deviation
+        assert found is not None
+        assert found.place == f"{tmp_path / 'swapped'}:{at + 1}"
+
+
+def test_command_line(logs: Logs, tmp_path: Path) -> None:
+    def trace(*paths: Path) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, ["trace", *map(str, paths)])
+        return result.exit_code, result.output
+
+    assert trace(*logs)[0] == 0
+    assert trace(*logs)[1].startswith("ok: ")
+    assert trace()[0] == trace(*logs, logs[0])[0] == trace(tmp_path / "none")[0] == 2
+    status, text = trace(logs[0], logs[0])
+    assert (status, text) == (1, "Error: both logs are of a primary: give one of each side\n")
+    status, text = trace(written(tmp_path / "empty", []))
+    assert (status, text.count("\n")) == (1, 1)
+    assert "-trace" in text
+
+
+def test_what_is_no_message_is_one_clear_error(logs: Logs, tmp_path: Path) -> None:
+    lines = [line.replace("vmstate-size", "vmstate-sighs") for line in lines_of(logs[0])]
+    with pytest.raises(TraceError, match=r"bad:\d+: 'vmstate-sighs' is no COLO message"):
+        read_log(written(tmp_path / "bad", lines))

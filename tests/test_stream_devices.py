@@ -1,0 +1,93 @@
+"""The device sections of a round are told apart by their footers, whatever their bodies look like."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vm_stream import DEVICES, device, footer, header
+
+from colo_fsm.stream import DeviceSection, StreamError, device_sections
+
+END = b"\x00"
+NAMES = {3: "timer", 0x7E: "cpu", 0: "0000:00:02.0/vga", 0x7E7E7E7E: "hpet"}
+
+# What bodies are made of: everything that looks like the end of one.
+look_alikes = st.one_of(
+    st.binary(max_size=8),
+    st.sampled_from([footer(number) for number in NAMES]),
+    st.sampled_from([b"\x00", b"\x04", b"\x08\x00\x0b\x00\x00", b"\x7e"]),
+    st.just(header(99, "ghost")),
+    st.just(footer(99) + header(98, "another ghost")),
+)
+bodies = st.lists(look_alikes, max_size=8).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(bodies, min_size=len(NAMES), max_size=len(NAMES)))
+def test_look_alikes_do_not_mislead(found: list[bytes]) -> None:
+    data = b""
+    expected = []
+    for (number, name), body in zip(NAMES.items(), found, strict=True):
+        offset = len(data) + len(header(number, name))
+        expected.append(DeviceSection(name, 0, 1, number, offset, len(body)))
+        data += device(number, name, body)
+    assert device_sections(data + END) == tuple(expected)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_will_do(kind: type) -> None:
+    sections = device_sections(kind(DEVICES + END))
+    assert [(s.name, s.instance) for s in sections] == [
+        ("timer", 0),
+        ("apic", 0),
+        ("apic", 1),
+        ("0000:00:01.1/ide", 0),
+    ]
+    assert DEVICES[sections[2].offset :].startswith(b"apic two" + footer(8))
+
+
+ONE = device(5, "one", b"body")
+
+
+@pytest.mark.parametrize(
+    ("data", "offset", "problem"),
+    [
+        (b"", 0, "does not begin with a device section"),
+        (END, 0, "does not begin with a device section"),
+        (b"\x04", 0, "does not begin with a device section"),
+        (b"\x01" + ONE[1:] + END, 0, "does not begin with a device section"),
+        (header(1, "") + footer(1) + END, 0, "does not begin with a device section"),
+        (ONE, len(ONE) - 1, "does not end with the end of stream"),
+        (ONE + END + b"\x01", len(ONE) + 1, "does not end with the end of stream"),
+        (ONE + END + END, 0, "section 'one' does not end"),
+        (ONE[:-1] + b"\x06" + END, 0, "section 'one' does not end"),
+        (ONE[:-5] + b"\x7d" + ONE[-4:] + END, 0, "section 'one' does not end"),
+        (ONE + b"\x08\x00\x0b\x00\x00" + END, 0, "section 'one' does not end"),
+        (ONE + header(6, "two") + b"body" + END, len(ONE), "section 'two' does not end"),
+        (ONE + device(6, "two\n", b"") + END, 0, "section 'one' does not end"),
+        (ONE + device(6, "one", b"") + END, len(ONE) + 17, "section 'one' or its id 6 is there twice"),
+        (ONE + device(5, "two", b"") + END, len(ONE) + 17, "section 'two' or its id 5 is there twice"),
+        (ONE + ONE + END, len(ONE) + 17, "there twice"),
+    ],
+)
+def test_what_is_refused(data: bytes, offset: int, problem: str) -> None:
+    with pytest.raises(StreamError, match=problem) as caught:
+        device_sections(data)
+    assert caught.value.offset == offset
+
+
+def test_instances_of_one_device_are_no_duplicates() -> None:
+    data = b"".join(device(n, "apic", b"", instance=n) for n in range(40)) + END
+    assert [s.instance for s in device_sections(data)] == list(range(40))
+
+
+def test_time_is_linear_in_the_look_alikes() -> None:
+    """Each of 200,000 footers begins a section that never ends; looking at pairs would take hours."""
+    bait = (footer(5) + header(6, "x")) * 200_000
+    started = time.perf_counter()
+    with pytest.raises(StreamError, match="does not end"):
+        device_sections(header(5, "one") + bait + END)
+    assert time.perf_counter() - started < 30
