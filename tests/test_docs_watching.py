@@ -42,7 +42,7 @@ class Page:
 @needs_kvm
 def test_every_command_of_the_page(tmp_path: Path) -> None:
     page = Page()
-    secondary, tap, primary, again, trace, replay = page.commands()
+    secondary, tap, primary, again, inspect, trace, replay = page.commands()
     with terminal(secondary, tmp_path) as standing_by:
         page.type("secondary", standing_by)
         with terminal(tap, tmp_path) as watching:
@@ -55,6 +55,7 @@ def test_every_command_of_the_page(tmp_path: Path) -> None:
                 out, _ = watching.communicate(timeout=20)
                 assert watching.returncode == 0, out
     assert "pages" in done(again, tmp_path)
+    assert "machine: pc-i440fx" in done(inspect, tmp_path)
     assert done(trace, tmp_path)
     with terminal(secondary, tmp_path) as standing_by:
         page.type("secondary", standing_by)

@@ -274,7 +274,7 @@ def test_limits() -> None:
         feed_all(VmInitialDecoder(lambda b: Memory(), limit=LIMIT, device_limit=4096), whole(endless))
     assert caught.value.offset == BEHIND
     exact = VmInitialDecoder(lambda b: Memory(), limit=LIMIT, device_limit=len(DEVICES))
-    assert feed_all(exact, whole(initial() + bytes(9999))) == bytes(9999)
+    assert feed_all(exact, whole(initial() + REQUEST + bytes(9999))) == REQUEST + bytes(9999)
     tight = VmInitialDecoder(lambda b: Memory(), limit=LIMIT, device_limit=len(DEVICES) - 1)
     with pytest.raises(StreamError, match="more than"):
         feed_all(tight, whole(initial()))
@@ -376,3 +376,14 @@ def test_wrong_bytes_decode_or_are_refused_or_wait_for_more() -> None:
     assert len(offsets) > 500
     assert all(0 <= offset <= len(stream) for offset in offsets)
     assert peak < 2 << 20
+
+
+def test_a_timer_that_looks_like_a_footer_and_an_end() -> None:
+    """Section 0 of a real VM: one in 256 has the byte 7e before the zeros of its clock."""
+    timer = bytes(7) + b"\x7e" + bytes(8) + bytes.fromhex("0000018f5a3c1122")
+    devices = device(0, "timer", timer) + device(7, "apic", b"apic one", version=3)
+    for behind in (described(), REQUEST):
+        decoder = VmInitialDecoder(lambda b: Memory(), limit=LIMIT)
+        assert feed_all(decoder, whole(initial(devices=devices) + behind)) == behind
+        assert [section.name for section in decoder.sections] == ["timer", "apic"]
+        assert decoder.devices == devices

@@ -13,7 +13,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from colo_fsm.protocol import Side
 from colo_fsm.qemu import NotAVm, VmCheckpoint
+from colo_fsm.qemu.capture import CHANNELS, Capture
 from colo_fsm.qemu.check import CheckFailed, check_loads
 from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.replica import DirectoryStore, StoreError
@@ -82,14 +84,16 @@ def _write(vm: VmCheckpoint, file: BinaryIO) -> None:
 @click.argument("source", metavar="DIR|FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def inspect(source: Path, as_json: bool) -> None:
-    """What is in a standby's DIR, or in a FILE with a migration stream.
+    """What is in a standby's DIR, at the start of a recording of `colo-fsm tap`, or in a stream's FILE.
 
     \b
     Example:
       colo-fsm inspect vm1
     """
     try:
-        if source.is_dir():
+        if Capture.is_one(source):
+            found = inspect_file(source / CHANNELS[Side.PRIMARY])
+        elif source.is_dir():
             with stored(source) as vm:
                 found = inspect_checkpoint(vm)
         else:

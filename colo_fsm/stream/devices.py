@@ -24,6 +24,8 @@ from .source import Parsing, Source
 
 _FOOTER = re.compile(rb"\x7e(?=....[\x00\x04\x08])", re.DOTALL)
 _FOOTER_SIZE = U8.size + U32.size
+_DESCRIPTION = U8.pack(DESCRIPTION)
+_REQUEST = U32.pack(1)  # checkpoint-request, the first COLO message; see `protocol.vocabulary`
 _NAME = U8.size + U32.size  # where in a header the name's length stands
 
 
@@ -103,18 +105,23 @@ class DeviceReader:
         view, position = self._source.window()
         data += view[position:]
         for section, end in search.ends(data):
-            if section is search.latest and _fits(data[end : end + 3]):
+            if section is search.latest and _fits(bytes(data[end : end + 5])):
                 self._source.advance(len(view) - (len(data) - end))
                 return end
         self._source.advance(len(view))
         return None
 
 
-def _fits(behind: bytearray) -> bool:
-    """Whether `behind`, which may be cut short, can stand behind the last of the device sections."""
+def _fits(behind: bytes) -> bool:
+    """Whether `behind`, which may be cut short, can stand behind the last of the device sections.
+
+    That is a command, or an end mark with a description or the first request behind it. Zeros are neither:
+    a timer's state has 7e and many of them in one of 256 streams.
+    """
     if behind[0] == COMMAND:
         return len(behind) < 3 or U16.unpack_from(behind, 1)[0] in KNOWN
-    return len(behind) < 2 or behind[1] in (DESCRIPTION, END_OF_STREAM)
+    following = behind[1:]
+    return following[:1] == _DESCRIPTION or _REQUEST.startswith(following)
 
 
 @attrs.frozen(eq=False)
