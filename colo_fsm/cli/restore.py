@@ -15,7 +15,8 @@ from rich.table import Table
 
 from colo_fsm.protocol import Side
 from colo_fsm.qemu import NotAVm, VmCheckpoint
-from colo_fsm.qemu.capture import CHANNELS, Capture
+from colo_fsm.qemu.capture import Capture
+from colo_fsm.qemu.channel import CHANNELS
 from colo_fsm.qemu.check import CheckFailed, check_loads
 from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.replica import DirectoryStore, StoreError
