@@ -22,6 +22,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -351,7 +352,11 @@ def colo_pair(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now. Another process may take it: prefer port 0 where you can."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that is free now. Another process may take it: prefer port 0 where you can.
+
+    Below the ports that the kernel hands out for 0, so that no other test is given it meanwhile.
+    """
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
