@@ -1,15 +1,20 @@
-"""Pictures of the protocol, drawn from its tables alone: DOT, Mermaid, SVG, PNG.
+"""Pictures of the protocol, drawn from its tables alone, and of exchanges: DOT, Mermaid, SVG, PNG.
 
 Install the extra `draw`. `python -m colo_fsm.draw diagrams` writes the pictures of this repository.
 """
 
+from .exchange import Exchange
+from .moment import Moment, Tone
 from .picture import FORMATS, Picture, pair, pictures, side, stale, write_all
 from .renderer import DrawError, dot_hash, render
 
 __all__ = [
     "FORMATS",
     "DrawError",
+    "Exchange",
+    "Moment",
     "Picture",
+    "Tone",
     "dot_hash",
     "pair",
     "pictures",

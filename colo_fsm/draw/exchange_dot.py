@@ -1,0 +1,209 @@
+"""The sequence diagram of an exchange as DOT in which every place is fixed.
+
+Each side is a panel with a lifeline, the Primary's on the left; each moment is a row. All of it is nodes, in
+the order in which they cover each other; only arrows are edges, on top of all nodes. `layout=nop2` makes
+Graphviz keep the places, whoever runs it. Lengths are points; heights are counted from the top downwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..protocol import Side
+from .dot import FAULT, FONT, GROUND, HIDDEN, INK, LINE, SOFT, WIRE
+from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
+from .renderer import new_digraph
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+WRONG = "#b3261e"
+LEGEND = "An arrow is a message that leaves; receiving it is a later step."
+
+_CENTER = 340.0
+_LIFELINE = {Side.PRIMARY: 241.0, Side.SECONDARY: 439.0}
+_PANEL = {Side.PRIMARY: 134.0, Side.SECONDARY: 546.0}
+_BOX = {Side.PRIMARY: 119.0, Side.SECONDARY: 561.0}
+_PANEL_WIDTH, _BOX_WIDTH, _BAND_WIDTH, _DISC = 252.0, 210.0, 652.0, 18.0
+_TITLE_LINE, _HEADING, _LINE, _GAP = 18.0, 30.0, 13.0, 9.0
+
+_LONG = 12
+"""With more rows than these the sides are named below too."""
+
+_TITLE_CHARACTERS = 64
+_BOX_CHARACTERS, _BAND_CHARACTERS, _NAME_CHARACTERS = 34, 90, 19
+"""How many fit in a line in the widest of the fonts that may be there (DejaVu Sans)."""
+
+_LOOK = {
+    Tone.STEP: {"color": LINE},
+    Tone.FAULT: {
+        "fillcolor": "#fdf1ef", "color": FAULT, "fontcolor": FAULT, "style": "rounded,filled,dashed",
+    },
+    Tone.WRONG: {"fillcolor": WRONG, "color": WRONG, "fontcolor": "white"},
+}  # fmt: skip
+_DISC_LOOK = {
+    Tone.STEP: {"fillcolor": "white", "color": LINE},
+    Tone.FAULT: {"fillcolor": FAULT, "color": FAULT, "fontcolor": "white"},
+    Tone.WRONG: {"fillcolor": "white", "color": WRONG, "fontcolor": WRONG, "penwidth": "1.6"},
+}
+
+_POINT = {"shape": "point"} | HIDDEN
+
+
+@attrs.frozen
+class _Row:
+    """A moment with its lines, and the lines of each message it sends; `y` is the middle of its box."""
+
+    number: int
+    moment: Moment
+    y: float
+    lines: list[str]
+    names: list[list[str]]
+
+    @property
+    def arrows(self) -> Iterator[tuple[float, list[str]]]:
+        """The height of each arrow and its label: below one another, around the middle of the box."""
+        top = self.y - sum(map(_arrow_height, self.names)) / 2
+        for lines in self.names:
+            yield top + _arrow_height(lines) / 2, lines
+            top += _arrow_height(lines)
+
+
+def drawn(title: str, moments: Sequence[Moment]) -> str:
+    """These moments, in their order, as DOT. Raises DrawError without the `graphviz` package."""
+    graph = _graph()
+    heading = balanced(title, _TITLE_CHARACTERS)
+    top = _TITLE_LINE * len(heading) + 14
+    _node(graph, "title", _markup(heading), (_CENTER, top / 2 - 7), _plain("14"))
+    rows, end = _rows(moments, top + _HEADING)
+    bottom = end + (_HEADING if len(rows) > _LONG else 4)
+    for side in Side:
+        _draw_side(graph, side, top, end, bottom)
+    for row in rows:
+        _draw_row(graph, row)
+    legend = [line for line in (LEGEND, "   ".join(marks(moments))) if line]
+    _node(graph, "legend", _centered(legend), (_CENTER, bottom + 10 + 6 * len(legend)), _plain("9", SOFT))
+    return str(graph.source)
+
+
+def _graph() -> Digraph:
+    return new_digraph(
+        "exchange",
+        graph={
+            "layout": "nop2", "outputorder": "nodesfirst", "splines": "line", "bgcolor": "#fcfcfd",
+            "pad": "0.14",
+        },
+        node={
+            "shape": "box", "style": "rounded,filled", "margin": "0.09,0.02", "width": "0", "height": "0",
+            "fontname": FONT, "fontsize": "10", "fontcolor": INK, "fillcolor": "white",
+        },
+        edge={"arrowsize": "0.75", "penwidth": "1.6"},
+    )  # fmt: skip
+
+
+def _rows(moments: Sequence[Moment], top: float) -> tuple[list[_Row], float]:
+    """The rows from this height downwards, and the height at which they end."""
+    rows = []
+    for number, moment in enumerate(moments, 1):
+        text = f"{MARKS[moment.tone]} {moment.text}".strip()
+        lines = balanced(text, _BOX_CHARACTERS if moment.actor else _BAND_CHARACTERS)
+        names = [wrapped(name, _NAME_CHARACTERS, hyphens=True) for name in moment.sends]
+        height = max(_box_height(lines), sum(map(_arrow_height, names)))
+        rows.append(_Row(number, moment, top + height / 2, lines, names))
+        top += height + _GAP
+    return rows, top
+
+
+def _draw_side(graph: Digraph, side: Side, top: float, end: float, bottom: float) -> None:
+    """A panel from top to bottom; its lifeline ends where the rows end, above the name if there is room."""
+    look = {"fillcolor": GROUND[side], "color": "#d3dee9"}
+    _node(graph, f"panel_{side}", "", (_PANEL[side], (top + bottom) / 2), look, (_PANEL_WIDTH, bottom - top))
+    _draw_name(graph, str(side), side, top + _HEADING / 2)
+    if bottom - end >= _HEADING:
+        _draw_name(graph, f"{side}_below", side, bottom - _HEADING / 2)
+    begin = top + _HEADING - 4
+    line = {"style": "filled", "fillcolor": LINE, "color": LINE, "penwidth": "0"}
+    _node(graph, f"lifeline_{side}", "", (_LIFELINE[side], (begin + end) / 2), line, (1.4, end - begin))
+
+
+def _draw_name(graph: Digraph, name: str, side: Side, y: float) -> None:
+    _node(graph, name, side.title(), (_PANEL[side], y), _plain("14"))
+
+
+def _draw_row(graph: Digraph, row: _Row) -> None:
+    actor, look, height = row.moment.actor, _LOOK[row.moment.tone], _box_height(row.lines)
+    name, y = f"step_{row.number}", row.y
+    if actor is None:
+        band = {"fillcolor": "#f1f4f7"} | look
+        _node(graph, name, _centered(row.lines), (_CENTER, y), band, (_BAND_WIDTH, height))
+        _draw_number(graph, row, _CENTER - _BAND_WIDTH / 2 + _DISC)
+    else:
+        _node(graph, name, _left(row.lines), (_BOX[actor], y), look, (_BOX_WIDTH, height))
+        _draw_number(graph, row, _LIFELINE[actor])
+        for i, (arrow_y, lines) in enumerate(row.arrows, 1):
+            _draw_arrow(graph, row, actor, f"{row.number}_{i}", arrow_y, lines)
+
+
+def _draw_number(graph: Digraph, row: _Row, x: float) -> None:
+    disc = {"shape": "circle", "style": "filled", "fixedsize": "true", "margin": "0"}
+    disc |= {"fontsize": "9" if row.number < 100 else "7.5"} | _DISC_LOOK[row.moment.tone]
+    _node(graph, f"number_{row.number}", str(row.number), (x, row.y), disc, (_DISC, _DISC))
+
+
+def _draw_arrow(graph: Digraph, row: _Row, actor: Side, name: str, y: float, lines: list[str]) -> None:
+    color = WRONG if row.moment.tone is Tone.WRONG else WIRE
+    start, end = f"number_{row.number}", f"end_{name}"
+    if abs(y - row.y) > 1:
+        start = f"start_{name}"
+        _node(graph, start, "", (_LIFELINE[actor], y), _POINT)
+    _node(graph, end, "", (_LIFELINE[actor.peer], y), _POINT)
+    _node(graph, f"message_{name}", _markup(lines), (_CENTER, y), _plain("11", color))
+    graph.edge(start, f"message_{name}", color=color, dir="none")
+    graph.edge(f"message_{name}", end, color=color)
+
+
+def _box_height(lines: list[str]) -> float:
+    return _LINE * len(lines) + 9
+
+
+def _arrow_height(lines: list[str]) -> float:
+    return _LINE * len(lines) + 6
+
+
+def _node(
+    graph: Digraph,
+    name: str,
+    label: str,
+    at: tuple[float, float],
+    look: Mapping[str, str],
+    size: tuple[float, float] = (0, 0),
+) -> None:
+    """A node with this middle and at least this size: it grows if its text needs more."""
+    inches = {k: f"{v / 72:.3f}" for k, v in zip(("width", "height"), size, strict=True)}
+    graph.node(name, label, pos=f"{at[0]:g},{-at[1]:g}", **inches, **look)
+
+
+def _plain(size: str, color: str = INK) -> dict[str, str]:
+    return {"shape": "plaintext", "style": "", "fontsize": size, "fontcolor": color, "margin": "0.06,0"}
+
+
+def _left(lines: Iterable[str]) -> str:
+    return "".join(f"{_quoted(line)}\\l" for line in lines)
+
+
+def _centered(lines: Iterable[str]) -> str:
+    return "".join(f"{_quoted(line)}\\n" for line in lines)
+
+
+def _markup(lines: Iterable[str]) -> str:
+    """Bold lines."""
+    return f"<<B>{'<BR/>'.join(map(_quoted, lines))}</B>>"
+
+
+def _quoted(line: str) -> str:
+    """A line to be shown as it is, never empty: pygraphviz crashes on a label that is one line break."""
+    return escape(line).replace("\\", "\\\\") or "&#160;"
