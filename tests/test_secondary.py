@@ -10,7 +10,7 @@ from pair import differences, unnoticed_mutants
 
 from colo_fsm.protocol import SECONDARY, COLOMessage, Mode, Profile, State, Variant, complete
 
-REST = {
+REST: dict[str, str] = {
     "*": "failover: disconnect, suspend, claim",
     "init": "stopped: disconnect, discard",
     "received": "finishing: load",
@@ -20,7 +20,12 @@ REST = {
     "stopped": "stays",
     "ended": "stays",
 }
-"""What every (state, trigger) does that is not in `by_hand`."""
+"""What every (state, trigger) does that is not in `by_hand`, in every variant."""
+
+
+def rest(variant: Variant) -> dict[str, str]:
+    """And in this one: where a checkpoint may be stored already, it is loaded before the claim."""
+    return REST | {"sized" if variant.profile is Profile.QEMU else "sending": "finishing: load"}
 
 
 def by_hand(variant: Variant) -> dict[str, str]:
@@ -43,8 +48,8 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "ready begin_leave": "ended: disconnect, suspend, discard",
         "loaded begin_leave": "ended: disconnect, suspend, discard",
         "alone begin_leave": "ended: suspend",
-        # failover: the claim decides; what was only stored is loaded before anything runs
-        "failover won": "alone: load, resume, release_all",
+        # failover: the claim decides
+        "failover won": "alone: resume, release_all",
         "failover lost": "stopped: discard",
         "failover begin_leave": "stopped: discard",
     }
@@ -67,7 +72,7 @@ def by_hand(variant: Variant) -> dict[str, str]:
 @pytest.mark.parametrize("variant", Variant.all(), ids=str)
 def test_every_state_and_trigger_does_what_was_written_by_hand(variant: Variant) -> None:
     table = complete(SECONDARY, variant)
-    assert differences(table, by_hand(variant), REST) == []
+    assert differences(table, by_hand(variant), rest(variant)) == []
     assert {f"{r.source} {r.trigger}" for r in table.written} == set(by_hand(variant))
 
 
@@ -102,6 +107,6 @@ def test_it_awaits_the_primarys_messages_in_turn(variant: Variant) -> None:
 
 
 def test_no_line_source_or_effect_can_be_lost_unnoticed() -> None:
-    unnoticed, tried = unnoticed_mutants(SECONDARY, by_hand, lambda _: REST)
+    unnoticed, tried = unnoticed_mutants(SECONDARY, by_hand, rest)
     assert unnoticed == []
     assert tried > 400

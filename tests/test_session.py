@@ -263,7 +263,7 @@ def test_whoever_wins_runs_and_the_other_stops(side: Side, variant: Variant) -> 
     assert (other.did[-3:], verdict(other.session)[0]) == (["suspend", "claim", "discard"], LinkLost)
 
 
-def secondary_that_loads(variant: Variant) -> SecondarySession:
+def secondary_that_stores(variant: Variant) -> SecondarySession:
     session = SecondarySession(variant)
     session.start()
     session.done(Do.receive_initial)
@@ -273,6 +273,11 @@ def secondary_that_loads(variant: Variant) -> SecondarySession:
     session.receive_data(wire(M.VMSTATE_SEND))
     if sized:
         session.receive_data(wire(M.VMSTATE_SIZE))
+    return session
+
+
+def secondary_that_loads(variant: Variant) -> SecondarySession:
+    session = secondary_that_stores(variant)
     assert session.done(Do.store) == (Send(M.VMSTATE_RECEIVED), Do.load)
     return session
 
@@ -289,7 +294,24 @@ def test_a_fault_while_loading_finishes_the_load_and_sends_nothing(variant: Vari
     assert session.done(Do.load) == (Do.disconnect, Do.claim)
     assert session.state is S.FAILOVER
     assert verdict(session) == FAULTS[kind]
-    assert session.won() == (Do.load, Do.resume, Do.release_all)
+    assert session.won() == (Do.resume, Do.release_all)
+
+
+@pytest.mark.parametrize("variant", Variant.all(), ids=str)
+def test_a_fault_while_storing_loads_before_it_claims(variant: Variant) -> None:
+    """The store may hold a checkpoint by then that nobody has loaded: whoever claims must be able to run."""
+    session = secondary_that_stores(variant)
+    assert session.fault(F.FAILOVER_REQUEST) == (Do.load,)
+    assert session.done(Do.store) == ()
+    assert session.done(Do.load) == (Do.disconnect, Do.claim)
+
+
+@pytest.mark.parametrize("variant", Variant.all(), ids=str)
+def test_a_checkpoint_that_cannot_be_loaded_is_not_claimed_for(variant: Variant) -> None:
+    session = secondary_that_stores(variant)
+    session.fault(F.FAILOVER_REQUEST)
+    assert session.fault(F.GUEST_FAILED, CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
+    assert session.state is S.STOPPED
 
 
 @pytest.mark.parametrize("first", [F.FAILOVER_REQUEST, F.GUEST_FAILED])

@@ -5,8 +5,9 @@ receives, stores, loads. In mode `periodic` its guest does not run between check
 
 Rules that hold here:
 - A checkpoint is in the store before `vmstate-received` is sent: that message lets packets out.
-- A half-loaded guest never runs: a fault met while loading finishes the load first (QEMU's `relaunch`),
-  and then sends nothing. A load that fails is tried once more; then there is nothing to run.
+- A half-loaded guest never runs: a fault met while storing or loading loads the newest checkpoint first
+  (QEMU's `relaunch`), and then sends nothing. A load that fails is tried once more; then there is
+  nothing to run, and nothing to claim for: a Secondary claims only with what it has loaded.
 - A side that never reached `ready` has nothing to claim: a fault in `init` stops it.
 - What is not listed goes to `failover`: `complete()` adds those rows.
 
@@ -42,16 +43,17 @@ SECONDARY = Table(
         row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.store, when=PATCH),
         row(S.SENDING,           done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=PATCH),
         row(S.RECEIVED,          done(do.load),              S.LOADED,    send(M.VMSTATE_LOADED), do.resume(HYBRID)),
-        # a fault while loading: finish the load, send nothing; a load that fails twice cannot be finished
-        row(S.RECEIVED,          otherwise,                  S.FINISHING, do.load),
+        # a fault once a checkpoint may be stored: load it, send nothing; a load that fails twice leaves nothing to claim for
+        row((S.SIZED, S.RECEIVED), otherwise,                S.FINISHING, do.load, when=QEMU),
+        row((S.SENDING, S.RECEIVED), otherwise,              S.FINISHING, do.load, when=PATCH),
         row(S.FINISHING,         done(do.load),              S.FAILOVER,  do.disconnect, do.claim),
         row((S.FINISHING, S.ALONE), fault(Fault.GUEST_FAILED), S.STOPPED, do.disconnect, do.suspend, do.discard),
         row(S.FINISHING,         otherwise,                  None),
         # leaving: before the first round or between two, and from running alone
         row((S.INIT, S.READY, S.LOADED), begin.leave,        S.ENDED,     do.disconnect, do.suspend, do.discard),
         row(S.ALONE,             begin.leave,                S.ENDED,     do.suspend),
-        # after a break nobody runs before the claim is answered; the newest checkpoint may not be loaded yet
-        row(S.FAILOVER,          won,                        S.ALONE,     do.load, do.resume, do.release_all),
+        # after a break nobody runs before the claim is answered; the newest checkpoint is loaded
+        row(S.FAILOVER,          won,                        S.ALONE,     do.resume, do.release_all),
         row(S.FAILOVER,          lost,                       S.STOPPED,   do.discard),
         row(S.FAILOVER,          begin.leave,                S.STOPPED,   do.discard),
         # what is left over, where it is not the error transition

@@ -99,7 +99,7 @@ class State(StrEnum):
     RECEIVED = "received"
     LOADED = "loaded"
     FINISHING = "finishing"
-    """Secondary: a fault was met while loading; the load is finished first."""
+    """Secondary: a fault was met while storing or loading; the newest checkpoint is loaded first."""
     FAILOVER = "failover"
     """The replication is over; waits for its claim to be answered."""
     ALONE = "alone"
@@ -131,7 +131,7 @@ class FailoverStatus(StrEnum):
     ACTIVE = "active"
     COMPLETED = "completed"
     RELAUNCH = "relaunch"
-    """Asked for while the Secondary was loading: the load is finished first."""
+    """Asked for while the Secondary was storing or loading: the load is finished first."""
 
 
 class Do(StrEnum):
