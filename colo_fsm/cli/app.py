@@ -9,6 +9,7 @@ from .diagram import diagram
 from .restore import inspect, restore
 from .side import primary, secondary
 from .standby import standby
+from .verify import verify
 from .watch import replay, tap, trace
 
 
@@ -24,5 +25,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, primary, secondary, standby, restore, inspect, tap, replay, trace, diagram):
+for _command in (demo, primary, secondary, standby, restore, inspect, tap, replay, trace, diagram, verify):
     cli.add_command(_command)

@@ -1,0 +1,34 @@
+"""Is it still safe? Both machines explored exhaustively, with faults, from the tables that run.
+
+    result = explore(Scenario(faults=frozenset({Strike.CRASH, Strike.CLOSED})))
+    result.holds(Property.NO_SPLIT)
+
+The protocol comes from the tables through the sessions that run in production (`control`); everything around
+them (channels, crashes, stores, loads, claims) is the explorer's. `colo-fsm verify` is the command.
+"""
+
+from .explore import Result, Trail, explore
+from .properties import Property
+from .report import Verdict
+from .scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike
+from .scenarios import MATRIX, Documented, documented
+from .space import TooLarge
+from .trail import exchange
+
+__all__ = [
+    "DISTURBANCES",
+    "MATRIX",
+    "Arbiter",
+    "Documented",
+    "Policy",
+    "Property",
+    "Result",
+    "Scenario",
+    "Strike",
+    "TooLarge",
+    "Trail",
+    "Verdict",
+    "documented",
+    "exchange",
+    "explore",
+]

@@ -1,0 +1,244 @@
+"""What effects do to the world: the driver's part of a row, reduced to what the properties are about.
+
+Effects that wait for nobody are performed at once, in their order, up to the first one that takes time or
+waits for something; that one stays in `todo` and is a step of its own (`steps.py`).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from colo_fsm.protocol import Do, Effect, Send, Side, State, Variant
+
+from .properties import HANDSHAKE, OVER, Property
+from .scenario import Policy
+from .world import (
+    KNOWN_ROOM,
+    NEVER,
+    STATE,
+    End,
+    Facts,
+    Local,
+    Lone,
+    Outgoing,
+    Output,
+    Put,
+    Take,
+    Vcpu,
+)
+
+SLOW = frozenset(
+    {
+        Do.send_initial,
+        Do.save,
+        Do.send_live,
+        Do.receive_initial,
+        Do.receive_live,
+        Do.receive_state,
+        Do.store,
+        Do.load,
+        Do.claim,
+    }
+)
+"""Effects that take time or wait for something, besides those whose completion a table awaits."""
+
+
+class Full(Exception):
+    """The wire takes no more: the side waits."""
+
+
+@attrs.define
+class Draft:
+    """A side at work: what it is, the link as it sees it, what is true; and what it has broken."""
+
+    side: Side
+    variant: Variant
+    own: Local
+    way_out: Outgoing
+    facts: Facts
+    policy: Policy = Policy.SOUND
+    put: Put = attrs.Factory(Put)
+    take: Take = Take.NOTHING
+    sent: list[int] = attrs.Factory(list)
+    broken: set[Property] = attrs.Factory(set)
+
+    def set(self, **changes: object) -> None:
+        """Change the side."""
+        self.own = self.own._replace(**changes)  # type: ignore[arg-type]
+
+    def fact(self, **changes: object) -> None:
+        """Change what is true."""
+        self.facts = self.facts._replace(**changes)  # type: ignore[arg-type]
+
+    @property
+    def hybrid(self) -> bool:
+        return self.variant.mode == "hybrid"
+
+    # -- running effects ------------------------------------------------------------------------
+
+    def perform(self, awaited: frozenset[str]) -> None:
+        """Perform what is to do, up to an effect that takes time."""
+        while self.own.todo:
+            effect = self.own.todo[0]
+            if not isinstance(effect, Send) and (effect in SLOW or effect in awaited):
+                self._begins(effect)
+                break
+            self.set(todo=self.own.todo[1:])
+            self._at_once(effect)
+        self._check_side()
+
+    def _at_once(self, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            self.send(int(effect.message))
+            return
+        match effect:
+            case Do.suspend:
+                self.suspend()
+            case Do.resume:
+                self._resume()
+            case Do.send_state:
+                self.send(STATE)
+            case Do.release:
+                self.release()
+            case Do.release_all:
+                self._release_all()
+            case Do.compare:
+                self._compare()
+            case Do.stop_comparing:
+                self.fact(comparing=False)
+            case Do.disconnect:
+                self._disconnect()
+            case Do.discard:
+                self._discard()
+            case _:
+                raise AssertionError(f"an effect that nobody performs: {effect}")
+
+    def send(self, value: int) -> None:
+        """Send something. What a side sends after it has hung up, or to nobody, is gone."""
+        self.sent.append(value)
+        if not self.own.connected or self.way_out.end is not End.OPEN:
+            return
+        items = (*self.put.items, value)
+        assert len(items) <= KNOWN_ROOM, "a step sends more than it has looked for room"
+        if len(items) > self.way_out.room:
+            raise Full
+        self.put = self.put._replace(items=items)
+
+    def suspend(self) -> None:
+        """Stop the guest."""
+        if self.facts.comparing and self.own.running and self.own.connected:
+            self.broken.add(Property.COMPARING)
+        self.set(running=False)
+        self._not_alone()
+        self._svm(Vcpu.STOPPED)
+
+    def _resume(self) -> None:
+        facts = self.facts
+        self.set(running=True)
+        if self.own.output is Output.NONE:
+            self.set(output=Output.HELD)
+        if self.side is Side.SECONDARY and (self.own.torn or facts.loaded != facts.stored):
+            self.broken.add(Property.WHOLE)
+        if self.own.state is State.ALONE:
+            self._goes_alone()
+        self._svm(Vcpu.RUNS)
+
+    def _goes_alone(self) -> None:
+        other = self.facts.alone(self.side.peer)
+        if other is Lone.NOW:
+            self.broken.add(Property.NO_SPLIT)
+        if other is Lone.WAS:
+            self.broken.add(Property.NO_STALE)
+        if self.side is Side.SECONDARY and not _covers(self.facts.loaded, self.facts.released):
+            self.broken.add(Property.TAKEOVER)
+        self.facts = self.facts.with_alone(self.side, Lone.NOW)
+
+    def _not_alone(self) -> None:
+        if self.facts.alone(self.side) is Lone.NOW:
+            self.facts = self.facts.with_alone(self.side, Lone.WAS)
+
+    def release(self) -> None:
+        """Let out what the newest save covers."""
+        facts = self.facts
+        if facts.stored != 0:
+            self.broken.add(Property.OUTPUT_COMMIT)
+        elif not facts.loadable:
+            self.broken.add(Property.LOADABLE)
+        if facts.secondary_alone is not Lone.NEVER and facts.loaded != 0:
+            self.broken.add(Property.TAKEOVER)
+        self.fact(released=0)
+
+    def _release_all(self) -> None:
+        if not (self.own.running and self.own.state is State.ALONE):
+            self.broken.add(Property.CLAIMED)
+        self.set(output=Output.THROUGH)
+
+    def _compare(self) -> None:
+        if not (self.own.running and self.facts.svm in (Vcpu.RUNS, Vcpu.LEFT)):
+            self.broken.add(Property.COMPARING)
+        self.fact(comparing=True)
+
+    def _disconnect(self) -> None:
+        self.set(connected=False)
+        self.take = Take.HANG_UP
+        self._ends(End.CLOSED)
+        if self.side is Side.SECONDARY and self.facts.stored != NEVER:
+            self.fact(received=NEVER, intact=True)  # a part of a round is nothing without the rest
+        self._svm(Vcpu.LEFT)
+
+    def _discard(self) -> None:
+        if self.own.output is Output.HELD:
+            self.set(output=Output.DROPPED)
+        if self.side is Side.SECONDARY:
+            self.fact(received=NEVER, intact=True)
+
+    def _svm(self, svm: Vcpu) -> None:
+        if self.hybrid and self.side is Side.SECONDARY:
+            left = self.facts.svm is Vcpu.LEFT or not self.own.connected
+            self.fact(svm=Vcpu.LEFT if left else svm)
+
+    def crash(self, seen: End) -> None:
+        """The side is gone; its peer comes to the end of the link, or (SILENT) to nothing at all."""
+        self.take = Take.HANG_UP if seen is End.CLOSED else Take.VANISH
+        self._ends(seen)
+        self._not_alone()
+        if self.hybrid and self.side is Side.SECONDARY:
+            self.fact(svm=Vcpu.LEFT)
+
+    def _ends(self, end: End) -> None:
+        if self.way_out.end is End.OPEN:
+            self.put = self.put._replace(end=end)
+
+    # -- what must be true ----------------------------------------------------------------------
+
+    def _begins(self, effect: Do) -> None:
+        """An effect that takes time begins."""
+        own, later = self.own, self.own.todo[1:]
+        if effect in (Do.save, Do.load) and own.running:
+            self.broken.add(Property.SUSPENDED)
+        if any(isinstance(each, Send) for each in later) and effect is not Do.send_live:
+            self.broken.add(Property.SYNC_POINTS)
+        if effect is Do.claim and (own.running or own.torn or not self._has_state()):
+            self.broken.add(Property.FIT_CLAIM)
+
+    def _has_state(self) -> bool:
+        """Whether there is something to go on from: it ran, or it holds a checkpoint that can be loaded."""
+        if self.side is Side.PRIMARY:
+            return self.own.output is not Output.NONE
+        return self.facts.stored != NEVER and self.facts.loadable
+
+    def _check_side(self) -> None:
+        """Where this side stands now."""
+        own, facts = self.own, self.facts
+        paired = own.connected and own.state in HANDSHAKE
+        if own.running and own.state is not State.ALONE and not paired and Do.suspend not in own.todo:
+            self.broken.add(Property.CLAIMED)
+        holds = own.running or own.output is Output.HELD
+        holds |= self.side is Side.SECONDARY and facts.received != NEVER
+        if own.state in OVER and not own.todo and holds:
+            self.broken.add(Property.ORDERLY)
+
+
+def _covers(lag: int, other: int) -> bool:
+    """Whether a checkpoint of this lag is the other or a newer one."""
+    return lag != NEVER and lag <= other

@@ -1,0 +1,107 @@
+"""The documented matrix: what is explored, and what is known to fail, with the reason.
+
+An expected failure is strict: when it stops failing, the verdict has changed, and somebody must look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
+
+from .explore import Result
+from .properties import Property as P
+from .scenario import DISTURBANCES, Arbiter, Scenario, Strike
+
+
+@attrs.frozen
+class Documented:
+    """A scenario, the properties that fail in it, and why each does."""
+
+    scenario: Scenario
+    fails: Mapping[P, str] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.scenario.name
+
+    def surprises(self, result: Result) -> list[str]:
+        """Where the verdicts are not the documented ones, a text each."""
+        found = [
+            f"{p} fails: {result.broken[p].end}" for p in P if p in result.broken.keys() - self.fails.keys()
+        ]
+        return found + [f"{p} holds now, and was known to fail" for p in self.fails if result.holds(p)]
+
+
+_LOADED = Variant(release_on=ReleaseOn.LOADED)
+_HYBRID = Variant(mode=Mode.HYBRID)
+_PATCH = Variant(profile=Profile.PATCH)
+
+_BREAKS = frozenset({Strike.CRASH, Strike.CLOSED, Strike.REQUEST, Strike.ARBITER})
+_ALL_BREAKS = _BREAKS | {Strike.SILENT, Strike.TIMEOUT, Strike.GUEST, Strike.LEAVE}
+_WIRE = frozenset({Strike.CORRUPT, Strike.REORDER, Strike.DUPLICATE})
+
+_BOTH_RUN = "without an arbiter each side that loses sight of the other goes on"
+_BOTH_IN_TURN = "without an arbiter a side takes over although the other has run on alone before it died"
+_FORGED = "a forged vmstate-received is taken for the real one: no message carries the number of its round"
+_FORGED_TAKEOVER = "packets left for a checkpoint that the Secondary never got, and then it took over"
+_NOT_LOADABLE = "packets leave at vmstate-received, before anybody has tried to load the damaged state"
+_TWO_FORGE = (
+    "two disturbances can forge a message: a reply comes twice, and the second becomes vmstate-received"
+)
+
+
+def _plain(name: str, *faults: Strike, fails: Mapping[P, str] | None = None) -> Documented:
+    return Documented(Scenario(name, arbiter=Arbiter.NONE, faults=frozenset(faults)), fails or {})
+
+
+def _claim(
+    name: str,
+    faults: frozenset[Strike],
+    fails: Mapping[P, str] | None = None,
+    variant: Variant = Variant(),  # noqa: B008 - frozen
+    budget: int = 1,
+) -> Documented:
+    return Documented(Scenario(name, variant, Arbiter.CLAIM, faults, budget), fails or {})
+
+
+_SPLIT = {P.NO_SPLIT: _BOTH_RUN}
+_INJECTED = {P.OUTPUT_COMMIT: _FORGED, P.TAKEOVER: _FORGED_TAKEOVER}
+_DOUBLED = {P.OUTPUT_COMMIT: _TWO_FORGE, P.TAKEOVER: _FORGED_TAKEOVER}
+_DAMAGED = {P.LOADABLE: _NOT_LOADABLE}
+
+MATRIX: tuple[Documented, ...] = (
+    _claim("no-faults", frozenset()),
+    # plain COLO: every claim is won
+    _plain("plain-crash", Strike.CRASH),
+    _plain("plain-link", Strike.CLOSED, fails=_SPLIT),
+    _plain("plain-failover-request", Strike.REQUEST, fails=_SPLIT),
+    _plain("plain-timeout", Strike.TIMEOUT, fails=_SPLIT),
+    _plain("plain-all-breaks", *_ALL_BREAKS, fails=_SPLIT | {P.NO_STALE: _BOTH_IN_TURN}),
+    # a one-shot claim
+    _claim("claim", _BREAKS),
+    _claim("claim-all-breaks", _ALL_BREAKS),
+    _claim("claim-disturbed", _BREAKS | _WIRE),
+    _claim("claim-damaged", _BREAKS | _WIRE | {Strike.PAYLOAD}, _DAMAGED),
+    _claim("claim-damaged-loaded", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_LOADED),
+    _claim("claim-injected", _BREAKS | DISTURBANCES, _INJECTED | _DAMAGED),
+    _claim("claim-injected-loaded", _BREAKS | DISTURBANCES, variant=_LOADED),
+    _claim("everything-loaded", _ALL_BREAKS | DISTURBANCES, variant=_LOADED),
+    # two disturbances in one run
+    _claim("two-disturbed", _BREAKS | _WIRE, _DOUBLED, budget=2),
+    _claim("two-disturbed-loaded", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_LOADED, budget=2),
+    _claim("two-injected-loaded", _BREAKS | DISTURBANCES, _INJECTED | _DAMAGED, _LOADED, budget=2),
+    # the other variants
+    _claim("hybrid-all-breaks", _ALL_BREAKS, variant=_HYBRID),
+    _claim("hybrid-disturbed", _BREAKS | _WIRE, variant=_HYBRID),
+    _claim("patch-all-breaks", _ALL_BREAKS, variant=_PATCH),
+    _claim("patch-disturbed", _BREAKS | _WIRE, variant=_PATCH),
+)
+"""All of them; `colo-fsm verify --scenario all` runs these."""
+
+
+def documented(name: str) -> Documented:
+    """The scenario of this name. Raises KeyError."""
+    return {each.name: each for each in MATRIX}[name]

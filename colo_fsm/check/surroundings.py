@@ -1,0 +1,136 @@
+"""What the link and the arbiter do to the two sides. None of it happens because one waits.
+
+Each step changes one direction of the link, or both in the same way, or the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from colo_fsm.protocol import Profile, Side
+
+from .scenario import DISTURBANCES, Scenario, Strike
+from .world import INVALID, NAMES, ROOM, Channel, End, Facts, Item, World
+
+Change = Callable[[Channel, Profile], Iterator[tuple[str, Channel]]]
+"""What may become of one direction: words, and the direction afterwards."""
+
+
+class WorldStep(NamedTuple):
+    """One step of the surroundings. `strike` None: it only follows from an earlier break."""
+
+    text: str
+    world: World
+    strike: Strike | None
+
+
+def steps(world: World, scenario: Scenario) -> Iterator[WorldStep]:
+    """What the surroundings can do at this moment."""
+    for strike, changed in breaks(world.forward, world.back, scenario):
+        text = "the link is cut" if strike is Strike.CLOSED else "the link goes silent"
+        yield WorldStep(text, world._replace(forward=changed[0], back=changed[1]), strike)
+    for facts in arbiter_losses(world.facts, scenario):
+        yield WorldStep("the arbiter stops answering", world._replace(facts=facts), Strike.ARBITER)
+    for side in Side:
+        channel = world.forward if side is Side.SECONDARY else world.back
+        for text, there in tail_lost(channel):
+            yield WorldStep(f"to the {side}: {text}", _towards(side, world, there), None)
+        if world.budget:
+            spent = world._replace(budget=world.budget - 1)
+            for strike, text, there in disturbed(channel, scenario):
+                yield WorldStep(f"to the {side}: {text}", _towards(side, spent, there), strike)
+
+
+def _towards(side: Side, world: World, channel: Channel) -> World:
+    """With this as the way to `side`."""
+    return world._replace(forward=channel) if side is Side.SECONDARY else world._replace(back=channel)
+
+
+def breaks(
+    forward: Channel, back: Channel, scenario: Scenario
+) -> Iterator[tuple[Strike, tuple[Channel, Channel]]]:
+    """The link breaks, both ways at once."""
+    both = {forward.end, back.end}
+    if Strike.CLOSED in scenario.faults and End.OPEN in both:
+        yield Strike.CLOSED, (closed(forward), closed(back))
+    if Strike.SILENT in scenario.faults and both & {End.OPEN, End.CLOSED}:
+        yield Strike.SILENT, (silenced(forward), silenced(back))
+
+
+def closed(channel: Channel) -> Channel:
+    return channel._replace(end=End.CLOSED) if channel.end is End.OPEN else channel
+
+
+def silenced(channel: Channel) -> Channel:
+    """The end of the link, too, is something that may never arrive."""
+    return channel._replace(end=End.SILENT) if channel.end in (End.OPEN, End.CLOSED) else channel
+
+
+def arbiter_losses(facts: Facts, scenario: Scenario) -> Iterator[Facts]:
+    if Strike.ARBITER in scenario.faults and facts.arbiter_up:
+        yield facts._replace(arbiter_up=False)
+
+
+def tail_lost(channel: Channel) -> Iterator[tuple[str, Channel]]:
+    """Behind a break, what is on the way may be lost, from the end."""
+    if channel.items and channel.end in (End.CLOSED, End.SILENT):
+        yield f"{NAMES[channel.items[-1].value]} is lost", channel._replace(items=channel.items[:-1])
+
+
+def disturbed(channel: Channel, scenario: Scenario) -> Iterator[tuple[Strike, str, Channel]]:
+    """One disturbance of this direction."""
+    for strike, change in _CHANGES.items():
+        if strike in scenario.faults:
+            for text, there in change(channel, scenario.variant.profile):
+                yield strike, text, there
+
+
+def _with(channel: Channel, at: int, *items: Item, instead: int = 1) -> Channel:
+    before, after = channel.items[:at], channel.items[at + instead :]
+    return channel._replace(items=(*before, *items, *after))
+
+
+def _corrupted(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+    for at, item in enumerate(channel.items):
+        if item.value <= INVALID:
+            for value in range(INVALID + 1):
+                if value != item.value:
+                    text = f"{NAMES[item.value]} becomes {NAMES[value]}"
+                    yield text, _with(channel, at, item._replace(value=value))
+
+
+def _damaged(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+    for at, item in enumerate(channel.items):
+        if item.sound and item.has_state(profile):
+            yield f"{NAMES[item.value]} is damaged", _with(channel, at, item._replace(sound=False))
+
+
+def _reordered(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+    for at, (one, other) in enumerate(zip(channel.items, channel.items[1:], strict=False)):
+        if one != other:
+            text = f"{NAMES[other.value]} overtakes {NAMES[one.value]}"
+            yield text, _with(channel, at, other, one, instead=2)
+
+
+def _duplicated(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+    if len(channel.items) < ROOM:
+        for at, item in enumerate(channel.items):
+            yield f"{NAMES[item.value]} comes twice", _with(channel, at, item, item)
+
+
+def _injected(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+    """At the end: further in front it would be one that was injected earlier."""
+    if len(channel.items) < ROOM and channel.end is End.OPEN:
+        for value in range(INVALID + 1):
+            yield f"{NAMES[value]} is forged", channel._replace(items=(*channel.items, Item(value)))
+
+
+_CHANGES: dict[Strike, Change] = {
+    Strike.CORRUPT: _corrupted,
+    Strike.PAYLOAD: _damaged,
+    Strike.REORDER: _reordered,
+    Strike.DUPLICATE: _duplicated,
+    Strike.INJECT: _injected,
+}
+assert _CHANGES.keys() == DISTURBANCES

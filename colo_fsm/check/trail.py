@@ -1,0 +1,44 @@
+"""A counterexample as an exchange to read or to draw."""
+
+from __future__ import annotations
+
+from colo_fsm.draw import Exchange, Moment, Tone
+from colo_fsm.protocol import Side
+
+from .explore import Result, Trail
+from .properties import Property
+from .space import AnyStep
+from .steps import Step
+from .world import NAMES
+
+
+def exchange(result: Result, which: Property) -> Exchange:
+    """How `which` is broken, on a shortest way. Raises KeyError where it holds."""
+    trail = result.broken[which]
+    moments = [_moment(side, step) for side, step in trail.steps]
+    if trail.rests:
+        moments.append(Moment(None, trail.end, (), Tone.WRONG))
+    else:
+        last = moments[-1]
+        moments[-1] = Moment(last.actor, last.text, last.sends, Tone.WRONG)
+    title = f"{which} does not hold in {result.scenario.name}: {_why(which, trail)}"
+    return Exchange(title, tuple(moments))
+
+
+def _why(which: Property, trail: Trail) -> str:
+    return which.meaning if trail.end == which.meaning else f"{which.meaning} ({trail.end})"
+
+
+def _moment(side: Side | None, step: AnyStep) -> Moment:
+    tone = Tone.FAULT if step.strike is not None else Tone.STEP
+    if not isinstance(step, Step):
+        return Moment(side, step.text, (), tone)
+    arrives = list(step.put.items)
+    sends = []
+    for value in step.sent:
+        if value in arrives:
+            arrives.remove(value)
+            sends.append(NAMES[value])
+        else:
+            sends.append(f"{NAMES[value]} (lost)")
+    return Moment(side, step.text, tuple(sends), tone)

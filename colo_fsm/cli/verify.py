@@ -1,0 +1,284 @@
+"""`colo-fsm verify`: is it still safe? A proof, or a shortest counterexample."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import click
+
+from colo_fsm.check import (
+    MATRIX,
+    Arbiter,
+    Documented,
+    Policy,
+    Property,
+    Scenario,
+    Strike,
+    TooLarge,
+    Verdict,
+    documented,
+    exchange,
+    explore,
+    report,
+)
+from colo_fsm.draw import DrawError
+from colo_fsm.protocol import (
+    CompleteTable,
+    Mode,
+    Profile,
+    ReleaseOn,
+    Side,
+    Table,
+    TableError,
+    Variant,
+    complete,
+)
+
+EXIT_CODES = """
+\b
+Exit status:
+  0  every verdict is the documented one; in a system of your own: everything holds
+  1  another verdict, or the system is larger than --limit
+  2  bad usage
+"""
+FORMATS: dict[str, Literal["svg", "png", "mermaid", "text"]] = {
+    ".svg": "svg",
+    ".png": "png",
+    ".mmd": "mermaid",
+    ".txt": "text",
+}
+DEFAULT_FAULTS = frozenset(Strike) - {Strike.LEAVE, Strike.INJECT}
+
+
+def _choice(kind: Any) -> click.Choice[str]:
+    return click.Choice([*map(str, kind)])
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--scenario", "name", metavar="NAME", help="A documented system, or `all` of them. --list names them."
+)
+@click.option("--list", "lists", is_flag=True, help="Name the documented systems, and end.")
+@click.option("--profile", type=_choice(Profile), help="Default: qemu.")
+@click.option("--mode", type=_choice(Mode), help="Default: periodic.")
+@click.option("--release-on", type=_choice(ReleaseOn), help="Default: loaded, as pairs do.")
+@click.option("--arbiter", type=_choice(Arbiter), help="Default: claim.")
+@click.option(
+    "--faults",
+    metavar="KIND,...",
+    help=f"Any of {', '.join(Strike)}; or none. Default: all but leave and inject.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(0, 9),
+    help="How many disturbances of the wire strike in one run. Default: 1.",
+)
+@click.option("--policy", type=_choice(Policy), help="A driver with this bug. Default: sound.")
+@click.option("--primary", "primary_spec", metavar="MODULE:TABLE", help="A Table of yours for the Primary.")
+@click.option(
+    "--secondary", "secondary_spec", metavar="MODULE:TABLE", help="A Table of yours for the Secondary."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=5_000_000,
+    show_default=True,
+    help="How many states at the most.",
+)
+@click.option(
+    "--counterexample",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the counterexample: .svg, .png, .mmd or .txt.",
+)
+@click.option(
+    "--property",
+    "which",
+    type=_choice(Property),
+    metavar="PROPERTY",
+    help="Which counterexample to show or draw. Default: all; drawn, the first.",
+)
+@click.option(
+    "--promela",
+    "promela_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the system for SPIN, and end.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def verify(
+    name: str | None,
+    lists: bool,
+    limit: int,
+    counterexample: Path | None,
+    which: str | None,
+    promela_file: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Explore both machines, the link, faults and arbiter exhaustively, from the tables that run.
+
+    Without --scenario the options describe a system of your own, which has to hold in everything.
+
+    \b
+    Examples:
+      colo-fsm verify --scenario all
+      colo-fsm verify --release-on received
+      colo-fsm verify --scenario plain-link --counterexample split.svg
+      colo-fsm verify --secondary mymodule:SECONDARY
+    """
+    if lists:
+        for each in MATRIX:
+            click.echo(f"{each.name:<24} {each.scenario}")
+        return
+    chosen = _chosen(name, options)
+    if len(chosen) > 1 and (counterexample or which or promela_file):
+        raise click.UsageError(
+            "--counterexample, --property and --promela take one system: name a --scenario"
+        )
+    if promela_file is not None:
+        from colo_fsm.check.promela import export
+
+        _write(promela_file, export(chosen[0].scenario).encode())
+        return
+    format = _format_of(counterexample)
+    verdicts = [_explored(each, limit) for each in chosen]
+    if as_json:
+        click.echo(json.dumps(report.as_json(verdicts), indent=2))
+    else:
+        _tell(verdicts, which)
+    if counterexample is not None and format is not None:
+        _draw(verdicts[0], which, counterexample, format)
+    sys.exit(1 if any(v.surprises for v in verdicts) else 0)
+
+
+def _chosen(name: str | None, options: dict[str, Any]) -> list[Documented]:
+    given = [option for option, value in options.items() if value is not None]
+    if name is None:
+        return [Documented(_described(options))]
+    if given:
+        flags = ", ".join("--" + option.removesuffix("_spec").replace("_", "-") for option in given)
+        raise click.UsageError(
+            f"{flags}: a documented scenario has its own; leave --scenario out to describe yours"
+        )
+    if name == "all":
+        return list(MATRIX)
+    try:
+        return [documented(name)]
+    except KeyError:
+        names = ", ".join(each.name for each in MATRIX)
+        raise click.BadParameter(f"'{name}' is none of: all, {names}", param_hint="--scenario") from None
+
+
+def _described(options: dict[str, Any]) -> Scenario:
+    variant = Variant(
+        Profile(options["profile"] or Profile.QEMU),
+        Mode(options["mode"] or Mode.PERIODIC),
+        ReleaseOn(options["release_on"] or ReleaseOn.LOADED),
+    )
+    budget = 1 if options["budget"] is None else options["budget"]
+    scenario = Scenario(
+        "yours", variant, Arbiter(options["arbiter"] or Arbiter.CLAIM), _faults(options["faults"]), budget,
+        Policy(options["policy"] or Policy.SOUND),
+    )  # fmt: skip
+    tables = {
+        side: _table(side, options[f"{side}_spec"], variant) for side in Side if options[f"{side}_spec"]
+    }
+    return attrs.evolve(scenario, tables=tables or None)
+
+
+def _faults(given: str | None) -> frozenset[Strike]:
+    if given is None:
+        return DEFAULT_FAULTS
+    words = [word.strip() for word in given.split(",") if word.strip() not in ("", "none")]
+    unknown = [word for word in words if word not in [*map(str, Strike)]]
+    if unknown:
+        raise click.BadParameter(
+            f"'{unknown[0]}' is none of: none, {', '.join(Strike)}", param_hint="--faults"
+        )
+    return frozenset(map(Strike, words))
+
+
+def _table(side: Side, spec: str, variant: Variant) -> CompleteTable:
+    """The table that `module:name` is, made total. Raises click.BadParameter."""
+    module_name, _, attribute = spec.partition(":")
+    hint = f"--{side}"
+    if not module_name or not attribute:
+        raise click.BadParameter(
+            f"'{spec}': write MODULE:TABLE, say colo_fsm.protocol:PRIMARY", param_hint=hint
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        table = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # noqa: BLE001 - the embedder's module may raise anything
+        raise click.BadParameter(f"'{spec}': {type(error).__name__}: {error}", param_hint=hint) from None
+    if not isinstance(table, Table) or table.side is not side:
+        raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=hint)
+    try:
+        return complete(table, variant)
+    except TableError as error:
+        raise click.BadParameter(f"'{spec}': {error}", param_hint=hint) from None
+
+
+def _explored(chosen: Documented, limit: int) -> Verdict:
+    try:
+        return Verdict(chosen, explore(chosen.scenario, limit=limit))
+    except TooLarge as error:
+        raise click.ClickException(f"{chosen.name}: {error}") from None
+
+
+def _tell(verdicts: list[Verdict], which: str | None) -> None:
+    if len(verdicts) > 1:
+        for line in report.matrix_lines(verdicts):
+            click.secho(line, fg="red" if "UNEXPECTED" in line else None)
+        seconds = sum(v.result.seconds for v in verdicts)
+        wrong = sum(bool(v.surprises) for v in verdicts)
+        said = f"{wrong} of them differ" if wrong else "every verdict is the documented one"
+        click.secho(
+            f"\n{len(verdicts)} systems in {seconds:.1f} s: {said}", bold=True, fg="red" if wrong else "green"
+        )
+        return
+    (verdict,) = verdicts
+    result = verdict.result
+    click.echo(f"{verdict.documented.name}: {result.scenario}")
+    click.echo(f"{result.states:,} states, {result.transitions:,} steps, {result.seconds:.2f} s\n")
+    for line in report.property_lines(verdict):
+        click.secho(line, fg="red" if "  fails  " in line or "(was" in line else None)
+    for broken in verdict.fails if which is None else [p for p in verdict.fails if p == which]:
+        click.echo("\n" + exchange(result, broken).text, nl=False)
+        if reason := verdict.documented.fails.get(broken):
+            click.echo(f"\nwhy: {reason}")
+
+
+def _format_of(file: Path | None) -> Literal["svg", "png", "mermaid", "text"] | None:
+    if file is not None and file.suffix not in FORMATS:
+        raise click.BadParameter(
+            f"'{file}': the name must end with one of {', '.join(FORMATS)}", param_hint="--counterexample"
+        )
+    return None if file is None else FORMATS[file.suffix]
+
+
+def _draw(
+    verdict: Verdict, which: str | None, file: Path, format: Literal["svg", "png", "mermaid", "text"]
+) -> None:
+    broken = [p for p in verdict.fails if which in (None, p)]
+    if not broken:
+        click.echo(f"nothing to draw: {which or 'everything'} holds; {file} was not written", err=True)
+        return
+    try:
+        _write(file, exchange(verdict.result, broken[0]).to(format))
+    except DrawError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None

@@ -1,0 +1,66 @@
+"""What the explorer's tests share: systems with one line of a table changed, and each search done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import attrs
+
+from colo_fsm.check import Result, Scenario, documented, explore
+from colo_fsm.protocol import CompleteTable, Do, Effect, Row, Side, State, complete
+from colo_fsm.protocol.machine import TABLES
+from colo_fsm.protocol.table import Trigger
+
+
+@cache
+def explored(name: str) -> Result:
+    """The search of a documented scenario."""
+    return explore(documented(name).scenario)
+
+
+def changed(
+    scenario: Scenario, side: Side, where: Callable[[Row], bool], change: Callable[[Row], Row]
+) -> Scenario:
+    """The scenario with these rows of one side's table changed; there must be one."""
+    table = complete(TABLES[side], scenario.variant)
+    assert any(map(where, table.rows))
+    rows = tuple(change(row) if where(row) else row for row in table.rows)
+    return attrs.evolve(scenario, tables={side: _with(table, rows)})
+
+
+def _with(table: CompleteTable, rows: tuple[Row, ...]) -> CompleteTable:
+    return CompleteTable(table.side, table.variant, table.states, table.triggers, rows, table.start)
+
+
+def at(source: State, trigger: Trigger) -> Callable[[Row], bool]:
+    """The row of this input."""
+    return lambda row: row.source is source and row.trigger == trigger
+
+
+def errors(row: Row) -> bool:
+    """The error transition, wherever it stands."""
+    return row.implied and row.dest is State.FAILOVER
+
+
+def without(effect: Effect) -> Callable[[Row], Row]:
+    return lambda row: attrs.evolve(row, effects=tuple(e for e in row.effects if e != effect))
+
+
+def backwards(row: Row) -> Row:
+    return attrs.evolve(row, effects=row.effects[::-1])
+
+
+def to(dest: State | None, *effects: Do) -> Callable[[Row], Row]:
+    """Lead elsewhere, and do this instead, if anything is given; None: stay, and do nothing."""
+    if dest is None:
+        return lambda row: attrs.evolve(row, dest=None, effects=())
+    return lambda row: attrs.evolve(row, dest=dest, effects=effects or row.effects)
+
+
+def doing(*effects: Do) -> Callable[[Row], Row]:
+    return lambda row: attrs.evolve(row, effects=effects)
+
+
+def also(effect: Do) -> Callable[[Row], Row]:
+    return lambda row: attrs.evolve(row, effects=(*row.effects, effect))
