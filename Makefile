@@ -1,6 +1,6 @@
 # make run    set up and run the main job        make test   set up and run every check
 # make setup  .venv with the colo-fsm command    make soak   the long tests
-# make bench  the figures                        make diagrams  draw diagrams/ anew
+# make bench  the figures                        make diagrams  draw what is generated anew
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,17 +30,20 @@ bench: .venv/test.done
 
 diagrams: .venv/test.done
 	$(BIN)/python -m colo_fsm.draw diagrams
+	$(BIN)/python -m colo_fsm.check docs diagrams
 
 clean:
 	rm -rf .venv build dist *.egg-info
 
-# What the tests need of the system: real QEMU. Without the right to install it they are skipped, and say so.
-PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu
-.venv/system.done: .venv/made.done
-	@if ! command -v qemu-system-x86_64 >/dev/null || ! command -v qemu-img >/dev/null; then \
+# What the tests need of the system: real QEMU; SPIN and a C compiler for what it writes. Without the right
+# to install them their tests are skipped, and say so.
+PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu spin gcc libc6-dev
+PROGRAMS := qemu-system-x86_64 qemu-img spin gcc
+.venv/system.done: .venv/made.done Makefile
+	@if ! (for each in $(PROGRAMS); do command -v $$each >/dev/null || exit 1; done); then \
 	  as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
 	  { $$as apt-get update -q && $$as apt-get install -qy --no-install-recommends $(PACKAGES); } \
-	  || echo "the tests with real QEMU will be skipped; for them: apt-get install $(PACKAGES)" >&2; fi
+	  || echo "the tests with real QEMU or SPIN will be skipped; for them: apt-get install $(PACKAGES)" >&2; fi
 	@touch $@
 
 # A bare Debian has Python without venv: install that, or say what to type.

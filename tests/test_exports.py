@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-PACKAGES = ["", ".protocol", ".stream", ".replica", ".arbiter", ".qemu", ".draw", ".cli"]
+PACKAGES = ["", ".protocol", ".stream", ".replica", ".arbiter", ".qemu", ".check", ".draw", ".cli"]
 EXTRAS = ("click", "rich", "graphviz", "pygraphviz")
 
 

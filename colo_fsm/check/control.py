@@ -23,7 +23,7 @@ from .world import INVALID
 SESSIONS: dict[Side, type[Session]] = {Side.PRIMARY: PrimarySession, Side.SECONDARY: SecondarySession}
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Reaction:
     """The transition that an input has caused."""
 

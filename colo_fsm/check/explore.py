@@ -72,11 +72,6 @@ class Search:
         self._stop_at_first = stop_at_first
         space = self.space
         self._moves: dict[Side, dict[int, Moves]] = {side: {} for side in Side}
-        self._on_the_way = [
-            (space.on_the_way(space.forward, disturbed), space.on_the_way(space.back, disturbed))
-            for disturbed in (False, True)
-        ]
-        self._link_breaks = Memo(space.link_breaks)
         self._arbiter_lost = Memo(space.arbiter_lost)
         self.came: dict[int, int] = {}
         """Each state found, and the one it was found from."""
@@ -110,19 +105,18 @@ class Search:
         found: list[int] = []
         primary, secondary = self._moves[Side.PRIMARY], self._moves[Side.SECONDARY]
         on_f, on_b, on_x = space.forward.mask, space.back.mask, space.facts.mask
-        on_link, on_budget, spent = on_f | on_b, space.budget.mask, space.spent
+        on_budget, spent, breaks = space.budget.mask, space.spent, space.breaks
+        disturbed, quiet = space.on_the_way[True], space.on_the_way[False]
         on_p, on_s = space.primary.mask | on_x, space.secondary.mask | on_x
         f_out, b_out = space.out_of[space.forward], space.out_of[space.back]
         f_in, b_in = space.into[space.forward], space.into[space.back]
-        link, arbiter = self._link_breaks, self._arbiter_lost
+        arbiter = self._arbiter_lost
         for state in level:
             f, b = state & on_f, state & on_b
             key = (state & on_p) + f_out[f] + b_in[b]
             p = primary.get(key) or self._expand(Side.PRIMARY, key, state)
             key = (state & on_s) + b_out[b] + f_in[f]
             s = secondary.get(key) or self._expand(Side.SECONDARY, key, state)
-            f_way, b_way = self._on_the_way[state & on_budget != spent]
-            around = f_way[f] + b_way[b] + link[state & on_link] + arbiter[state & on_x]
             for difference, put, take in p.go:
                 there = state + difference + put[f] + take[b]
                 if there not in came:
@@ -133,6 +127,9 @@ class Search:
                 if there not in came:
                     came[there] = state
                     found.append(there)
+            f_way, b_way = quiet if state & on_budget == spent else disturbed
+            around = [d for f_break, b_break in breaks if (d := f_break[f] + b_break[b])]
+            around += f_way[f] + b_way[b] + arbiter[state & on_x]
             for difference in around:
                 there = state + difference
                 if there not in came:

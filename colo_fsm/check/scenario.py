@@ -57,6 +57,8 @@ class Strike(StrEnum):
 
 DISTURBANCES = frozenset({Strike.CORRUPT, Strike.PAYLOAD, Strike.REORDER, Strike.DUPLICATE, Strike.INJECT})
 """What `budget` counts."""
+BREAKS = frozenset(Strike) - DISTURBANCES
+"""What strikes each thing once."""
 
 
 class Policy(StrEnum):
@@ -97,7 +99,10 @@ class Scenario:
         return self.budget if self.faults & DISTURBANCES else 0
 
     def __str__(self) -> str:
-        faults = ", ".join(f for f in Strike if f in self.faults) or "no faults"
+        named = [("all breaks", BREAKS), ("all disturbances", DISTURBANCES)]
+        whole = {words: kinds for words, kinds in named if kinds <= self.faults}
+        rest = self.faults.difference(*whole.values())
+        faults = ", ".join([*whole, *(f for f in Strike if f in rest)]) or "no faults"
         count = f" (at most {self.budget} on the wire)" if self.disturbances else ""
         on = "" if self.variant.release_on is ReleaseOn.RECEIVED else ", release on loaded"
         return f"{self.variant.profile}, {self.variant.mode}, arbiter {self.arbiter}{on}: {faults}{count}"

@@ -30,17 +30,6 @@ class TooLarge(Exception):
     """The scenario has more states than were allowed, or than fit: nothing is proved."""
 
 
-class Moves(NamedTuple):
-    """What a side can do, seen what it sees."""
-
-    go: tuple[tuple[int, Changes, Changes], ...]
-    """For each step: the difference of all but the link, and what it does to the two directions."""
-    must: bool
-    """Whether something happens if one waits."""
-    wrong: tuple[tuple[Property, int], ...]
-    """A property and the number of a step that breaks it."""
-
-
 class Memo(dict[int, Value]):
     """What a function says of a field, worked out when it is first asked."""
 
@@ -55,6 +44,19 @@ class Memo(dict[int, Value]):
 
 Changes = Memo[int]
 """What becomes of one direction of the link, as differences of its field."""
+
+Move = tuple[int, Changes, Changes]
+"""The difference of all but the link, and what is done to the way out and to the way in."""
+
+
+class Moves(NamedTuple):
+    """What a side can do, seen what it sees."""
+
+    go: tuple[Move, ...]
+    must: bool
+    """Whether something happens if one waits."""
+    wrong: tuple[tuple[Property, int], ...]
+    """A property and the number of a step that breaks it."""
 
 
 class Numbers:
@@ -98,9 +100,17 @@ class Space:
         self.into = {way: view(way, lambda channel: channel.incoming) for way in (self.forward, self.back)}
         for left in range(scenario.disturbances, -1, -1):
             self.spent = self.budget.pack(left)
+        self._changes: dict[tuple[int, object], Changes] = {}
+        self.on_the_way = [
+            (self._of_way(self.forward, disturbed), self._of_way(self.back, disturbed))
+            for disturbed in (False, True)
+        ]
+        self.breaks = [
+            (self._change(self.forward, strike, broken), self._change(self.back, strike, broken))
+            for strike, broken in surroundings.breaks(scenario)
+        ]
         self.loops = Loops()
         self.fired: set[tuple[Side, Reaction]] = set()
-        self._changes: dict[tuple[int, object], Changes] = {}
 
     def pack(self, world: World) -> int:
         return sum(part.pack(value) for part, value in zip(self._parts, world, strict=True))
@@ -119,23 +129,30 @@ class Space:
             yield None, number, each, self.pack(each.world)
 
     def of_side(self, packed: int, side: Side) -> Iterator[tuple[int, Step, int]]:
-        """The steps of one side."""
+        """The steps of one side: number, step, where it leads."""
+        for number, (step, move) in enumerate(self._found(packed, side)):
+            yield number, step, packed + self._length(packed, side, move)
+
+    def _found(self, packed: int, side: Side) -> Iterator[tuple[Step, Move]]:
         world = self.unpack(packed)
         out, inc = self._ways(side)
         own = world.primary if side is Side.PRIMARY else world.secondary
         found = self.steps.of_side(
             side, own, out.unpack(packed).outgoing, inc.unpack(packed).incoming, world.facts
         )
-        for number, step in enumerate(found):
-            rest, put, take = self._difference(side, packed, step)
-            there = packed + rest + put[packed & out.mask] + take[packed & inc.mask]
-            yield number, step, there
+        return ((step, self._move(side, packed, step)) for step in found)
+
+    def _length(self, packed: int, side: Side, move: Move) -> int:
+        """How far this move leads from here."""
+        rest, put, take = move
+        out, inc = self._ways(side)
+        return rest + put[packed & out.mask] + take[packed & inc.mask]
 
     def _ways(self, side: Side) -> tuple[Numbers, Numbers]:
         """The way out and the way in."""
         return (self.forward, self.back) if side is Side.PRIMARY else (self.back, self.forward)
 
-    def _difference(self, side: Side, packed: int, step: Step) -> tuple[int, Changes, Changes]:
+    def _move(self, side: Side, packed: int, step: Step) -> Move:
         own = self.primary if side is Side.PRIMARY else self.secondary
         rest = (
             own.pack(step.own)
@@ -160,19 +177,20 @@ class Space:
         """What a side can do here. What changes nothing is no move, but it may break something."""
         own = self.primary if side is Side.PRIMARY else self.secondary
         go, must, wrong = [], False, []
-        for number, step, there in self.of_side(packed, side):
+        for number, (step, move) in enumerate(self._found(packed, side)):
             self.fired.update((side, reaction) for reaction in step.fired)
             wrong += [(broken, number) for broken in step.broken]
-            if there != packed:
-                go.append(self._difference(side, packed, step))
+            length = self._length(packed, side, move)
+            if length:
+                go.append(move)
                 if step.kind is Kind.MUST:
                     must = True
-                    self.loops.note(side, packed & own.mask, there & own.mask, step)
+                    self.loops.note(side, packed & own.mask, packed + length & own.mask, step)
         unique = {(rest, id(put), id(take)): (rest, put, take) for rest, put, take in go}
         return Moves(tuple(unique.values()), must, tuple(wrong))
 
-    def on_the_way(self, part: Numbers, disturbed: bool) -> Memo[tuple[int, ...]]:
-        """What the surroundings can do to one direction, as differences."""
+    def _of_way(self, part: Numbers, disturbed: bool) -> Memo[tuple[int, ...]]:
+        """What the surroundings can do to one direction alone."""
 
         def work_out(field: int) -> tuple[int, ...]:
             channel = part.unpack(field)
@@ -184,11 +202,6 @@ class Space:
             return tuple(dict.fromkeys(found))
 
         return Memo(work_out)
-
-    def link_breaks(self, field: int) -> tuple[int, ...]:
-        """How the whole link can break, as differences; `field` has both directions."""
-        ways = surroundings.breaks(self.forward.unpack(field), self.back.unpack(field), self.scenario)
-        return tuple(self.forward.pack(f) + self.back.pack(b) - field for _, (f, b) in ways)
 
     def arbiter_lost(self, field: int) -> tuple[int, ...]:
         """How the arbiter can be lost, as differences."""

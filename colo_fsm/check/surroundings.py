@@ -27,9 +27,12 @@ class WorldStep(NamedTuple):
 
 def steps(world: World, scenario: Scenario) -> Iterator[WorldStep]:
     """What the surroundings can do at this moment."""
-    for strike, changed in breaks(world.forward, world.back, scenario):
-        text = "the link is cut" if strike is Strike.CLOSED else "the link goes silent"
-        yield WorldStep(text, world._replace(forward=changed[0], back=changed[1]), strike)
+    for strike, broken in breaks(scenario):
+        cut = world._replace(forward=broken(world.forward), back=broken(world.back))
+        if cut != world:
+            yield WorldStep(
+                "the link is cut" if strike is Strike.CLOSED else "the link goes silent", cut, strike
+            )
     for facts in arbiter_losses(world.facts, scenario):
         yield WorldStep("the arbiter stops answering", world._replace(facts=facts), Strike.ARBITER)
     for side in Side:
@@ -47,15 +50,12 @@ def _towards(side: Side, world: World, channel: Channel) -> World:
     return world._replace(forward=channel) if side is Side.SECONDARY else world._replace(back=channel)
 
 
-def breaks(
-    forward: Channel, back: Channel, scenario: Scenario
-) -> Iterator[tuple[Strike, tuple[Channel, Channel]]]:
-    """The link breaks, both ways at once."""
-    both = {forward.end, back.end}
-    if Strike.CLOSED in scenario.faults and End.OPEN in both:
-        yield Strike.CLOSED, (closed(forward), closed(back))
-    if Strike.SILENT in scenario.faults and both & {End.OPEN, End.CLOSED}:
-        yield Strike.SILENT, (silenced(forward), silenced(back))
+def breaks(scenario: Scenario) -> Iterator[tuple[Strike, Callable[[Channel], Channel]]]:
+    """How the link can break, both directions at once."""
+    if Strike.CLOSED in scenario.faults:
+        yield Strike.CLOSED, closed
+    if Strike.SILENT in scenario.faults:
+        yield Strike.SILENT, silenced
 
 
 def closed(channel: Channel) -> Channel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import machine, qemu, rounds
+from . import explore, machine, qemu, rounds
 
-for part in (machine, rounds, qemu):
+for part in (machine, explore, rounds, qemu):
     part.main()
