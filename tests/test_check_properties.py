@@ -33,6 +33,10 @@ SLIPS = {
         Property.NO_DEADLOCK,
         changed(CLAIM, P, errors, without(Do.disconnect)),
     ),
+    "it stops its guest, and its peer waits meanwhile": (
+        Property.HUNG_UP,
+        changed(CLAIM, SEC, errors, to(S.FAILOVER, Do.suspend, Do.disconnect, Do.claim)),
+    ),
     "nobody claims": (Property.SETTLES, changed(CLAIM, P, errors, without(Do.claim))),
     "the winner does not run": (
         Property.SETTLES,

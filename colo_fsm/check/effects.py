@@ -218,7 +218,10 @@ class Draft:
             self.broken.add(Property.SUSPENDED)
         if any(isinstance(each, Send) for each in later) and effect is not Do.send_live:
             self.broken.add(Property.SYNC_POINTS)
-        if effect is Do.claim and (own.running or own.torn or not self._has_state()):
+        if own.connected and own.state not in HANDSHAKE | {State.INIT, State.FINISHING}:
+            self.broken.add(Property.HUNG_UP)
+        fit = own.state is State.FAILOVER and not own.running and not own.torn and self._has_state()
+        if effect is Do.claim and not fit:
             self.broken.add(Property.FIT_CLAIM)
 
     def _has_state(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from colo_fsm.protocol import COLOMessage, Fault, Profile, Send, Side, State
-from colo_fsm.protocol.table import Kind, begin, fault, lost, won
+from colo_fsm.protocol.table import SENDER, Kind, begin, fault, lost, won
 
 from .control import Reaction
 
@@ -36,7 +36,8 @@ class Property(StrEnum):
     NO_STALE = "no-stale-takeover", "no side takes over after the other has run alone"
     WHOLE = "whole-start", "no guest starts half loaded, or from another checkpoint than the newest"
     CLAIMED = "claimed", "outside the handshake only a side that has won its claim runs or lets packets out"
-    FIT_CLAIM = "fit-to-claim", "who claims was ready once, is suspended, and is not half loaded"
+    FIT_CLAIM = "fit-to-claim", "who claims has failed over, is suspended, and has something whole to run"
+    HUNG_UP = "hung-up", "who gives the pair up lets its peer know before anything that takes time"
     SUSPENDED = "suspended", "no guest is saved or loaded while it runs"
     COMPARING = "comparing", "outputs are compared only while both sides run (or one has gone)"
     FAILOVER = "error-to-failover", "every fault and every message out of order leads to failover"
@@ -106,7 +107,7 @@ def broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Propert
     trigger = moved.trigger
     wrong = trigger.kind is Kind.FAULT
     if trigger.message is not None:
-        wrong = moved.dest is not MIRROR[trigger.message]
+        wrong = SENDER[trigger.message] is side or moved.dest is not MIRROR[trigger.message]
     failed = trigger == _GUEST_FAILED
     if wrong and moved.dest is not after_error(side, moved.source, failed, profile):
         yield Property.FAILOVER

@@ -37,6 +37,8 @@ class Documented:
 
 _LOADED = Variant(release_on=ReleaseOn.LOADED)
 _HYBRID = Variant(mode=Mode.HYBRID)
+_HYBRID_LOADED = Variant(mode=Mode.HYBRID, release_on=ReleaseOn.LOADED)
+_PATCH_LOADED = Variant(Profile.PATCH, release_on=ReleaseOn.LOADED)
 _PATCH = Variant(profile=Profile.PATCH)
 
 _BREAKS = frozenset({Strike.CRASH, Strike.CLOSED, Strike.REQUEST, Strike.ARBITER})
@@ -46,6 +48,8 @@ _BOTH_RUN = "without an arbiter each side that loses sight of the other goes on"
 _BOTH_IN_TURN = "without an arbiter a side takes over although the other has run on alone before it died"
 _FORGED = "a forged vmstate-received is taken for the real one: no message carries the number of its round"
 _FORGED_TAKEOVER = "packets left for a checkpoint that the Secondary never got, and then it took over"
+_FORGED_LOADED = "a forged vmstate-loaded lets the Primary compare with a Secondary that does not run yet"
+_FORGED_STATE = "in the patch no state is on the wire: a forged vmstate-send commits one that was never sent"
 _NOT_LOADABLE = "packets leave at vmstate-received, before anybody has tried to load the damaged state"
 _TWO_FORGE = (
     "two disturbances can forge a message: a reply comes twice, and the second becomes vmstate-received"
@@ -70,6 +74,8 @@ _SPLIT = {P.NO_SPLIT: _BOTH_RUN}
 _INJECTED = {P.OUTPUT_COMMIT: _FORGED, P.TAKEOVER: _FORGED_TAKEOVER}
 _DOUBLED = {P.OUTPUT_COMMIT: _TWO_FORGE, P.TAKEOVER: _FORGED_TAKEOVER}
 _DAMAGED = {P.LOADABLE: _NOT_LOADABLE}
+_EMPTY = {P.OUTPUT_COMMIT: _FORGED_STATE, P.TAKEOVER: _FORGED_TAKEOVER}
+_COMPARED = {P.COMPARING: _FORGED_LOADED}
 
 MATRIX: tuple[Documented, ...] = (
     _claim("no-faults", frozenset()),
@@ -95,8 +101,10 @@ MATRIX: tuple[Documented, ...] = (
     # the other variants
     _claim("hybrid-all-breaks", BREAKS, variant=_HYBRID),
     _claim("hybrid-disturbed", _BREAKS | _WIRE, variant=_HYBRID),
+    _claim("hybrid-everything-loaded", BREAKS | DISTURBANCES, _COMPARED, _HYBRID_LOADED),
     _claim("patch-all-breaks", BREAKS, variant=_PATCH),
     _claim("patch-disturbed", _BREAKS | _WIRE, variant=_PATCH),
+    _claim("patch-injected-loaded", _BREAKS | DISTURBANCES, _EMPTY, _PATCH_LOADED),
 )
 """All of them; `colo-fsm verify --scenario all` runs these."""
 

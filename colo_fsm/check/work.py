@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.protocol import Do, Fault, Profile
+from colo_fsm.protocol import Do, Fault, Profile, Side
 
 from .effects import Draft, Full
 from .scenario import Arbiter, Policy, Strike
@@ -24,7 +24,8 @@ class Work(Taking):
             if reaction is None:
                 return
             draft = self.draft()
-            if self.rules.patch and item.has_state(Profile.PATCH):
+            comes_with_it = self.rules.patch and item.has_state(Profile.PATCH)
+            if comes_with_it and self.side is Side.SECONDARY:
                 draft.fact(received=item.lag, intact=item.sound)
             yield self.fires(f"reads {NAMES[item.value]}", reaction, draft, take=True)
         elif self.inc.end is End.CLOSED:
