@@ -64,10 +64,9 @@ class Control:
         """What these bytes lead to, None if they were left where they are."""
         if not session.wants_data:
             return None
-        before = session.state
         effects = session.receive_data(data)
         waits = bool(data) and session.unread() != b""
-        return None if waits or (not data and not effects and session.state is before) else effects
+        return None if waits else effects
 
     def done(self, state: State, effect: Do) -> Reaction:
         """An effect has completed."""

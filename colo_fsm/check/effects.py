@@ -236,7 +236,7 @@ class Draft:
         paired = own.connected and own.state in HANDSHAKE
         if own.running and own.state is not State.ALONE and not paired and Do.suspend not in own.todo:
             self.broken.add(Property.CLAIMED)
-        holds = own.running or own.output is Output.HELD
+        holds = own.running or own.connected or own.output is Output.HELD
         holds |= self.side is Side.SECONDARY and facts.received != NEVER
         if own.state in OVER and not own.todo and holds:
             self.broken.add(Property.ORDERLY)

@@ -41,8 +41,8 @@ class Property(StrEnum):
     SUSPENDED = "suspended", "no guest is saved or loaded while it runs"
     COMPARING = "comparing", "outputs are compared only while both sides run (or one has gone)"
     FAILOVER = "error-to-failover", "every fault and every message out of order leads to failover"
-    SYNC_POINTS = "sync-points", "a state is entered with its message, and no message waits behind work"
-    ORDERLY = "orderly-end", "sides end and stop only for a reason, for good, suspended, holding nothing"
+    SYNC_POINTS = "sync-points", "a sync point is entered with its message, and no message waits behind work"
+    ORDERLY = "orderly-end", "a side ends or stops for a reason, for good, suspended, and lets everything go"
     PROGRESS = "progress", "without faults every round completes: packets out, guests running"
     NO_DEADLOCK = "no-deadlock", "while the link is whole there is always a next step"
     SETTLES = "settles", "after a break all come to rest: one runs, unless none is left that may"
@@ -70,7 +70,20 @@ MIRROR = {
     COLOMessage.VMSTATE_RECEIVED: State.RECEIVED,
     COLOMessage.VMSTATE_LOADED: State.LOADED,
 }
-"""The state that stands for each sync point."""
+"""The state that stands for each sync point, in the order of the published picture."""
+BETWEEN = frozenset({State.READY, State.LOADED})
+"""Where a checkpoint may begin."""
+
+
+def before(message: COLOMessage, profile: Profile) -> frozenset[State]:
+    """The states in which a message is the next one of the published picture."""
+    if message is COLOMessage.CHECKPOINT_READY:
+        return frozenset({State.INIT})
+    if message is COLOMessage.CHECKPOINT_REQUEST:
+        return BETWEEN
+    spoken = [m for m in MIRROR if profile is Profile.QEMU or m is not COLOMessage.VMSTATE_SIZE]
+    return frozenset({MIRROR[spoken[spoken.index(message) - 1]]} if message in spoken else ())
+
 
 LEAVING = {
     State.INIT: State.ENDED,
@@ -104,17 +117,19 @@ def after_error(side: Side, source: State, guest_failed: bool, profile: Profile)
 
 def broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Property]:
     """The properties that this transition breaks whatever else is true."""
-    trigger = moved.trigger
+    trigger, message = moved.trigger, moved.trigger.message
     wrong = trigger.kind is Kind.FAULT
-    if trigger.message is not None:
-        wrong = SENDER[trigger.message] is side or moved.dest is not MIRROR[trigger.message]
+    if message is not None:
+        mine, turn = SENDER[message] is side, moved.source in before(message, profile)
+        wrong = mine or not turn or moved.dest is not MIRROR[message]
     failed = trigger == _GUEST_FAILED
     if wrong and moved.dest is not after_error(side, moved.source, failed, profile):
         yield Property.FAILOVER
     if moved.dest is State.ALONE and moved.source is not State.ALONE and moved.trigger != won:
         yield Property.CLAIMED
     sent = [effect.message for effect in moved.effects if isinstance(effect, Send)]
-    if any(moved.dest is not MIRROR[message] for message in sent):
+    begins = moved.source in BETWEEN and moved.dest is State.REQUESTED
+    if any(moved.dest is not MIRROR[m] for m in sent) or (trigger == begin.checkpoint and not begins):
         yield Property.SYNC_POINTS
     if not _orderly(moved):
         yield Property.ORDERLY
