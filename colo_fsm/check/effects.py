@@ -216,7 +216,7 @@ class Draft:
         own, later = self.own, self.own.todo[1:]
         if effect in (Do.save, Do.load) and own.running:
             self.broken.add(Property.SUSPENDED)
-        if any(isinstance(each, Send) for each in later) and effect is not Do.send_live:
+        if any(isinstance(each, Send) for each in later):
             self.broken.add(Property.SYNC_POINTS)
         if own.connected and own.state not in HANDSHAKE | {State.INIT, State.FINISHING}:
             self.broken.add(Property.HUNG_UP)
@@ -236,6 +236,8 @@ class Draft:
         paired = own.connected and own.state in HANDSHAKE
         if own.running and own.state is not State.ALONE and not paired and Do.suspend not in own.todo:
             self.broken.add(Property.CLAIMED)
+        if self.side is Side.PRIMARY and facts.comparing and own.state not in HANDSHAKE:
+            self.broken.add(Property.COMPARING)
         holds = own.running or own.connected or own.output is Output.HELD
         holds |= self.side is Side.SECONDARY and facts.received != NEVER
         if own.state in OVER and not own.todo and holds:

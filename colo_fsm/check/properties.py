@@ -122,8 +122,9 @@ def broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Propert
     if message is not None:
         mine, turn = SENDER[message] is side, moved.source in before(message, profile)
         wrong = mine or not turn or moved.dest is not MIRROR[message]
-    failed = trigger == _GUEST_FAILED
-    if wrong and moved.dest is not after_error(side, moved.source, failed, profile):
+    right = after_error(side, moved.source, trigger == _GUEST_FAILED, profile)
+    again = moved.dest is moved.source and moved.effects
+    if wrong and (moved.dest is not right or again):
         yield Property.FAILOVER
     if moved.dest is State.ALONE and moved.source is not State.ALONE and moved.trigger != won:
         yield Property.CLAIMED
