@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
-from systems import explored
+from systems import at, changed, explored
 
 from colo_fsm.check import (
     MATRIX,
@@ -23,8 +23,11 @@ from colo_fsm.check.space import Space
 from colo_fsm.check.steps import Steps
 from colo_fsm.check.surroundings import steps as around
 from colo_fsm.check.world import World
-from colo_fsm.protocol import Fault, Session, Side
+from colo_fsm.protocol import COLOMessage as M
+from colo_fsm.protocol import Do, Fault, Send, Session, Side, State, complete
+from colo_fsm.protocol.machine import TABLES
 from colo_fsm.protocol.session import Effects
+from colo_fsm.protocol.table import begin
 
 NAMES = [each.name for each in MATRIX]
 FAILING = [(each.name, p) for each in MATRIX for p in each.fails]
@@ -157,6 +160,26 @@ def breaks(steps: Steps, world: World, which: Property) -> bool:
 def test_a_system_that_is_too_large_proves_nothing() -> None:
     with pytest.raises(TooLarge, match="more than 100 states: raise the limit, or narrow the scenario"):
         explore(documented("claim").scenario, limit=100)
+
+
+def test_a_row_that_sends_more_than_fits_proves_nothing() -> None:
+    request = Send(M.CHECKPOINT_REQUEST)
+    scenario = changed(
+        documented("no-faults").scenario,
+        Side.PRIMARY,
+        at(State.READY, begin.checkpoint),
+        lambda row: attrs.evolve(row, effects=(request,) * 4),
+    )
+    with pytest.raises(TooLarge, match="the primary sends more than 3 things in one step"):
+        explore(scenario)
+
+
+def test_what_a_table_starts_with_is_looked_at_too() -> None:
+    scenario = documented("no-faults").scenario
+    table = complete(TABLES[Side.PRIMARY], scenario.variant)
+    eager = attrs.evolve(table, start=(Do.resume, *table.start))
+    result = explore(attrs.evolve(scenario, tables={Side.PRIMARY: eager}))
+    assert result.broken[Property.CLAIMED].steps == ()
 
 
 def test_it_may_stop_at_the_first_thing_that_is_wrong() -> None:

@@ -10,9 +10,8 @@ them (channels, crashes, stores, loads, claims) is the explorer's. `colo-fsm ver
 from .explore import Result, Trail, explore
 from .properties import Property
 from .report import Verdict
-from .scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike
+from .scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike, TooLarge
 from .scenarios import MATRIX, Documented, documented
-from .space import TooLarge
 from .trail import exchange
 
 __all__ = [

@@ -11,7 +11,7 @@ import attrs
 from colo_fsm.protocol import Do, Effect, Send, Side, State, Variant
 
 from .properties import HANDSHAKE, OVER, Property
-from .scenario import Policy
+from .scenario import Policy, TooLarge
 from .world import (
     KNOWN_ROOM,
     NEVER,
@@ -119,7 +119,8 @@ class Draft:
         if not self.own.connected or self.way_out.end is not End.OPEN:
             return
         items = (*self.put.items, value)
-        assert len(items) <= KNOWN_ROOM, "a step sends more than it has looked for room"
+        if len(items) > KNOWN_ROOM:
+            raise TooLarge(f"the {self.side} sends more than {KNOWN_ROOM} things in one step")
         if len(items) > self.way_out.room:
             raise Full
         self.put = self.put._replace(items=items)

@@ -14,8 +14,8 @@ from .control import Reaction
 from .loops import on_a_cycle
 from .properties import Property
 from .rest import at_rest, healthy, unfinished_round
-from .scenario import Scenario
-from .space import AnyStep, Memo, Moves, Space, TooLarge
+from .scenario import Scenario, TooLarge
+from .space import AnyStep, Memo, Moves, Space
 from .steps import Kind, Step
 from .world import World
 
@@ -82,8 +82,10 @@ class Search:
         """Explore. Raises TooLarge."""
         began = time.perf_counter()
         start = self.space.pack(self.space.steps.start())
-        self._progress(start)
         self.came[start] = start
+        for broken in self.space.steps.broken_by_start():
+            self._broken[broken] = self._trail(self.came, start, broken.meaning)
+        self._progress(start)
         level = [start]
         while level and not self._enough:
             level = self._next_level(level)

@@ -14,7 +14,7 @@ from . import surroundings
 from .control import Reaction
 from .loops import Loops
 from .properties import Property
-from .scenario import Scenario
+from .scenario import Scenario, TooLarge
 from .steps import Kind, Step, Steps
 from .surroundings import WorldStep
 from .world import Channel, World
@@ -24,10 +24,6 @@ WIDTHS = (12, 12, 14, 14, 14, 4)
 
 Value = TypeVar("Value")
 AnyStep = Step | WorldStep
-
-
-class TooLarge(Exception):
-    """The scenario has more states than were allowed, or than fit: nothing is proved."""
 
 
 class Memo(dict[int, Value]):

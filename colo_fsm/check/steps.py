@@ -16,7 +16,7 @@ from .properties import HANDSHAKE, LEAVING, Property
 from .scenario import Strike
 from .taking import Kind, Rules, Step
 from .work import Work
-from .world import Channel, End, Facts, Incoming, Local, MaybeDead, Outgoing, Put, World
+from .world import Channel, End, Facts, Incoming, Local, MaybeDead, Outgoing, World
 
 __all__ = ["Kind", "SideSteps", "Step", "Steps"]
 
@@ -109,19 +109,24 @@ class Steps(Rules):
     """The steps of one scenario."""
 
     def start(self) -> World:
-        """Before anything has happened."""
-        facts = Facts()
-        sides = []
-        for side in Side:
-            table = self.control[side].table
-            draft = Draft(
-                side, self.scenario.variant, Local(State.INIT, table.start), Channel().outgoing, facts
-            )
-            draft.perform(table.awaited)
-            assert draft.put == Put(), "nothing that a side starts with is sent before it does anything"
-            sides.append(draft.own)
-        primary, secondary = sides
-        return World(primary, secondary, Channel(), Channel(), facts, self.scenario.disturbances)
+        """Before anything has happened: each side is about to begin with its first effect."""
+        primary = self._at_start(Side.PRIMARY, Facts())
+        secondary = self._at_start(Side.SECONDARY, primary.facts)
+        profile = self.scenario.variant.profile
+        forward, back = primary.put.on(Channel(), profile), secondary.put.on(Channel(), profile)
+        return World(primary.own, secondary.own, forward, back, secondary.facts, self.scenario.disturbances)
+
+    def broken_by_start(self) -> frozenset[Property]:
+        """What the effects break that a table starts with and that wait for nobody."""
+        primary = self._at_start(Side.PRIMARY, Facts())
+        return frozenset(primary.broken | self._at_start(Side.SECONDARY, primary.facts).broken)
+
+    def _at_start(self, side: Side, facts: Facts) -> Draft:
+        table = self.control[side].table
+        own = Local(State.INIT, table.start)
+        draft = Draft(side, self.scenario.variant, own, Channel().outgoing, facts)
+        draft.perform(table.awaited)
+        return draft
 
     def of_side(self, side: Side, own: MaybeDead, out: Outgoing, inc: Incoming, facts: Facts) -> list[Step]:
         """What this side can do now, `out` being its way to the peer."""

@@ -50,8 +50,7 @@ class Work(Taking):
             draft.set(half=True)
             yield self.done(draft, f"receives {NAMES[wanted]}", again=False)
         else:
-            draft.set(todo=self.own.todo[1:])
-            yield self.done(draft, f"receives {NAMES[wanted]}")
+            yield self._completes(f"receives {NAMES[wanted]}", draft)
         if not item.sound:
             yield self.fault(f"finds {NAMES[wanted]} damaged", Fault.INVALID, take=True)
 

@@ -27,6 +27,7 @@ from colo_fsm.check import (
     explore,
     report,
 )
+from colo_fsm.check.promela import export
 from colo_fsm.draw import DrawError
 from colo_fsm.protocol import (
     CompleteTable,
@@ -143,8 +144,6 @@ def verify(
             "--counterexample, --property and --promela take one system: name a --scenario"
         )
     if promela_file is not None:
-        from colo_fsm.check.promela import export
-
         _write(promela_file, export(chosen[0].scenario).encode())
         return
     format = _format_of(counterexample)
