@@ -188,6 +188,8 @@ class Draft:
         self._svm(Vcpu.LEFT)
 
     def _discard(self) -> None:
+        if self.own.running:
+            self.broken.add(Property.ORDERLY)  # what it says from now on would be held for ever
         if self.own.output is Output.HELD:
             self.set(output=Output.DROPPED)
         if self.side is Side.SECONDARY:

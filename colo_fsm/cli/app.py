@@ -6,6 +6,7 @@ import click
 
 from .demo import demo
 from .diagram import diagram
+from .mutants import mutants
 from .restore import inspect, restore
 from .side import primary, secondary
 from .standby import standby
@@ -25,5 +26,18 @@ def cli() -> None:
     """
 
 
-for _command in (demo, primary, secondary, standby, restore, inspect, tap, replay, trace, diagram, verify):
+for _command in (
+    demo,
+    primary,
+    secondary,
+    standby,
+    restore,
+    inspect,
+    tap,
+    replay,
+    trace,
+    diagram,
+    verify,
+    mutants,
+):
     cli.add_command(_command)
