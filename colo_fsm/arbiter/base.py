@@ -13,6 +13,7 @@ needs no clock and no lease: a side that was frozen for an hour and then asks st
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -124,10 +125,15 @@ class Arbiter(Protocol):
         ...
 
 
-def fresh_number(after: int) -> int:
+def wall_clock() -> int:
+    """The time in microseconds (below 2**53, so that JSON tools keep every digit)."""
+    return time.time_ns() // 1000
+
+
+def fresh_number(after: int, clock: Callable[[], int] = wall_clock) -> int:
     """A number above `after`, and above any that was handed out before `after` was forgotten.
 
-    It is the time in microseconds (below 2**53, so that JSON tools keep every digit), or `after + 1`
-    where the clock stands still or went back. Order never depends on the clock while `after` is known.
+    It is the time, or `after + 1` where the clock stands still or went back. Order never depends on
+    the clock while `after` is known.
     """
-    return max(after + 1, time.time_ns() // 1000)
+    return max(after + 1, clock())

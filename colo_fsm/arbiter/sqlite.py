@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,14 @@ import attrs
 
 from colo_fsm.protocol.vocabulary import Side
 
-from .base import ArbiterUnreachable, Claim, GenerationClaimed, UnknownGeneration, fresh_number
+from .base import (
+    ArbiterUnreachable,
+    Claim,
+    GenerationClaimed,
+    UnknownGeneration,
+    fresh_number,
+    wall_clock,
+)
 
 # `opened` and `claimed` are for people who read the file; nothing is decided by them.
 _SCHEMA = """
@@ -53,7 +60,8 @@ class SqliteArbiter:
     """Claims in the database file `path`; a locked one is waited for up to about `timeout` seconds.
 
     Both sides name the same file. It must be on a local disk: WAL needs memory shared between the
-    processes, which network file systems do not give. A missing file is made by `open`.
+    processes, which network file systems do not give. A missing file is made by `open`. `clock`, in
+    microseconds, only helps numbers to stay new; see `fresh_number`.
 
     Raises:
         ValueError: the path cannot hold a claim database, so no retry would help. What goes wrong
@@ -64,6 +72,7 @@ class SqliteArbiter:
 
     path: Path = attrs.field(converter=_absolute)
     timeout: float = 5.0
+    clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if self.path.is_dir() or not self.path.parent.is_dir():
@@ -78,7 +87,7 @@ class SqliteArbiter:
         with self._transaction(create=True) as db:
             db.execute(_SCHEMA)
             (newest,) = db.execute("SELECT MAX(generation) FROM colo_generations").fetchone()
-            generation = fresh_number(newest or 0)
+            generation = fresh_number(newest or 0, self.clock)
             db.execute(
                 "INSERT INTO colo_generations (generation, opened) VALUES (?, ?)",
                 (generation, _now()),
@@ -96,7 +105,7 @@ class SqliteArbiter:
             claim = self._lookup(db, generation)
             if claim is None:
                 (newest,) = db.execute("SELECT MAX(token) FROM colo_generations").fetchone()
-                claim = Claim(side, fresh_number(newest or 0))
+                claim = Claim(side, fresh_number(newest or 0, self.clock))
                 db.execute(
                     "UPDATE colo_generations SET (winner, token, claimed) = (?, ?, ?) WHERE generation = ?",
                     (claim.winner, claim.token, _now(), generation),

@@ -9,6 +9,7 @@ from .diagram import diagram
 from .mutants import mutants
 from .restore import inspect, restore
 from .side import primary, secondary
+from .simulate import simulate
 from .standby import standby
 from .verify import verify
 from .watch import replay, tap, trace
@@ -39,5 +40,6 @@ for _command in (
     diagram,
     verify,
     mutants,
+    simulate,
 ):
     cli.add_command(_command)

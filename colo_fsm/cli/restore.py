@@ -20,7 +20,7 @@ from colo_fsm.qemu.channel import CHANNELS
 from colo_fsm.qemu.check import CheckFailed, check_loads
 from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.replica import DirectoryStore, StoreError
-from colo_fsm.replica.directory_files import create_private
+from colo_fsm.replica.disk import LOCAL_DISK
 from colo_fsm.stream import StreamError
 
 EXIT_CODES = "\b\nExit status:\n  0  done\n  1  it could not be; the last line says why\n  2  bad usage"
@@ -69,7 +69,7 @@ def restore(folder: Path, output: str | None, check: str | None) -> None:
         if output == "-":
             _write(vm, sys.stdout.buffer)
         elif output is not None:
-            with create_private(Path(output)) as file:
+            with LOCAL_DISK.create(Path(output)) as file:
                 _write(vm, file)
 
 

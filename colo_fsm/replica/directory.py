@@ -16,7 +16,6 @@ Disk: one image and one round; during a commit the next round too, and a second 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import zlib
@@ -24,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..stream.memory import Buffer
-from .directory_files import MARKER, ImageFile, LoggedPage, Record, create_private
+from .directory_files import MARKER, ImageFile, LoggedPage, Record
+from .disk import LOCAL_DISK, Disk
 from .store import Checkpoint, ImageStore, Layout, StoreError
 
 
@@ -34,11 +34,13 @@ class DirectoryStore(ImageStore[ImageFile]):
     It opens with the last complete checkpoint, whatever killed its process; with `fsync`, also after a
     power failure. Opening reads the image once, to check it; a commit writes in proportion to its delta.
     StoreError: another store has it open, it is damaged, of another version, or something else is in it.
+    `disk` is the file system under it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False, disk: Disk = LOCAL_DISK) -> None:
         super().__init__()
         self.path = Path(path).absolute()
+        self._disk = disk
         self._fsync = fsync
         self._unsynced = False
         self._fd = self._lock()
@@ -53,26 +55,26 @@ class DirectoryStore(ImageStore[ImageFile]):
     def _lock(self) -> int:
         """The directory, opened and ours alone until its descriptor is closed."""
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self._disk.make_directory(self.path)
         except FileExistsError:
             raise StoreError(f"{self.path} is not a directory: name another path") from None
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = self._disk.open_directory(self.path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._disk.lock(fd)
         except BlockingIOError:
-            os.close(fd)
+            self._disk.close(fd)
             raise StoreError(
                 f"{self.path} is in use by another store: close that one, or name another path"
             ) from None
         except BaseException:
-            os.close(fd)
+            self._disk.close(fd)
             raise
         return fd
 
     def _recognise(self) -> None:
         """Nothing is written to a directory before this has found it empty or a store's."""
         marker = self.path / "colo-store"
-        found = marker.read_bytes() if marker.exists() else b""
+        found = self._disk.read(marker)
         if found == MARKER:
             return
         if found:
@@ -80,7 +82,7 @@ class DirectoryStore(ImageStore[ImageFile]):
                 f"{self.path}: {marker.name} says {found[:40]!r}, this is {MARKER!r}: use the colo_fsm"
                 " that wrote it, or name another path"
             )
-        if any(name != marker.name for name in os.listdir(self.path)):
+        if any(name != marker.name for name in self._disk.names(self.path)):
             raise StoreError(f"{self.path} holds something else than a store: name another path")
         self._write_file(marker, [MARKER])
         self._sync(self._fd)
@@ -88,16 +90,17 @@ class DirectoryStore(ImageStore[ImageFile]):
 
     def _load(self) -> None:
         """Take up the last complete checkpoint, its round written to the image once more."""
-        if not (self.path / "checkpoint").exists():
+        log = self._disk.read(self.path / "checkpoint")
+        if log is None:
             return
         try:
-            record = Record.decode(memoryview((self.path / "checkpoint").read_bytes()))
+            record = Record.decode(memoryview(log))
             header = record.header
             layout = Layout(dict(header["blocks"]))
             path = self.path / f"image-{header['image']}"
-            if not path.exists() or path.stat().st_size != ImageFile.file_size(layout):
+            if self._disk.size(path) != ImageFile.file_size(layout):
                 raise ValueError(f"{path.name} is missing or has another size")
-            image = ImageFile(path, layout)
+            image = ImageFile(self._disk, path, layout)
             checkpoint = Checkpoint(
                 header["generation"], header["number"], image.views, record.device, header["meta"]
             )
@@ -112,15 +115,15 @@ class DirectoryStore(ImageStore[ImageFile]):
 
     def _sweep(self) -> None:
         """Remove what a kill left."""
-        current = self._current[1].path if self._current else None
-        for path in self.path.iterdir():
-            ours = path.name == "checkpoint.new" or re.fullmatch(r"image-\d+", path.name)
-            if ours and path != current:
-                path.unlink()
+        current = self._current[1].path.name if self._current else None
+        for name in self._disk.names(self.path):
+            ours = name == "checkpoint.new" or re.fullmatch(r"image-\d+", name)
+            if ours and name != current:
+                self._disk.unlink(self.path / name)
 
     def _create(self, layout: Layout) -> ImageFile:
         number = self._current[1].number + 1 if self._current else 1
-        return ImageFile.create(self.path / f"image-{number}", layout)
+        return ImageFile.create(self._disk, self.path / f"image-{number}", layout)
 
     def _publish(self, checkpoint: Checkpoint, image: ImageFile, pages: Sequence[tuple[int, Buffer]]) -> None:
         if self._unsynced:
@@ -157,32 +160,33 @@ class DirectoryStore(ImageStore[ImageFile]):
         new = self.path / "checkpoint.new"
         try:
             self._write_file(new, record.encode())
-            os.replace(new, self.path / "checkpoint")
+            self._disk.replace(new, self.path / "checkpoint")
         except BaseException:
             with contextlib.suppress(OSError):
-                new.unlink()
+                self._disk.unlink(new)
             raise
 
     def _write_file(self, path: Path, parts: Sequence[Buffer]) -> None:
-        with create_private(path) as file:
+        with self._disk.create(path) as file:
             file.writelines(parts)
             file.flush()
             self._sync(file.fileno())
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
-            os.fsync(fd)
+            self._disk.sync(fd)
 
     def _sync_parent(self) -> None:
-        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        fd = self._disk.open_directory(self.path.parent)
         try:
             self._sync(fd)
         finally:
-            os.close(fd)
+            self._disk.close(fd)
 
     def _let_go(self) -> None:
         for image in (self.begun, self._current and self._current[1]):
             if image:
                 image.close()
-        os.close(self._fd)
+        with contextlib.suppress(OSError):
+            self._disk.close(self._fd)
         super()._let_go()

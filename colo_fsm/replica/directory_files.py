@@ -19,17 +19,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
-import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
 from ..stream.memory import PAGE_SIZE, ZERO_PAGE, Buffer
+from .disk import Disk
 from .store import Layout
 
 MARKER = b"colo_fsm store, version 1\n"
@@ -42,15 +41,10 @@ _SUM = struct.Struct(">I")
 _ZERO_SUM = zlib.crc32(ZERO_PAGE)
 
 
-def create_private(path: Path) -> BinaryIO:
-    """Open an empty file that only its owner may read."""
-    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
-
-
-def _write_at(fd: int, data: Buffer, offset: int) -> None:
+def _write_at(disk: Disk, fd: int, data: Buffer, offset: int) -> None:
     rest = memoryview(data)
     while rest:
-        written = os.pwrite(fd, rest, offset)
+        written = disk.write(fd, rest, offset)
         rest, offset = rest[written:], offset + written
 
 
@@ -65,34 +59,36 @@ class LoggedPage(NamedTuple):
 class ImageFile:
     """`image-<number>`: written by pwrite, so that a fault is an exception; read through a mapping."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, disk: Disk, path: Path, layout: Layout) -> None:
         """Open the file, which has the size that `layout` asks for."""
+        self._disk = disk
         self.path = path
         self.number = int(path.name.removeprefix("image-"))
         self.layout = layout
         self.total = 0
-        self.fd = os.open(path, os.O_RDWR)
+        self.fd = disk.open(path)
         try:
             self._bytes = memoryview(b"")
             if layout.size:
-                self._bytes = memoryview(mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ))
+                self._bytes = disk.map(self.fd)
         except BaseException:
-            os.close(self.fd)
+            disk.close(self.fd)
             raise
         self.views: Mapping[str, memoryview] = layout.views(self._bytes)
 
     @classmethod
-    def create(cls, path: Path, layout: Layout) -> ImageFile:
+    def create(cls, disk: Disk, path: Path, layout: Layout) -> ImageFile:
         """An image of zero bytes. Its room on disk is taken now, so that no later write can lack it."""
         count = layout.size // PAGE_SIZE
         try:
-            with create_private(path) as file:
+            with disk.create(path) as file:
                 if count:
-                    os.posix_fallocate(file.fileno(), 0, cls.file_size(layout))
-                _write_at(file.fileno(), _SUM.pack(_ZERO_SUM) * count, layout.size)
-            image = cls(path, layout)
+                    disk.allocate(file.fileno(), cls.file_size(layout))
+                _write_at(disk, file.fileno(), _SUM.pack(_ZERO_SUM) * count, layout.size)
+            image = cls(disk, path, layout)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(path)
             raise
         image.total = _ZERO_SUM * count * (count + 1) // 2
         return image
@@ -111,8 +107,8 @@ class ImageFile:
 
     def replace(self, page: LoggedPage) -> None:
         change = self.change(page)
-        _write_at(self.fd, page.data, page.place * PAGE_SIZE)
-        _write_at(self.fd, _SUM.pack(page.checksum), self.layout.size + page.place * _SUM.size)
+        _write_at(self._disk, self.fd, page.data, page.place * PAGE_SIZE)
+        _write_at(self._disk, self.fd, _SUM.pack(page.checksum), self.layout.size + page.place * _SUM.size)
         self.total += change
 
     def check(self, total: int) -> None:
@@ -126,13 +122,14 @@ class ImageFile:
             raise ValueError(f"{self.path.name} is not the image of this checkpoint")
 
     def close(self) -> None:
-        """The mapping goes with the last view, which a caller may still hold."""
-        os.close(self.fd)
+        """The mapping goes with the last view, which a caller may still hold. Never fails."""
+        with contextlib.suppress(OSError):  # the descriptor is gone all the same; what matters was synced
+            self._disk.close(self.fd)
 
     def drop(self) -> None:
         self.close()
         with contextlib.suppress(OSError):  # what stays is swept at the next open
-            self.path.unlink()
+            self._disk.unlink(self.path)
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ def half(self):
         return (yield from receive_live(self))
     except ColoError:
         self.store.commit(self._delta, self.store.newest.device)
+        yield from self._load()
         raise
 
 

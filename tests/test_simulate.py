@@ -1,0 +1,139 @@
+"""The production code under seeded faults: all holds, every run is the same again, and what was covered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import attrs
+import pytest
+
+from colo_fsm.check.simulate import (
+    SAFE_KINDS,
+    Bench,
+    Kind,
+    Schedule,
+    generate,
+    report,
+    run_many,
+    run_seeds,
+)
+
+CHUNKS, CHUNK = 20, 100
+"""So that two workers share 2,000 seeds evenly."""
+
+
+@pytest.fixture(scope="module")
+def bench() -> object:
+    with Bench() as made:
+        yield made
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("first", range(0, CHUNKS * CHUNK, CHUNK))
+    def test_nothing_lost_one_side_linearizable(self, first: int) -> None:
+        result = run_seeds(range(first, first + CHUNK), SAFE_KINDS)
+        assert [(o.schedule.seed, *map(str, o.problems)) for o in result.failures] == []
+        coverage = result.coverage
+        assert (coverage.failed, coverage.runs) == (0, CHUNK)
+        assert coverage.short == 0, "fewer than ten checkpoints, and no fault has ended it"
+        assert coverage.survived > 0.9 * CHUNK, "too often nobody is left: no proof"
+        assert set(coverage.struck) == set(SAFE_KINDS)
+        assert report.impossible(coverage) == []
+
+    @pytest.mark.parametrize("kind", [Kind.CORRUPT, Kind.REORDER, Kind.DUPLICATE, Kind.INJECT])
+    def test_what_no_link_does(self, kind: Kind) -> None:
+        """Each keeps what docs/simulation.md promises of it, and what it documents can be seen."""
+        result = run_seeds(range(200), [kind])
+        assert [(o.schedule.seed, *map(str, o.problems)) for o in result.failures] == []
+        assert result.coverage.struck[kind] > 100
+        documented = {Kind.CORRUPT: "torn", Kind.INJECT: "lost"}
+        if kind in documented:
+            assert result.coverage.documented[documented[kind]] > 0, "an expected failure that never fails"
+        else:
+            assert not result.coverage.documented
+
+    @pytest.mark.parametrize("seed", [5549, 7858])
+    def test_what_once_failed(self, bench: Bench, seed: int) -> None:
+        assert bench.run(generate(seed)).problems == ()
+
+    def test_both_messages_that_release(self) -> None:
+        used = {generate(seed).release_on for seed in range(50)}
+        assert len(used) == 2
+
+
+class TestReplay:
+    SEEDS = range(1000, 1040)
+
+    def test_the_same_again(self, bench: Bench) -> None:
+        for seed in self.SEEDS:
+            first, second = (bench.run(generate(seed), trace=True) for _ in range(2))
+            assert first.trace == second.trace
+            assert first == second
+
+    def test_from_json(self, bench: Bench) -> None:
+        for seed in self.SEEDS:
+            schedule = generate(seed)
+            copy = Schedule.from_json(schedule.to_json())
+            assert copy == schedule
+            assert bench.run(copy).digest == bench.run(schedule).digest
+
+    def test_in_another_process(self, bench: Bench) -> None:
+        """Where sets and dictionaries of texts have another order."""
+        code = (
+            "from colo_fsm.check.simulate import Bench, generate\n"
+            "with Bench() as bench:\n"
+            f"    print(*(bench.run(generate(seed)).digest for seed in {self.SEEDS!r}))"
+        )
+        printed = {
+            subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            ).stdout
+            for hash_seed in ("1", "2")
+        }
+        here = " ".join(bench.run(generate(seed)).digest for seed in self.SEEDS)
+        assert printed == {here + "\n"}
+
+    def test_noise_makes_another_run(self, bench: Bench) -> None:
+        schedule = generate(1)
+        assert bench.run(schedule).digest != bench.run(attrs.evolve(schedule, noise=1)).digest
+
+
+class TestCoverage:
+    def test_without_faults(self, bench: Bench) -> None:
+        outcome = bench.run(Schedule())
+        assert outcome.ok
+        assert (outcome.strikes, outcome.ended_by_fault, outcome.survived) == ((), False, True)
+        assert outcome.checkpoints >= 10
+        assert outcome.operations > 10
+
+    def test_processes_add_up(self) -> None:
+        here = run_seeds(range(60), SAFE_KINDS).coverage
+        there = run_many(0, SAFE_KINDS, seeds=60, jobs=2).coverage
+        assert here == there
+
+    def test_as_long_as_there_is_time(self) -> None:
+        assert run_many(0, SAFE_KINDS, seconds=0.5, jobs=1).coverage.runs > 0
+
+    def test_text(self) -> None:
+        coverage = run_seeds(range(30), SAFE_KINDS).coverage
+        text = report.text(coverage)
+        lines = text.splitlines()
+        assert lines[0].startswith("schedules    30: ")
+        assert "lost 0, split brain 0, linearizability 0" in text
+        for table in ("while the primary was", "while the secondary was"):
+            at = next(i for i, line in enumerate(lines) if line.startswith(table))
+            assert len({len(line) for line in lines[at : at + 1 + len(SAFE_KINDS)]}) == 1, "not aligned"
+        assert "not reached yet: " in text
+
+    def test_json(self) -> None:
+        data = report.as_json(run_seeds(range(30), SAFE_KINDS).coverage)
+        assert data["runs"] == 30
+        assert data["problems"] == dict.fromkeys(data["problems"], 0)
+        assert sum(hits for *_, hits in data["cells"]) == 2 * sum(data["struck"].values())
+        assert data["missing"]

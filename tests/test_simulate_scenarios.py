@@ -1,0 +1,218 @@
+"""Schedules written by hand: each fault does what docs/simulation.md says, and the pair what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from colo_fsm.check.simulate import Bench, Fault, Kind, Outcome, Schedule
+from colo_fsm.protocol import COLOMessage, ReleaseOn, Side, State
+
+P, S = Side.PRIMARY, Side.SECONDARY
+SIZED, LOADED = (P, State.SIZED), (P, State.LOADED)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench() as made:
+        yield made
+
+
+def fault(kind: Kind, target: Side, when: tuple[Side, State], visit: int = 3, **more: Any) -> Fault:
+    side, state = when
+    return Fault(kind=kind, target=target, side=side, state=state, visit=visit, **more)
+
+
+def run(bench: Bench, *faults: Fault, **options: Any) -> Outcome:
+    outcome = bench.run(Schedule(noise=1, faults=faults, **options), trace=True)
+    assert outcome.ok, "\n".join(outcome.trace)
+    assert len(outcome.strikes) == len(faults), "\n".join(outcome.trace)
+    return outcome
+
+
+def saw(outcome: Outcome, *texts: str) -> bool:
+    """Whether these stand in the trace, in this order."""
+    lines = iter(outcome.trace)
+    return all(any(text in line for line in lines) for text in texts)
+
+
+class TestOneFault:
+    """Whatever strikes, once, somebody goes on, and with everything that was answered."""
+
+    @pytest.mark.parametrize(
+        ("kind", "more"),
+        [
+            (Kind.CRASH, {}),
+            (Kind.POWER_FAILURE, {}),
+            (Kind.CLOSED, {"how": "end"}),
+            (Kind.CLOSED, {"how": "tail"}),
+            (Kind.CLOSED, {"how": "reset"}),
+            (Kind.SILENT, {"how": "both"}),
+            (Kind.SILENT, {"how": "one"}),
+            (Kind.FAILOVER_REQUEST, {}),
+        ],
+    )
+    @pytest.mark.parametrize("target", Side)
+    @pytest.mark.parametrize("when", [(P, State.REQUESTED), SIZED, LOADED, (S, State.RECEIVED)], ids=str)
+    def test_ends_the_pair(
+        self, bench: Bench, kind: Kind, more: dict[str, Any], target: Side, when: tuple[Side, State]
+    ) -> None:
+        outcome = run(bench, fault(kind, target, when, **more))
+        assert outcome.survived
+        assert outcome.ended_by_fault
+        assert outcome.won == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "more"),
+        [
+            (Kind.DELAY, {"how": "both", "seconds": 0.3}),
+            (Kind.TIMEOUT, {"seconds": 0.3}),
+            (Kind.PARTIAL_WRITE, {"how": "later", "seconds": 0.3, "count": 5}),
+            (Kind.ARBITER_LOSS, {"how": "both", "seconds": 0.3}),
+        ],
+    )
+    def test_is_only_waited_for(self, bench: Bench, kind: Kind, more: dict[str, Any]) -> None:
+        """Less than a deadline, and no claim is under way: nobody gives up."""
+        outcome = run(bench, fault(kind, P, SIZED, **more))
+        assert not outcome.ended_by_fault
+        assert outcome.checkpoints >= 10
+
+    def test_a_slow_disk_is_waited_for(self, bench: Bench) -> None:
+        outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=0.05, count=5))
+        assert not outcome.ended_by_fault
+
+    def test_a_disk_slower_than_the_deadline_is_not(self, bench: Bench) -> None:
+        outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=0.5, count=5))
+        assert saw(outcome, "primary sized -> failover (fault_timeout)", "primary failover -> alone")
+
+    def test_a_failing_disk_lets_the_primary_go_on(self, bench: Bench) -> None:
+        outcome = run(bench, fault(Kind.FAILING_DISK, S, (S, State.SIZED), how="once", count=1))
+        assert saw(outcome, "secondary sized -> finishing (fault_guest_failed)", "primary failover -> alone")
+
+    def test_a_failing_guest_lets_the_secondary_go_on(self, bench: Bench) -> None:
+        outcome = run(bench, fault(Kind.GUEST_FAILURE, P, LOADED, how="save", count=1))
+        assert saw(outcome, "primary replied -> failover (fault_guest_failed)", "secondary failover -> alone")
+
+
+class TestFrozen:
+    def test_a_primary_that_wakes_up_late(self, bench: Bench) -> None:
+        """Its peer was asked to take over meanwhile: it must find that out before it says anything."""
+        outcome = run(
+            bench,
+            fault(Kind.TIMEOUT, P, LOADED, seconds=5.0),
+            fault(Kind.FAILOVER_REQUEST, S, (S, State.LOADED), delay=0.05),
+        )
+        assert saw(outcome, "secondary failover -> alone (won)", "primary failover -> stopped (lost)")
+        assert outcome.lost_claims == 1
+
+    def test_one_that_wakes_up_after_a_spare_has_joined(self, bench: Bench) -> None:
+        outcome = run(
+            bench,
+            fault(Kind.TIMEOUT, P, SIZED, seconds=5.0),
+            fault(Kind.RESTART, P, (S, State.ALONE), 1, how="spare", seconds=0.1),
+        )
+        assert saw(outcome, "b0 begins with spare10", "a0 primary failover -> stopped (lost)")
+        assert outcome.generations == 2
+        assert not outcome.ended_by_fault
+
+
+class TestRestart:
+    @pytest.mark.parametrize("how", ["kill", "power"])
+    @pytest.mark.parametrize("target", Side)
+    @pytest.mark.parametrize("directory", [True, False])
+    def test_back_as_the_survivors_secondary(
+        self, bench: Bench, how: str, target: Side, directory: bool
+    ) -> None:
+        outcome = run(
+            bench, fault(Kind.RESTART, target, SIZED, how=how, seconds=0.2), directory=directory, fsync=True
+        )
+        assert outcome.generations == 2
+        assert outcome.checkpoints >= 10
+        assert not outcome.ended_by_fault
+
+    def test_a_primary_that_never_began_begins_again(self, bench: Bench) -> None:
+        """Its data is in its memory, and nobody else has run: it may."""
+        outcome = run(bench, fault(Kind.CLOSED, P, (P, State.INIT), 1, how="end", op=2))
+        assert outcome.generations == 2
+        assert outcome.survived
+
+    @pytest.mark.parametrize("call", range(0, 12, 3))
+    def test_killed_by_its_disk(self, bench: Bench, call: int) -> None:
+        outcome = run(bench, fault(Kind.CRASH, S, (S, State.SIZED), how="disk", count=call))
+        assert saw(outcome, "primary failover -> alone (won)")
+
+
+class TestArbiter:
+    def test_an_answer_that_was_lost_is_asked_for_again(self, bench: Bench) -> None:
+        outcome = run(
+            bench,
+            fault(Kind.ARBITER_LOSS, P, LOADED, how="answer", count=2),
+            fault(Kind.CRASH, S, SIZED, visit=5),
+        )
+        assert saw(outcome, "arbiter grants", "fault arbiter-loss", "primary failover -> alone (won)")
+        assert outcome.won == 1
+
+    def test_nobody_runs_while_it_is_away(self, bench: Bench) -> None:
+        outcome = run(
+            bench,
+            fault(Kind.ARBITER_LOSS, P, LOADED, how="both", seconds=3.0),
+            fault(Kind.CLOSED, P, SIZED, visit=4, how="reset"),
+        )
+        lost, answered = (
+            next(float(line.split()[0]) for line in outcome.trace if text in line)
+            for text in ("fault arbiter-loss", "arbiter grants")
+        )
+        assert answered > lost + 3.0
+
+
+class TestNobodyLeft:
+    def test_it_is_said(self, bench: Bench) -> None:
+        """No survivor is no proof that nothing was lost."""
+        outcome = run(bench, fault(Kind.CRASH, P, LOADED), fault(Kind.CRASH, S, (S, State.ALONE), 1))
+        assert not outcome.survived
+
+
+class TestForged:
+    """The wire has no round number: who can write to it can let packets out too early."""
+
+    def forged(self, bench: Bench, release_on: ReleaseOn, *messages: COLOMessage) -> Outcome:
+        silent = fault(Kind.SILENT, P, SIZED, how="one")
+        injected = [fault(Kind.INJECT, S, SIZED, count=int(message)) for message in messages]
+        dies = fault(Kind.POWER_FAILURE, P, SIZED, delay=0.01)
+        return run(bench, silent, *injected, dies, release_on=release_on, pause=0.01)
+
+    @pytest.mark.parametrize(
+        ("release_on", "messages", "lost"),
+        [
+            (ReleaseOn.RECEIVED, (), False),
+            (ReleaseOn.RECEIVED, (COLOMessage.VMSTATE_RECEIVED,), True),
+            (ReleaseOn.RECEIVED, (COLOMessage.VMSTATE_LOADED,), False),
+            (ReleaseOn.LOADED, (COLOMessage.VMSTATE_RECEIVED,), False),
+            (ReleaseOn.LOADED, (COLOMessage.VMSTATE_LOADED,), False),
+            (ReleaseOn.LOADED, (COLOMessage.VMSTATE_RECEIVED, COLOMessage.VMSTATE_LOADED), True),
+        ],
+    )
+    def test_what_it_takes(
+        self, bench: Bench, release_on: ReleaseOn, messages: tuple[COLOMessage, ...], lost: bool
+    ) -> None:
+        outcome = self.forged(bench, release_on, *messages)
+        assert any(problem.kind == "lost" for problem in outcome.documented) == lost
+
+
+class TestCorrupt:
+    def test_a_page_is_loaded_as_it_came(self, bench: Bench) -> None:
+        """The stream carries no checksum of memory."""
+        outcome = run(bench, fault(Kind.CORRUPT, P, SIZED, 5, how="payload", count=36))
+        assert {problem.kind for problem in outcome.documented} >= {"torn"}
+        assert not outcome.ended_by_fault
+
+    @pytest.mark.parametrize("value", range(9))
+    @pytest.mark.parametrize("side", Side)
+    def test_a_message_is_noticed(self, bench: Bench, side: Side, value: int) -> None:
+        when = (P, State.REQUESTED) if side is P else (S, State.RECEIVED)
+        right = COLOMessage.CHECKPOINT_REQUEST if side is P else COLOMessage.VMSTATE_RECEIVED
+        outcome = run(bench, fault(Kind.CORRUPT, side, when, how="message", count=value))
+        assert outcome.ended_by_fault == (value != right)
+        assert outcome.survived
