@@ -7,8 +7,8 @@ import logging
 import pytest
 from pair import SESSIONS, wire
 
-from colo_fsm.check.control import Control
-from colo_fsm.check.world import INVALID
+from colo_fsm.check.model.control import Control
+from colo_fsm.check.model.world import INVALID
 from colo_fsm.protocol import COLOMessage as M
 from colo_fsm.protocol import Do, Fault, Session, Side, State, Variant, complete
 from colo_fsm.protocol.machine import TABLES

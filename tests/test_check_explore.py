@@ -19,10 +19,10 @@ from colo_fsm.check import (
     documented,
     explore,
 )
-from colo_fsm.check.space import Space
-from colo_fsm.check.steps import Steps
-from colo_fsm.check.surroundings import steps as around
-from colo_fsm.check.world import World
+from colo_fsm.check.model.steps import Steps
+from colo_fsm.check.model.surroundings import steps as around
+from colo_fsm.check.model.world import World
+from colo_fsm.check.search.space import Space
 from colo_fsm.protocol import COLOMessage as M
 from colo_fsm.protocol import Do, Fault, Send, Session, Side, State, complete
 from colo_fsm.protocol.machine import TABLES

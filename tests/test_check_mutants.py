@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 import colo_fsm.cli.mutants as command
 from colo_fsm.check import Policy, Property, Scenario, explore
-from colo_fsm.check.equivalence import EQUIVALENT, PROBES, WIDEST, Court, Judged, Outcome
-from colo_fsm.check.mutants import REST, Mutant, Slip, mutants
-from colo_fsm.check.mutated import Asking, Difference, Machines, Mutated
-from colo_fsm.check.mutation import VARIANTS, Report, candidates, check
-from colo_fsm.check.mutation_report import as_json, equivalents, lines, markdown, table
-from colo_fsm.check.steps import Steps
+from colo_fsm.check.model.steps import Steps
+from colo_fsm.check.mutation.equivalence import EQUIVALENT, PROBES, WIDEST, Court, Judged, Outcome
+from colo_fsm.check.mutation.judge import VARIANTS, Report, candidates, check
+from colo_fsm.check.mutation.mutants import REST, Mutant, Slip, mutants
+from colo_fsm.check.mutation.mutated import Asking, Difference, Machines, Mutated
+from colo_fsm.check.mutation.report import as_json, equivalents, lines, markdown, table
 from colo_fsm.protocol import (
     COLOMessage,
     CompleteTable,
@@ -293,7 +293,7 @@ def test_no_mutant_survives_and_the_page_says_so() -> None:
     report = check()
     assert list(map(str, report.survivors)) == []
     assert report.ok
-    assert markdown(report) == PAGE.read_text(), "python -m colo_fsm.check.mutation_report docs/mutants.md"
+    assert markdown(report) == PAGE.read_text(), "python -m colo_fsm.check.mutation.report docs/mutants.md"
 
 
 # -- what is said -----------------------------------------------------------------------------------

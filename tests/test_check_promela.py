@@ -13,12 +13,12 @@ from typing import NamedTuple
 import attrs
 import pytest
 
-from colo_fsm.check.explore import Result, Search, explore
+from colo_fsm.check.model.properties import Property as P
+from colo_fsm.check.model.scenario import Policy, Scenario, Strike
+from colo_fsm.check.model.world import NEVER, Channel, MaybeDead, World
 from colo_fsm.check.promela import export
-from colo_fsm.check.properties import Property as P
-from colo_fsm.check.scenario import Policy, Scenario, Strike
 from colo_fsm.check.scenarios import MATRIX, documented
-from colo_fsm.check.world import NEVER, Channel, MaybeDead, World
+from colo_fsm.check.search.explore import Result, Search, explore
 from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, ReleaseOn, Send, Side, State, Variant
 from colo_fsm.protocol.table import Row, Trigger, done, lost, recv
 

@@ -5,8 +5,21 @@ from __future__ import annotations
 import pytest
 
 from colo_fsm.check import Scenario, Strike
-from colo_fsm.check.surroundings import arbiter_losses, closed, disturbed, silenced, tail_lost
-from colo_fsm.check.world import FAR, LIVE, NEVER, ROOM, STATE, Channel, End, Facts, Item, Put, Take, older
+from colo_fsm.check.model.surroundings import arbiter_losses, closed, disturbed, silenced, tail_lost
+from colo_fsm.check.model.world import (
+    FAR,
+    LIVE,
+    NEVER,
+    ROOM,
+    STATE,
+    Channel,
+    End,
+    Facts,
+    Item,
+    Put,
+    Take,
+    older,
+)
 from colo_fsm.protocol import COLOMessage as M
 from colo_fsm.protocol import Profile, Variant
 

@@ -7,11 +7,11 @@ The protocol comes from the tables through the sessions that run in production (
 them (channels, crashes, stores, loads, claims) is the explorer's. `colo-fsm verify` is the command.
 """
 
-from .explore import Result, Trail, explore
-from .properties import Property
+from .model.properties import Property
+from .model.scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike, TooLarge
 from .report import Verdict
-from .scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike, TooLarge
 from .scenarios import MATRIX, Documented, documented
+from .search.explore import Result, Trail, explore
 from .trail import exchange
 
 __all__ = [

@@ -15,9 +15,9 @@ from colo_fsm.draw import DrawError, dot_hash
 from colo_fsm.draw.renderer import hash_of
 
 from . import report
-from .explore import Result, explore
-from .properties import Property
+from .model.properties import Property
 from .scenarios import MATRIX, Documented
+from .search.explore import Result, explore
 from .trail import exchange
 
 SHOWN = (

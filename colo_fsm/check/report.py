@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from .explore import Result
-from .properties import Property
+from .model.properties import Property
 from .scenarios import Documented
+from .search.explore import Result
 
 
 @attrs.frozen

@@ -11,9 +11,9 @@ import attrs
 
 from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
 
-from .explore import Result
-from .properties import Property as P
-from .scenario import BREAKS, DISTURBANCES, Arbiter, Scenario, Strike
+from .model.properties import Property as P
+from .model.scenario import BREAKS, DISTURBANCES, Arbiter, Scenario, Strike
+from .search.explore import Result
 
 
 @attrs.frozen

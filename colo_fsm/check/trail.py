@@ -5,11 +5,11 @@ from __future__ import annotations
 from colo_fsm.draw import Exchange, Moment, Tone
 from colo_fsm.protocol import Side
 
-from .explore import Result, Trail
-from .properties import Property
-from .space import AnyStep
-from .steps import Step
-from .world import NAMES
+from .model.properties import Property
+from .model.steps import Step
+from .model.world import NAMES
+from .search.explore import Result, Trail
+from .search.space import AnyStep
 
 
 def exchange(result: Result, which: Property) -> Exchange:

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from colo_fsm.check.mutation import check
-from colo_fsm.check.mutation_report import as_json, lines
+from colo_fsm.check.mutation.judge import check
+from colo_fsm.check.mutation.report import as_json, lines
 
 EXIT_CODES = """
 \b

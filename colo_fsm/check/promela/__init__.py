@@ -1,7 +1,7 @@
 """A scenario as a Promela model, for SPIN: a second opinion on what the explorer says.
 
 It is no dump of the explored graph. The tables are written out row by row, and what the sides, the link, the
-arbiter and the faults do is written a second time, in Promela (`promela_*.py`). Nothing of the explorer's
+arbiter and the faults do is written a second time, in Promela (the other modules here). Nothing of the explorer's
 steps, effects, views or search is used. Its rule for reading, too, is written anew from the tables, where
 the explorer asks the sessions. A moment is the same value, field for field, so the numbers of states can
 be compared.
@@ -24,13 +24,13 @@ from collections.abc import Iterator
 
 from colo_fsm.protocol import Mode, Profile, Side
 
-from .promela_effects import EFFECTS
-from .promela_process import FOR_EVER, LIVE, STEP
-from .promela_steps import FIRES, STEPS
-from .promela_tables import both, names, sizes, table
-from .promela_world import DECLARATIONS, REST, SURROUNDINGS
-from .scenario import Arbiter, Policy, Scenario, Strike
-from .world import FAR, INVALID, ROOM
+from ..model.scenario import Arbiter, Policy, Scenario, Strike
+from ..model.world import FAR, INVALID, ROOM
+from .effects import EFFECTS
+from .process import FOR_EVER, LIVE, STEP
+from .steps import FIRES, STEPS
+from .tables import both, names, sizes, table
+from .world import DECLARATIONS, REST, SURROUNDINGS
 
 MUST = ("GOES_ON", "FINDS_DAMAGE", "BEGINS", "NOTICES")
 """The steps of a side that happen if one waits."""

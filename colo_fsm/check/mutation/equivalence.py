@@ -20,17 +20,17 @@ from typing import NamedTuple
 from colo_fsm.protocol import Side, State, Variant
 from colo_fsm.protocol.table import Trigger
 
+from ..model.control import Control
+from ..model.properties import Property
+from ..model.scenario import DISTURBANCES, Scenario, Strike, TooLarge
+from ..model.steps import Step
+from ..model.world import Local, MaybeDead, World
+from ..search.explore import Search
+from ..search.loops import Loops
+from ..search.space import Moves
 from .alike import Pair, Pairs, counts, match, match_weakly, same, took
-from .control import Control
-from .explore import Search
-from .loops import Loops
 from .mutants import Mutant
 from .mutated import Asking, Difference, Machines, Mutated
-from .properties import Property
-from .scenario import DISTURBANCES, Scenario, Strike, TooLarge
-from .space import Moves
-from .steps import Step
-from .world import Local, MaybeDead, World
 
 LIMIT = 2_000_000
 NEAR = 5_000

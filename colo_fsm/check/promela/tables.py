@@ -8,8 +8,8 @@ from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, Fault, Sen
 from colo_fsm.protocol.table import Row, Trigger, begin, fault, lost, won
 from colo_fsm.replica.options import NO_DEADLINE
 
-from .properties import Property
-from .world import INITIAL, INVALID, LIVE, STATE
+from ..model.properties import Property
+from ..model.world import INITIAL, INVALID, LIVE, STATE
 
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
 

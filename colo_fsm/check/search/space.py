@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from colo_fsm.protocol import Side
 
-from . import surroundings
-from .control import Reaction
+from ..model import surroundings
+from ..model.control import Reaction
+from ..model.properties import Property
+from ..model.scenario import Scenario, TooLarge
+from ..model.steps import Kind, Step, Steps
+from ..model.surroundings import WorldStep
+from ..model.world import Channel, World
 from .loops import Loops
-from .properties import Property
-from .scenario import Scenario, TooLarge
-from .steps import Kind, Step, Steps
-from .surroundings import WorldStep
-from .world import Channel, World
 
 WIDTHS = (12, 12, 14, 14, 14, 4)
 """Bits for the Primary, the Secondary, the way forward, the way back, the facts, the budget."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from colo_fsm.protocol import COLOMessage, Side
 
-from .steps import Step
+from ..model.steps import Step
 
 Node = TypeVar("Node", bound=Hashable)
 

@@ -10,14 +10,14 @@ import attrs
 
 from colo_fsm.protocol import Side
 
-from .control import Reaction
+from ..model.control import Reaction
+from ..model.properties import Property
+from ..model.rest import at_rest, healthy, unfinished_round
+from ..model.scenario import Scenario, TooLarge
+from ..model.steps import Kind, Step
+from ..model.world import World
 from .loops import on_a_cycle
-from .properties import Property
-from .rest import at_rest, healthy, unfinished_round
-from .scenario import Scenario, TooLarge
 from .space import AnyStep, Memo, Moves, Space
-from .steps import Kind, Step
-from .world import World
 
 
 class Trail(NamedTuple):

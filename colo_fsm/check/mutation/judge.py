@@ -3,7 +3,7 @@
     report = check(jobs=2)
     report.ok, report.kill_rate
 
-`colo-fsm mutants` is the command; `python -m colo_fsm.check.mutation_report docs/mutants.md` writes the page.
+`colo-fsm mutants` is the command; `python -m colo_fsm.check.mutation.report docs/mutants.md` writes the page.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import attrs
 from colo_fsm.protocol import Mode, Profile, ReleaseOn, Row, Side, Variant, complete
 from colo_fsm.protocol.machine import TABLES
 
+from ..model.properties import Property
+from ..model.scenario import Policy, Scenario
+from ..search.explore import explore
 from .equivalence import PROBES, Court, Judged, Outcome
-from .explore import explore
 from .mutants import Mutant, Slip, mutants
-from .properties import Property
-from .scenario import Policy, Scenario
 
 VARIANTS = tuple(
     Variant(profile, mode, release_on)

@@ -15,7 +15,7 @@ from colo_fsm.protocol.machine import ColoMachine
 from colo_fsm.protocol.session import Effects
 from colo_fsm.protocol.table import Trigger, begin
 
-from .control import Control, Reaction
+from ..model.control import Control, Reaction
 from .mutants import Mutant
 
 Question = tuple[State, Trigger]

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from .properties import OVER
-from .steps import Kind, Step
-from .world import Channel, End, Facts, Local, MaybeDead, Output, Put, Take, World
+from ..model.properties import OVER
+from ..model.steps import Kind, Step
+from ..model.world import Channel, End, Facts, Local, MaybeDead, Output, Put, Take, World
 
 Pair = tuple[Local, Local]
 """A side of the mutant, and the side of the sound graph that stands for it; never the same."""
