@@ -1,7 +1,7 @@
 """A scenario as a Promela model, for SPIN: a second opinion on what the explorer says.
 
 It is no dump of the explored graph. The tables are written out row by row, and what the sides, the link, the
-arbiter and the faults do is written a second time, in Promela (the other modules here). Nothing of the explorer's
+arbiter and the faults do is written a second time, in Promela (in this folder). Nothing of the explorer's
 steps, effects, views or search is used. Its rule for reading, too, is written anew from the tables, where
 the explorer asks the sessions. A moment is the same value, field for field, so the numbers of states can
 be compared.
