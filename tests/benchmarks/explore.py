@@ -9,9 +9,9 @@ import attrs
 
 from colo_fsm.check import Result, documented, explore
 
-NAME = "two-injected-loaded"
+NAME = "everything-loaded"
 TARGET = 100_000
-REPEAT = 3
+REPEAT = 2
 
 
 def floor(states: int, steps: int) -> float:

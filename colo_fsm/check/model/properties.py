@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 
 from colo_fsm.protocol import COLOMessage, Fault, Profile, Send, Side, State
 from colo_fsm.protocol.table import SENDER, Kind, begin, fault, lost, won
@@ -115,8 +116,13 @@ def after_error(side: Side, source: State, guest_failed: bool, profile: Profile)
     return State.FAILOVER if source in HANDSHAKE else source
 
 
-def broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Property]:
+@cache
+def broken_by(side: Side, moved: Reaction, profile: Profile) -> frozenset[Property]:
     """The properties that this transition breaks whatever else is true."""
+    return frozenset(_broken_by(side, moved, profile))
+
+
+def _broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Property]:
     trigger, message = moved.trigger, moved.trigger.message
     wrong = trigger.kind is Kind.FAULT
     if message is not None:

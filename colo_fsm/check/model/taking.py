@@ -7,6 +7,7 @@ behind a break) may never happen. Only MUST steps count where a system is to com
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 from typing import NamedTuple
 
 import attrs
@@ -155,6 +156,7 @@ def _completes_round(side: Side, reaction: Reaction) -> bool:
     return side is Side.PRIMARY and loaded and reaction.dest in HANDSHAKE
 
 
+@cache
 def _says(reaction: Reaction) -> str:
     effects = ", ".join(map(str, reaction.effects))
     moved = "" if reaction.dest is reaction.source else f"→ {reaction.dest}"

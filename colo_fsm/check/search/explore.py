@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -59,7 +62,20 @@ def explore(scenario: Scenario, *, limit: int = 5_000_000, stop_at_first: bool =
 
     Raises TooLarge beyond `limit` states: then nothing is proved.
     """
-    return Search(scenario, limit, stop_at_first).run()
+    with _without_collector():
+        return Search(scenario, limit, stop_at_first).run()
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A search makes many small values that live on and no cycles: the collector would only walk them."""
+    ran = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if ran:
+            gc.enable()
 
 
 class Search:
