@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -31,6 +29,7 @@ from colo_fsm.replica import (
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
+from .load import named
 from .report import Reporter
 
 EXIT_CODES = """
@@ -46,15 +45,8 @@ Command = Callable[..., Any]
 
 def load_guest(spec: str) -> Guest | AsyncGuest:
     """What `module:factory` makes. Raises click.BadParameter."""
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        raise click.BadParameter(f"'{spec}': write MODULE:FACTORY, say colo_fsm.replica.sqlite_server:guest")
-    sys.path.insert(0, os.getcwd())
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-        guest = factory()
-    except Exception as error:  # noqa: BLE001 - the embedder's module may raise anything
-        raise click.BadParameter(f"'{spec}': {type(error).__name__}: {error}") from None
+    example = "colo_fsm.replica.sqlite_server:guest"
+    guest = named(spec, "MODULE:FACTORY", example, make=lambda factory: factory())
     if not isinstance(guest, Guest):
         raise click.BadParameter(f"'{spec}' made a {type(guest).__name__}, which is no Guest")
     return guest

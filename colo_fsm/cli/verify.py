@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +38,8 @@ from colo_fsm.protocol import (
     Variant,
     complete,
 )
+
+from .load import named
 
 EXIT_CODES = """
 \b
@@ -206,17 +206,8 @@ def _faults(given: str | None) -> frozenset[Strike]:
 
 def _table(side: Side, spec: str, variant: Variant) -> CompleteTable:
     """The table that `module:name` is, made total. Raises click.BadParameter."""
-    module_name, _, attribute = spec.partition(":")
     hint = f"--{side}"
-    if not module_name or not attribute:
-        raise click.BadParameter(
-            f"'{spec}': write MODULE:TABLE, say colo_fsm.protocol:PRIMARY", param_hint=hint
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        table = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # noqa: BLE001 - the embedder's module may raise anything
-        raise click.BadParameter(f"'{spec}': {type(error).__name__}: {error}", param_hint=hint) from None
+    table = named(spec, "MODULE:TABLE", "colo_fsm.protocol:PRIMARY", hint=hint)
     if not isinstance(table, Table) or table.side is not side:
         raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=hint)
     try:

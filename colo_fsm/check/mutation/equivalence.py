@@ -22,7 +22,7 @@ from colo_fsm.protocol.table import Trigger
 
 from ..model.control import Control
 from ..model.properties import Property
-from ..model.scenario import DISTURBANCES, Scenario, Strike, TooLarge
+from ..model.scenario import BREAKS, DISTURBANCES, Scenario, Strike, TooLarge
 from ..model.steps import Step
 from ..model.world import Local, MaybeDead, World
 from ..search.explore import Search
@@ -40,11 +40,10 @@ GROWTH = 4
 MANY_PAIRS = 1_000
 """More pairs than that are no correspondence between two graphs that hardly differ."""
 
-_BREAKS = frozenset(Strike) - DISTURBANCES
 PROBES = {
     "no-faults": frozenset[Strike](),
-    "breaks": _BREAKS,
-    "wire": _BREAKS | DISTURBANCES - {Strike.INJECT},
+    "breaks": BREAKS,
+    "wire": BREAKS | DISTURBANCES - {Strike.INJECT},
     "everything": frozenset(Strike),
 }
 """What goes wrong around a mutant, from cheap to dear, each with all of the one before.
