@@ -16,7 +16,7 @@ from qemu_recording import MEMORY, REGION, SIZE, Recording, record
 from colo_fsm.cli.app import cli
 from colo_fsm.protocol import COLOMessage, State
 from colo_fsm.qemu.checkpoint import VmCheckpoint
-from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored
+from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.replica import Address, DirectoryStore
 
 M = COLOMessage

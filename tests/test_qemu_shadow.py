@@ -10,7 +10,7 @@ from colo_fsm.protocol import COLOMessage, PrimarySession, SecondarySession, Sen
 from colo_fsm.protocol.session import Effects
 from colo_fsm.protocol.table import SENDER
 from colo_fsm.protocol.vocabulary import Do
-from colo_fsm.qemu.shadow import ANYWHERE, VARIANT, Act, Seen, Shadow, Sight
+from colo_fsm.qemu.watch.shadow import ANYWHERE, VARIANT, Act, Seen, Shadow, Sight
 
 M = COLOMessage
 PRIMARY, SECONDARY = Side.PRIMARY, Side.SECONDARY

@@ -25,11 +25,11 @@ from qemu_relay import Relay
 
 from colo_fsm.cli.app import cli
 from colo_fsm.protocol import COLOMessage, Side
-from colo_fsm.qemu import tap as tap_module
-from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
-from colo_fsm.qemu.channel import Forward, Return, Undecodable
-from colo_fsm.qemu.tap import Tap, review
-from colo_fsm.qemu.watch import Kind, Round, Watch
+from colo_fsm.qemu.watch import tap as tap_module
+from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.channel import Forward, Return, Undecodable
+from colo_fsm.qemu.watch.rounds import Kind, Round, Watch
+from colo_fsm.qemu.watch.tap import Tap, review
 from colo_fsm.stream import pong
 
 ROUNDS = 20
@@ -120,7 +120,7 @@ def test_recording_says_the_same(recording: Recording) -> None:
     ]
     layout = recording.capture.layout()
     assert len(layout.rounds) == ROUNDS
-    assert [r.vmstate.size for r in layout.rounds] == [r.vmstate_bytes for r in recording.rounds[1:]]
+    assert [vmstate.size for _, vmstate in layout.rounds] == [r.vmstate_bytes for r in recording.rounds[1:]]
 
 
 @needs_kvm
@@ -181,7 +181,7 @@ def test_a_doctored_recording_deviates(recording: Recording) -> None:
 def test_what_is_malformed_has_its_place(recording: Recording) -> None:
     """A page outside its block, in a round's live state; the bytes before it are understood."""
     layout = recording.capture.layout()
-    live = layout.rounds[4].live
+    live, _ = layout.rounds[4]
     p2s = bytearray(sent(recording.capture, P2S))
     p2s[live.start + 5] = 0x7F
     rounds: list[Round] = []
@@ -190,7 +190,7 @@ def test_what_is_malformed_has_its_place(recording: Recording) -> None:
     watch.saw(0.0, S2P, bytes(4))
     forward = Forward()
     with pytest.raises(Undecodable) as caught:
-        forward.feed(p2s)
+        forward.events(p2s)
     assert live.start < caught.value.offset < live.end
     assert f"(byte {caught.value.offset} of p2s)" in str(caught.value)
 
@@ -382,7 +382,7 @@ def test_stopped_before_anybody_came(tmp_path: Path) -> None:
 def test_answers_to_pings_are_no_messages() -> None:
     channel = Return()
     data = bytes(4) + pong(7) + (2).to_bytes(4, "big")
-    events = [event for at in range(len(data)) for event in channel.feed(data[at : at + 1])]
+    events = [event for at in range(len(data)) for event in channel.events(data[at : at + 1])]
     assert [getattr(event, "value", None) for event in events] == [0, 2]
 
 

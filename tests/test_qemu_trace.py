@@ -14,7 +14,7 @@ from qemu import colo_pair, needs_kvm
 
 from colo_fsm.cli.app import cli
 from colo_fsm.protocol import Side
-from colo_fsm.qemu.trace import Report, TraceError, check, read_log
+from colo_fsm.qemu.watch.trace import Report, TraceError, check, read_log
 
 pytestmark = needs_kvm
 

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from colo_fsm.protocol import Side
 from colo_fsm.qemu import NotAVm, VmCheckpoint
-from colo_fsm.qemu.capture import Capture
-from colo_fsm.qemu.channel import CHANNELS
-from colo_fsm.qemu.check import CheckFailed, check_loads
-from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
+from colo_fsm.qemu.hold.check import CheckFailed, check_loads
+from colo_fsm.qemu.hold.inspect import Inspected, inspect_checkpoint, inspect_file
+from colo_fsm.qemu.watch.capture import Capture
+from colo_fsm.qemu.watch.channel import CHANNELS
 from colo_fsm.replica import DirectoryStore, StoreError
 from colo_fsm.replica.disk import LOCAL_DISK
 from colo_fsm.stream import StreamError

@@ -19,7 +19,7 @@ from rich.console import Console
 from colo_fsm.arbiter import Arbiter, ArbiterError, Unarbitrated, open_arbiter
 from colo_fsm.protocol import State, Transition
 from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
-from colo_fsm.qemu.standby import MEMORY_LIMIT
+from colo_fsm.qemu.incoming import MEMORY_LIMIT
 from colo_fsm.replica import (
     Address,
     ClaimAnswered,

@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 
 from colo_fsm.protocol import COLOMessage, State
-from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.checkpoint import NotAVm, VmCheckpoint
-from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored
-from colo_fsm.qemu.tap import CONNECT_TIMEOUT, Tap, review
-from colo_fsm.qemu.trace import TraceError, check, read_log
-from colo_fsm.qemu.watch import Kind, Round, Verdict
+from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
+from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
+from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
+from colo_fsm.qemu.watch.trace import TraceError, check, read_log
 from colo_fsm.replica import Address, AddressError, DirectoryStore, StoreError
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)

@@ -13,30 +13,14 @@ import attrs
 
 from colo_fsm.protocol import InvalidState, State, Transition
 from colo_fsm.protocol.session import Effects
-from colo_fsm.replica import Checkpoint, Saved, Store
+from colo_fsm.replica import Checkpoint, Saved
 from colo_fsm.replica.events import CheckpointTaken
 from colo_fsm.replica.script import Script
 from colo_fsm.replica.secondary_script import SecondaryReplica
-from colo_fsm.stream import (
-    PAGE_SIZE,
-    Blocks,
-    Buffer,
-    Delta,
-    DescriptionDecoder,
-    DeviceSection,
-    PatchSink,
-    StreamError,
-    VmInitialDecoder,
-    VmLiveDecoder,
-    device_sections,
-    pong,
-)
+from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
 
-from .checkpoint import END_MARK, meta_of
+from ..incoming import IncomingVm
 from .disks import disks
-
-MEMORY_LIMIT = 1 << 40
-"""The most RAM that a Primary may declare unless asked otherwise, in bytes."""
 
 
 class HasDisks(ValueError):
@@ -78,22 +62,6 @@ class Held:
         """The checkpoint is in the store, where it is to be."""
 
 
-class RoundDelta(Delta):
-    """The pages of a round; those that are not among them are as in the last checkpoint."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__()
-        self._store = store
-
-    def get(self, block: str, offset: int) -> Buffer:
-        """See `PatchSink.get`."""
-        page = self.kept(block, offset)
-        if page is not None:
-            return page
-        assert self._store.newest is not None
-        return self._store.newest.blocks[block][offset : offset + PAGE_SIZE]
-
-
 class StandbyReplica(SecondaryReplica):
     """The Secondary's script for the stream of a real QEMU.
 
@@ -107,11 +75,10 @@ class StandbyReplica(SecondaryReplica):
         super().__init__(*args, **kwargs)
         self.generation: int = generation
         self._disks_elsewhere = disks_elsewhere
-        self._memory_limit = memory_limit
-        self._description: DescriptionDecoder | None = None
-        self._initial: VmInitialDecoder
+        self._vm = IncomingVm(
+            self.store, generation, limit=memory_limit, device_limit=self.options.state_limit
+        )
         self._live: VmLiveDecoder
-        self._meta: dict[str, str] = {}
         self._began = 0.0
         self.session.on_transition(self._round_begins, State.REQUESTED)
 
@@ -120,25 +87,22 @@ class StandbyReplica(SecondaryReplica):
 
     def _receive_initial(self) -> Script[Effects]:
         yield from self.call("arbiter", self.arbiter.check, self.generation)
-        self._initial = decoder = VmInitialDecoder(
-            self._new_image, limit=self._memory_limit, device_limit=self.options.state_limit
-        )
-        yield from self._decode(decoder)
-        self._refuse_disks(decoder.sections, decoder.devices)
-        self._ram = decoder.ram
-        self._meta = self._meta_with(None)
-        self._description = DescriptionDecoder()
-        self.session.give_back(self._past_description(self.session.unread()))
-        yield from self.call("store", self.store.complete, self.generation, decoder.devices, self._meta)
-        self._answer(decoder.pings)
+        yield from self._decode(self._vm.initial)
+        vm = self._vm.initial.vm
+        self._refuse_disks(vm.sections, vm.devices)
+        yield from self.call("store", self._vm.complete)
+        self._answer(vm.pings)
         return (yield from self._load())
 
-    def _new_image(self, blocks: Blocks) -> PatchSink:
-        return self.store.begin(blocks)
-
-    def _meta_with(self, description: bytes | None) -> dict[str, str]:
-        initial = self._initial
-        return meta_of(initial.machine, initial.head, initial.ram.section, description)
+    def arrived(self, data: bytes) -> Effects:
+        """The description comes where a message may begin, once, or not at all."""
+        used = 0
+        if not self._vm.initial.over:
+            try:
+                used = self._vm.initial.feed(data)
+            except StreamError as cause:
+                raise InvalidState(cause) from cause
+        return self.session.receive_data(data[used:]) if used < len(data) or not data else ()
 
     def _refuse_disks(self, sections: tuple[DeviceSection, ...], devices: bytes) -> None:
         found = disks(sections, devices)
@@ -149,44 +113,22 @@ class StandbyReplica(SecondaryReplica):
         """On the return path, before the next message."""
         self.send(*map(pong, pings))
 
-    def arrived(self, data: bytes) -> Effects:
-        """The description comes where a message may begin, once, or not at all."""
-        rest = self._past_description(data)
-        return self.session.receive_data(rest) if rest or not data else ()
-
-    def _past_description(self, data: bytes) -> bytes:
-        """What of these bytes does not belong to the description."""
-        decoder = self._description
-        if decoder is None or not data:
-            return data
-        try:
-            used = decoder.feed(data)
-        except StreamError as cause:
-            raise InvalidState(cause) from cause
-        if decoder.complete:
-            self._description = None
-            self._meta = self._meta_with(decoder.description)
-        return data[used:]
-
     def _receive_live(self) -> Script[Effects]:
-        assert self._ram is not None
-        self._delta = delta = RoundDelta(self.store)
-        self._live = VmLiveDecoder(self._ram, delta)
+        self._live = self._vm.live()
         yield from self._decode(self._live)
         self._answer(self._live.pings)
-        self._received = self._live.bytes
         return ()
 
     def device_state(self, data: bytes) -> bytes:
         self._refuse_disks(device_sections(data), data)
-        return data.removesuffix(END_MARK)
+        return data
 
     def _store(self) -> Script[Effects]:
-        yield from self.call("store", self.store.commit, self._delta, self._device, self._meta)
+        yield from self.call("store", self._vm.commit, self._device)
         return ()
 
     def taken(self, number: int) -> VmRound:
-        live, vmstate = self._live, len(self._device) + len(END_MARK)
+        live, vmstate = self._live, len(self._device)
         return VmRound(
             number, live.pages, live.bytes + vmstate, 0.0, self._clock() - self._began,
             live.zero_pages, live.bytes, vmstate,

@@ -21,7 +21,7 @@ from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.replica.store import Store
 
 from .capture import Capture, Recorder
-from .watch import Round, Verdict, Watch
+from .rounds import Round, Verdict, Watch
 
 MOST_BEHIND = 1 << 30
 """Bytes that passed and wait to be decoded: with more, decoding is given up, so that memory is bounded."""

@@ -10,18 +10,11 @@ from typing import Any
 import attrs
 
 from colo_fsm.replica import MemoryStore
-from colo_fsm.stream import (
-    PAGE_SIZE,
-    ZERO_PAGE,
-    DescriptionDecoder,
-    DeviceSection,
-    StreamError,
-    VmInitialDecoder,
-)
+from colo_fsm.stream import PAGE_SIZE, ZERO_PAGE, DeviceSection, StreamError
 
-from .checkpoint import VmCheckpoint, meta_of
+from ..checkpoint import VmCheckpoint
+from ..incoming import IncomingVm
 from .disks import disks
-from .standby import MEMORY_LIMIT
 
 CHUNK = 1 << 20
 
@@ -91,17 +84,14 @@ def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
 def inspect_file(path: Path) -> Inspected:
     """A file with a migration stream. Raises StreamError, OSError."""
     with MemoryStore() as store:
-        decoder = VmInitialDecoder(store.begin, limit=MEMORY_LIMIT)
-        description = DescriptionDecoder()
+        vm = IncomingVm(store)
+        state = vm.initial
         with open(path, "rb") as file:
-            while piece := file.read(CHUNK):
-                used = decoder.feed(piece)
-                if used < len(piece) and not description.complete:
-                    description.feed(memoryview(piece)[used:])
-        if not decoder.complete or (description.bytes and not description.complete):
-            raise StreamError(decoder.bytes + description.bytes, "the stream ends too early")
-        meta = meta_of(decoder.machine, decoder.head, decoder.ram.section, description.description)
-        store.complete(0, decoder.devices, meta)
+            while not state.over and (piece := file.read(CHUNK)):
+                state.feed(piece)
+        if not state.complete or (state.bytes > state.vm.bytes and not state.over):
+            raise StreamError(state.bytes, "the stream ends too early")
+        vm.complete()
         assert store.newest is not None
         found = inspect_checkpoint(VmCheckpoint.of(store.newest))
     return attrs.evolve(found, generation=None, checkpoint=None)

@@ -25,9 +25,9 @@ from colo_fsm.stream import Buffer
 from colo_fsm.stream.commands import ENABLE_COLO
 from colo_fsm.stream.format import COMMAND, U8, U16
 
+from ..checkpoint import END_MARK, VmCheckpoint
 from .capture import Capture
 from .channel import Message, Return
-from .checkpoint import END_MARK, VmCheckpoint
 from .shadow import VARIANT
 
 _ENABLE_COLO = U8.pack(COMMAND) + U16.pack(ENABLE_COLO) + U16.pack(0)
@@ -62,12 +62,12 @@ class Recorded:
     def live(self, number: int) -> Iterator[bytes]:
         if number > self.rounds:
             return iter((END_MARK,))
-        return self._capture.read(self._layout.rounds[number - 1].live)
+        return self._capture.read(self._layout.rounds[number - 1][0])
 
     def vmstate(self, number: int) -> bytes:
         if not self.rounds:
             return self._layout.devices + END_MARK
-        return b"".join(self._capture.read(self._layout.rounds[min(number, self.rounds) - 1].vmstate))
+        return b"".join(self._capture.read(self._layout.rounds[min(number, self.rounds) - 1][1]))
 
 
 class Stored:
@@ -229,7 +229,7 @@ class Replay:
 
     def _messages(self, data: bytes) -> Iterator[int]:
         """The messages in these bytes: answers to pings are none."""
-        for event in self._return.feed(data):
+        for event in self._return.events(data):
             if isinstance(event, Message):
                 self._on_message(False, event.value)
                 yield event.value

@@ -19,7 +19,6 @@ from colo_fsm.stream import Buffer
 from .channel import (
     CHANNELS,
     Channel,
-    Described,
     DeviceState,
     Event,
     Forward,
@@ -123,7 +122,7 @@ class Watch:
             self._first = False
             self._round = Round(0, at, {})
         try:
-            for event in self._channels[side].feed(data):
+            for event in self._channels[side].events(data):
                 self._event(at, side, event)
         except Undecodable as error:
             self.give_up(str(error))
@@ -153,19 +152,18 @@ class Watch:
 
     def _event(self, at: float, side: Side, event: Event) -> None:
         match event:
-            case Message(value, start):
-                self._message(at, side, value, f"byte {start} of {CHANNELS[side]}")
-            case Initial(pages, zero_pages, devices, start, end):
-                size, vmstate = end - start, len(devices)
+            case Message():
+                self._message(at, side, event.value, f"byte {event.start} of {CHANNELS[side]}")
+            case Live():
+                vmstate = len(event.devices) if isinstance(event, Initial) else 0
                 self._add(
-                    pages=pages, zero_pages=zero_pages, live_bytes=size - vmstate, vmstate_bytes=vmstate
+                    pages=event.pages,
+                    zero_pages=event.zero_pages,
+                    live_bytes=event.size - vmstate,
+                    vmstate_bytes=vmstate,
                 )
-            case Live(pages, zero_pages, start, end):
-                self._add(pages=pages, zero_pages=zero_pages, live_bytes=end - start)
-            case DeviceState(start, end):
-                self._add(vmstate_bytes=end - start)
-            case Described():
-                pass
+            case DeviceState():
+                self._add(vmstate_bytes=event.size)
 
     def _message(self, at: float, side: Side, value: int, place: str) -> None:
         if value in _REQUESTS:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from .checkpoint import VmCheckpoint
+from ..checkpoint import VmCheckpoint
 
 PATIENCE = 60.0
 """Seconds that a QEMU may take to load a checkpoint."""

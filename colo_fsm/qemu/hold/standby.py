@@ -14,7 +14,7 @@ from colo_fsm.protocol import ColoError, SecondarySession, State
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
-from .standby import StandbyReplica
+from .replica import StandbyReplica
 
 
 @attrs.frozen
