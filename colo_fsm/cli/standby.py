@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +28,8 @@ from colo_fsm.replica import (
     deadlines,
 )
 from colo_fsm.replica.address import address_of
+
+from .signals import ended_by_signals
 
 EXIT_CODES = """
 \b
@@ -140,9 +139,9 @@ def standby(
                 StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
                 generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
             )  # fmt: skip
-            teller.line(f"listening at {address_of(listener)}, generation {number}")
             holder = Standby(listener, judge, make, teller.event)
-            with ended_by_signals(holder):
+            with ended_by_signals(holder.end):
+                teller.line(f"listening at {address_of(listener)}, generation {number}")
                 outcome = holder.run()
     except (StoreError, ArbiterError, OSError) as error:
         raise click.ClickException(str(error)) from None
@@ -164,18 +163,6 @@ def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tup
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
     return judge, address
-
-
-@contextmanager
-def ended_by_signals(holder: Standby) -> Iterator[None]:
-    """SIGTERM and ^C end it in order."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: holder.end()) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def take_over(command: str, **facts: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,8 @@ from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
 from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
 from colo_fsm.qemu.watch.trace import TraceError, check, read_log
 from colo_fsm.replica import Address, AddressError, DirectoryStore, StoreError
+
+from .signals import ended_by_signals
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
 _ADDRESS = "tcp:HOST:PORT or unix:PATH"
@@ -85,8 +86,7 @@ def _tap(
     with contextlib.ExitStack() as stack:
         recorder = None if record is None else stack.enter_context(Recorder(record))
         between = stack.enter_context(Tap(listen, connect, on_round, recorder=recorder))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: between.stop())
+        stack.enter_context(ended_by_signals(between.stop))
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
         if between.record_error is not None:

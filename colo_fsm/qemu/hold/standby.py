@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,10 @@ from colo_fsm.protocol import ColoError, SecondarySession, State
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
+from ..listening import hang_up, next_link
 from .replica import StandbyReplica
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -38,7 +41,8 @@ class Standby:
     """Holds the VM of whoever migrates to `listener`, which stays the caller's to close.
 
     `make` makes a `StandbyReplica` with everything but its session and its driver. `tell` is called on
-    the thread that runs this with every event of every connection.
+    the thread that runs this with every event of every connection; what it raises is logged, and changes
+    nothing.
     """
 
     def __init__(
@@ -56,26 +60,22 @@ class Standby:
         self._ending = False
 
     def run(self) -> Outcome:
-        """Until the end, in order or not. Run the checkpoint elsewhere only if it says `alone`."""
-        while not self._ending:
-            try:
-                link, _ = self._listener.accept()
-            except OSError:
-                if not self._ending:
-                    raise
-            else:
-                outcome = self._hold(link)
-                if outcome is not None:
-                    return outcome
+        """Until the end, in order or not. Run the checkpoint elsewhere only if it says `alone`.
+
+        Raises OSError if the listener is of no use any more.
+        """
+        while (link := next_link(self._listener, lambda: self._ending)) is not None:
+            if (outcome := self._hold(link)) is not None:
+                return outcome
         return Outcome(State.ENDED, None, 0)
 
     def end(self) -> None:
-        """End in order, between two rounds. From any thread, and from a signal handler."""
-        self._ending = True
-        if self._pair is not None:
-            self._pair.request_leave()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        """End in order, between two rounds. From any thread, at any time; again it does nothing."""
+        self._ending = True  # before a look at the pair: whoever makes one looks here then
+        pair = self._pair
+        if pair is not None:
+            pair.request_leave()
+        hang_up(self._listener)
 
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
@@ -89,11 +89,16 @@ class Standby:
             pair.request_leave()
         with pair:
             for event in events:
-                self._tell(event)
-            self._pair = None
+                self._say(event)
         if State.READY in reached:
             state = State.ALONE if State.ALONE in reached else pair.state
             return Outcome(state, pair.session.error, pair.token)
         if not self._ending:
-            self._tell(Refused())
+            self._say(Refused())
         return None
+
+    def _say(self, event: Event | Refused) -> None:
+        try:
+            self._tell(event)
+        except Exception:  # noqa: BLE001 - whatever it is, the checkpoint is to be kept, and claimed
+            _log.exception("whoever is told of events has failed at %s", event)

@@ -10,12 +10,13 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import attrs
 
 from colo_fsm.protocol import PrimarySession
-from colo_fsm.protocol.errors import LinkLost, SendFailed, TimedOut
+from colo_fsm.protocol.errors import ColoError, LinkLost, SendFailed, TimedOut
 from colo_fsm.protocol.session import Effects, Transition
 from colo_fsm.protocol.table import begin
 from colo_fsm.protocol.vocabulary import Do, Fault, Send, State
@@ -161,26 +162,31 @@ class Replay:
         self._ready = self._ended = False
         self._answers: list[int] = []
         self._effects: dict[Do, Callable[[], None]] = {
-            Do.send_initial: self._send_initial,
-            Do.send_live: self._send_live,
+            Do.send_initial: lambda: self._write(source.initial()),
+            Do.send_live: lambda: self._write(self._cut(source.live(self.rounds + 1))),
             Do.send_state: self._send_state,
-            Do.disconnect: self._link.close,
+            Do.disconnect: link.close,
         }
         self.session.on_transition(self._is_ready, State.READY)
         self.session.on_transition(self._is_loaded, State.LOADED)
 
     def run(self) -> Outcome:
-        """To the end. What goes wrong stands in the outcome."""
+        """To the end. What goes wrong on the link stands in the outcome.
+
+        Raises what the source or `on_message` raises: the link is closed then.
+        """
         session = self.session
-        self._link.settimeout(self._deadline)
-        try:
-            self._perform(session.start())
-            while not session.over and session.state is not State.FAILOVER:
-                self._perform(self._next())
-        finally:
-            self._link.close()
-        error = None if self._ended or session.error is None else str(session.error)
-        return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, error)
+        step: Callable[[], Effects] | None = session.start
+        with self._link:
+            self._link.settimeout(self._deadline)
+            while step is not None:
+                try:
+                    self._perform(step())
+                    step = None if session.over or session.state is State.FAILOVER else self._next
+                except ColoError as error:
+                    step = partial(session.fault, error.kind or Fault.SEND_FAILED, error)
+        reason = None if self._ended or session.error is None else str(session.error)
+        return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, reason)
 
     def _is_ready(self, _: Transition) -> None:
         self._ready = True
@@ -191,13 +197,11 @@ class Replay:
     def _perform(self, effects: Effects) -> None:
         """Perform these effects, and all that follows from them and from messages that came early."""
         while effects:
-            try:
-                effects = self._row(effects)
-            except OSError as error:
-                effects = self.session.fault(Fault.SEND_FAILED, SendFailed(error))
+            effects = self._row(effects) or (
+                self._finish() if self._ends_here else self.session.next_effects()
+            )
 
     def _row(self, effects: Effects) -> Effects:
-        session = self.session
         follow: Effects = ()
         for effect in effects:
             if isinstance(effect, Send):
@@ -206,9 +210,9 @@ class Replay:
                 continue
             if (action := self._effects.get(effect)) is not None:
                 action()
-            if effect in session.table.awaited:
-                follow += self._finish() if self._ends_here else session.done(effect)
-        return follow or (self._finish() if self._ends_here else session.next_effects())
+            if effect in self.session.table.awaited:
+                follow += self._finish() if self._ends_here else self.session.done(effect)
+        return follow
 
     def _next(self) -> Effects:
         """What happens when nothing is left to do: the next round begins, or the Secondary says something."""
@@ -217,13 +221,8 @@ class Replay:
             return self._finish()
         if session.may(begin.checkpoint):
             return session.begin_checkpoint()
-        try:
-            self._flush()
-            data = self._link.recv(READ_SIZE)
-        except TimeoutError:
-            return session.fault(Fault.TIMEOUT, TimedOut(session.state, self._deadline))
-        except OSError as error:
-            return session.fault(Fault.EOF, LinkLost(error))
+        self._flush()
+        data = self._receive()
         messages = b"".join(value.to_bytes(MESSAGE_SIZE, "big") for value in self._messages(data))
         return session.receive_data(messages) if messages or not data else ()
 
@@ -245,11 +244,11 @@ class Replay:
         return here is self._end.at
 
     def _finish(self) -> Effects:
-        self._ended = True
         if self._end.how is How.ILLEGAL:
             self._on_message(True, self._end.message)
             self._out += self._end.message.to_bytes(MESSAGE_SIZE, "big")
         self._flush()
+        self._ended = True
         if self._end.how is How.STOP:
             return self.session.leave()
         if self._end.how is How.ILLEGAL:
@@ -259,17 +258,11 @@ class Replay:
     def _listen(self) -> None:
         """Hear what the Secondary makes of it: a QEMU says nothing, and keeps the link open."""
         self._link.settimeout(self._silence)
-        with contextlib.suppress(OSError):
-            while data := self._link.recv(READ_SIZE):
+        with contextlib.suppress(LinkLost, TimedOut):
+            while data := self._receive():
                 self._answers += self._messages(data)
 
-    # -- what is sent
-
-    def _send_initial(self) -> None:
-        self._write(self._source.initial())
-
-    def _send_live(self) -> None:
-        self._write(self._cut(self._source.live(self.rounds + 1)))
+    # -- the link
 
     def _send_state(self) -> None:
         vmstate = self._source.vmstate(self.rounds + 1)
@@ -289,6 +282,18 @@ class Replay:
                 self._flush()
 
     def _flush(self) -> None:
-        """Small messages leave together with what follows them."""
-        self._link.sendall(self._out)
+        """Small messages leave together with what follows them. Raises SendFailed."""
+        try:
+            self._link.sendall(self._out)
+        except OSError as error:
+            raise SendFailed(error) from error
         self._out.clear()
+
+    def _receive(self) -> bytes:
+        """Raises LinkLost, TimedOut."""
+        try:
+            return self._link.recv(READ_SIZE)
+        except TimeoutError as error:
+            raise TimedOut(self.session.state, self._deadline) from error
+        except OSError as error:
+            raise LinkLost(error) from error

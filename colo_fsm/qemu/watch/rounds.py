@@ -101,8 +101,8 @@ class Round:
 class Watch:
     """Decodes both channels and follows both machines. Checkpoints go to `store`, if there is one.
 
-    `on_round` is called when a round is over. Once a channel holds something that cannot
-    be read there is a `problem`, and the rest is not looked at.
+    `on_round` is called when a round is over, until it raises: `verdict` raises that. Once a channel holds
+    something that cannot be read there is a `problem`, and the rest is not looked at.
     """
 
     def __init__(self, on_round: Callable[[Round], object], store: Store | None = None) -> None:
@@ -111,6 +111,7 @@ class Watch:
         self.problem: str | None = None
         self._on_round = on_round
         self._channels: dict[Side, Channel] = {Side.PRIMARY: Forward(store), Side.SECONDARY: Return()}
+        self._failure: Exception | None = None
         self._first = True
         self._round: Round | None = None
 
@@ -137,6 +138,8 @@ class Watch:
         `stopped`: who watches has ended the link.
         """
         self._close()
+        if self._failure is not None:
+            raise self._failure
         shadow = self.shadow
         if shadow.deviation is not None:
             return Verdict(Kind.DEVIATION, str(shadow.deviation))
@@ -186,4 +189,8 @@ class Watch:
         if self._round is not None:
             self.rounds = self._round.number
             done, self._round = self._round, None
-            self._on_round(done)
+            if self._failure is None:
+                try:
+                    self._on_round(done)
+                except Exception as error:  # noqa: BLE001 - it is the verdict's to raise
+                    self._failure = error
