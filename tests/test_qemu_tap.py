@@ -190,7 +190,7 @@ def test_what_is_malformed_has_its_place(recording: Recording) -> None:
     watch.saw(0.0, S2P, bytes(4))
     forward = Forward()
     with pytest.raises(Undecodable) as caught:
-        forward.events(p2s)
+        list(forward.events(p2s))
     assert live.start < caught.value.offset < live.end
     assert f"(byte {caught.value.offset} of p2s)" in str(caught.value)
 

@@ -5,7 +5,7 @@ Behind which message a state comes, the Secondary's table says. Any chunking giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import attrs
 
@@ -100,14 +100,19 @@ class Channel(Decoder):
         super().__init__()
         self._events: list[Event] = []
 
-    def events(self, data: Buffer) -> Sequence[Event]:
-        """What these bytes complete. Raises Undecodable, and is of no use after that."""
-        self._events = []
+    def events(self, data: Buffer) -> Iterator[Event]:
+        """What these bytes complete; behind that raises Undecodable, and is of no use any more."""
+        failure: Exception | None = None
         try:
             self.feed(data)
         except StreamError as error:
-            raise Undecodable(self.side, error.offset, error.problem) from None
-        return self._events
+            failure = Undecodable(self.side, error.offset, error.problem)
+        except Exception as error:  # noqa: BLE001 - the store's: what was whole before it counts
+            failure = error
+        events, self._events = self._events, []
+        yield from events
+        if failure is not None:
+            raise failure
 
     def _message(self, value: int) -> None:
         """What has been read just now is this message."""
