@@ -32,12 +32,13 @@ from standby_process import (
     state,
     until,
 )
-from vm_stream import BLOCKS, device, footer, ram, record
+from vm_link import a_round, number_in
+from vm_stream import device, footer, ram, record
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
 from colo_fsm.protocol import ColoError, SecondarySession, Side, State, Transition
 from colo_fsm.qemu import Held, StandbyReplica
-from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options, Store
+from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.script import Call, Disconnect, Read, Write
 from colo_fsm.stream import PAGE_SIZE, StreamError
 
@@ -49,18 +50,6 @@ SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
 def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     """pytest would keep every error, and with it the memory of every VM."""
     caplog.set_level(logging.CRITICAL, logger="colo_fsm")
-
-
-def number_in(store: Store) -> int | None:
-    """Which checkpoint the store holds, whole; None if it holds none."""
-    newest = store.newest
-    if newest is None:
-        return None
-    number = newest.number
-    for name, size in BLOCKS.items():
-        assert bytes(newest.blocks[name]) == page(number) * (size // PAGE_SIZE)
-    assert newest.device == devices(number)
-    return number
 
 
 class NoGate:
@@ -120,10 +109,6 @@ class Script:
                     answer = hook(*args)
                 case Disconnect():
                     pass
-
-
-def a_round(number: int) -> bytes:
-    return REQUEST + SEND + live(number) + SIZE + state(number)
 
 
 def refused(bad: bytes, **more: Any) -> str:

@@ -21,6 +21,7 @@ from standby_process import (
 from vm_stream import BLOCKS
 
 from colo_fsm.protocol import Side
+from colo_fsm.qemu.incoming import IncomingVm
 from colo_fsm.qemu.watch.capture import Capture, Recorder
 from colo_fsm.replica import Store
 from colo_fsm.stream import PAGE_SIZE
@@ -53,6 +54,16 @@ def recorded(path: Path, rounds: int) -> Capture:
         for at, (side, data) in enumerate(link(rounds)):
             recorder.write(at / 1000, side, data)
     return Capture(path)
+
+
+def keep(store: Store, rounds: int) -> None:
+    """Let the store have checkpoint number `rounds` of generation 7."""
+    vm = IncomingVm(store, 7)
+    vm.initial.feed(initial())
+    vm.complete()
+    for number in range(1, rounds + 1):
+        vm.live().feed(live(number))
+        vm.commit(state(number)[8:])
 
 
 def number_in(store: Store) -> int | None:

@@ -7,8 +7,11 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import click
 from rich.console import Console
@@ -174,6 +177,18 @@ def take_over(command: str, **facts: object) -> None:
         raise click.ClickException(text)
 
 
+@contextmanager
+def heard(stream: IO[str]) -> Iterator[None]:
+    """Say something there. When nobody hears it any more the standby goes on, and says the rest to nobody."""
+    try:
+        yield
+        stream.flush()  # whoever reads through a pipe is to see it now
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class Teller:
     """Says what happens: a line for what matters, a line that is written over for the rounds.
 
@@ -211,12 +226,13 @@ class Teller:
             )  # fmt: skip
         elif self._console.is_terminal:
             text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
-            self._console.print(f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+            with heard(self._console.file):
+                self._console.print(f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
 
     def line(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(f"{text:<79}".rstrip(), soft_wrap=True)
-        self._console.file.flush()  # whoever reads through a pipe is to see it now
+        with heard(self._console.file):
+            self._console.print(f"{text:<79}".rstrip(), soft_wrap=True)
 
     def over(self, outcome: Outcome) -> None:
         """The last line."""
@@ -228,4 +244,5 @@ class Teller:
             self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
 
     def _print(self, **fields: object) -> None:
-        click.echo(json.dumps(fields))
+        with heard(sys.stdout):
+            print(json.dumps(fields))
