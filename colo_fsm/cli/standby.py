@@ -16,7 +16,7 @@ from typing import IO
 import click
 from rich.console import Console
 
-from colo_fsm.arbiter import Arbiter, ArbiterError, Unarbitrated, open_arbiter
+from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
 from colo_fsm.protocol import State, Transition
 from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
 from colo_fsm.qemu.incoming import MEMORY_LIMIT
@@ -27,19 +27,20 @@ from colo_fsm.replica import (
     DirectoryStore,
     Event,
     Options,
-    StoreError,
     deadlines,
 )
 from colo_fsm.replica.address import address_of
 
 from .signals import ended_by_signals
+from .status import exit_codes, one_line_errors
 
-EXIT_CODES = """
-\b
-Exit status:
-  0  ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded
-  1  the claim was lost, COMMAND failed, or what went wrong stands in the last line
-  2  bad usage
+EXIT_CODES = f"""
+{
+    exit_codes(
+        "ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded",
+        "the claim was lost, COMMAND failed, or what went wrong stands in the last line",
+    )
+}
 
 \b
 A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
@@ -134,20 +135,17 @@ def standby(
     patience = {**deadlines(deadline), State.INIT: FIRST_COPY * deadline}
     options = Options(deadlines=patience, state_limit=size_limit)
     teller = Teller(as_json)
-    try:
-        with DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
-            number = judge.open() if generation is None else generation
-            judge.check(number)
-            make = partial(
-                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
-                generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
-            )  # fmt: skip
-            holder = Standby(listener, judge, make, teller.event)
-            with ended_by_signals(holder.end):
-                teller.line(f"listening at {address_of(listener)}, generation {number}")
-                outcome = holder.run()
-    except (StoreError, ArbiterError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+        number = judge.open() if generation is None else generation
+        judge.check(number)
+        make = partial(
+            StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+            generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+        )  # fmt: skip
+        holder = Standby(listener, judge, make, teller.event)
+        with ended_by_signals(holder.end):
+            teller.line(f"listening at {address_of(listener)}, generation {number}")
+            outcome = holder.run()
     teller.over(outcome)
     if outcome.state is State.ALONE and on_failover is not None:
         take_over(on_failover, generation=number, token=outcome.token, store=store.absolute())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -53,17 +52,6 @@ class Inspected:
             "disks": ", ".join(self.disks) or "none",
             "description": "yes" if self.has_description else "no (QEMU warns, and loads all the same)",
         }
-
-    def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
-        """Title, columns and rows of what there are several of."""
-        blocks: list[tuple[object, ...]] = [(b.name, b.size, b.zero_pages, b.checksum) for b in self.blocks]
-        yield "RAM blocks", ("name", "bytes", "zero pages", "crc32"), blocks
-        rows: list[tuple[object, ...]] = [(s.name, s.instance, s.version, s.size) for s in self.sections]
-        yield "Device sections", ("name", "instance", "version", "bytes"), rows
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for machines."""
-        return attrs.asdict(self)
 
 
 def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
