@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from colo_fsm.protocol import COLOMessage, PrimarySession, SecondarySession, Send, Session, Side, State
-from colo_fsm.protocol.session import Effects
-from colo_fsm.protocol.vocabulary import Do
+from colo_fsm.colo import PrimarySession, SecondarySession
+from colo_fsm.fsm import Do, Effects, Message, Send, Session, Side, begin, done
 from colo_fsm.qemu.watch.shadow import VARIANT, Act, Seen
 
 PRIMARY, SECONDARY = Side.PRIMARY, Side.SECONDARY
@@ -21,8 +20,8 @@ class Pair:
             PRIMARY: PrimarySession(VARIANT),
             SECONDARY: SecondarySession(VARIANT),
         }
-        self.inboxes: dict[Side, list[COLOMessage]] = {PRIMARY: [], SECONDARY: []}
-        self.said: list[tuple[Side, COLOMessage]] = []
+        self.inboxes: dict[Side, list[Message]] = {PRIMARY: [], SECONDARY: []}
+        self.said: list[tuple[Side, Message]] = []
         self.acts: list[Seen] = []
         self.waiting: dict[Side, list[Do]] = {PRIMARY: [], SECONDARY: []}
         for side in Side:
@@ -43,10 +42,10 @@ class Pair:
         side = self.rng.choice(list(Side))
         session = self.sessions[side]
         if self.waiting[side]:
-            self.perform(side, session.done(self.waiting[side].pop()))
+            self.perform(side, session.fire(done(self.waiting[side].pop())))
         elif self.inboxes[side] and session.awaits_message:
             message = self.inboxes[side].pop(0)
             self.acts.append(Seen(side, Act.RECEIVED, message))
-            self.perform(side, session.feed(message))
-        elif side is PRIMARY and session.state in (State.READY, State.LOADED):
-            self.perform(side, session.begin_checkpoint())
+            self.perform(side, session.fire(*session.table.arrival(message)))
+        elif side is PRIMARY and session.may(begin.checkpoint):
+            self.perform(side, session.fire(begin.checkpoint))

@@ -19,7 +19,7 @@ from vm_stream import command
 
 from colo_fsm.arbiter import Unarbitrated
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import COLOMessage, SecondarySession, State
+from colo_fsm.colo import COLOMessage, SecondarySession, State
 from colo_fsm.qemu import Held, StandbyReplica, VmCheckpoint
 from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored

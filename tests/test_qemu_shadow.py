@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from chance_pair import Pair
 
-from colo_fsm.protocol import COLOMessage, Side, State
-from colo_fsm.protocol.table import SENDER
-from colo_fsm.protocol.vocabulary import Do
+from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.fsm import Do, Message, Side
 from colo_fsm.qemu.watch.shadow import ANYWHERE, Act, Seen, Shadow, Sight
 
 M = COLOMessage
@@ -28,7 +27,7 @@ def test_agrees_with_the_sessions(seed: int) -> None:
     assert pair.said.count((PRIMARY, M.CHECKPOINT_REQUEST)) > 5
 
 
-def run() -> list[tuple[Side, COLOMessage]]:
+def run() -> list[tuple[Side, Message]]:
     """What a pair says in three rounds."""
     pair = Pair(1)
     while pair.said.count((SECONDARY, M.VMSTATE_LOADED)) < 3:
@@ -43,8 +42,8 @@ def test_one_place_for_each_message() -> None:
         for side in Side:
             for value in (*M, 7, 0xFFFFFFFF):
                 shadow = Shadow()
-                for done in said[:at]:
-                    shadow.saw(*done)
+                for earlier in said[:at]:
+                    shadow.saw(*earlier)
                 found = shadow.saw(side, value, "here")
                 assert (found is None) == ((side, value) == expected)
                 if found is not None:
@@ -117,6 +116,6 @@ def test_the_guest_stops_and_starts_where_a_row_says_so() -> None:
     assert not shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     for side, message in run()[:3]:
         shadow.saw(side, message)
-    assert SENDER[M.CHECKPOINT_REPLY] is SECONDARY
+    assert COLO.sender[M.CHECKPOINT_REPLY] is SECONDARY
     assert shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     assert shadow.see(Seen(PRIMARY, Act.DID, Do.resume)) is not None

@@ -11,6 +11,7 @@ import resource
 import struct
 import subprocess
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,8 @@ from vm_link import a_round, number_in
 from vm_stream import device, footer, ram, record
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
-from colo_fsm.protocol import ColoError, SecondarySession, Side, State, Transition
+from colo_fsm.colo import SecondarySession, State
+from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.script import Call, Disconnect, Read, Write
@@ -64,7 +66,7 @@ class Script:
     def __init__(self, **more: Any) -> None:
         self.store = MemoryStore()
         self.sent = b""
-        self.errors: list[ColoError] = []
+        self.errors: list[ProtocolError] = []
         given: dict[str, Any] = {"disks_elsewhere": False, "memory_limit": 1 << 30, "options": Options()}
         self.replica = StandbyReplica(
             SecondarySession(),
@@ -79,7 +81,7 @@ class Script:
         )
 
     @property
-    def state(self) -> State:
+    def state(self) -> StrEnum:
         return self.replica.session.state
 
     def _note(self, event: Event) -> None:

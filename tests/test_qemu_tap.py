@@ -20,7 +20,7 @@ from standby_process import READY, REQUEST
 from vm_link import link, number_in
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.qemu.watch import tap as tap_module
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.watch.rounds import Kind, Round

@@ -19,7 +19,8 @@ from qemu_recording import MEMORY, Recording, record
 from qemu_relay import Relay
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import COLOMessage, Side
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Side
 from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.channel import Forward, Undecodable
 from colo_fsm.qemu.watch.rounds import Kind, Round, Watch

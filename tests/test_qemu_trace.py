@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from qemu import colo_pair, needs_kvm
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import COLOMessage, Side
-from colo_fsm.protocol.vocabulary import Do
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Do, Side
 from colo_fsm.qemu.watch.shadow import Act
 from colo_fsm.qemu.watch.trace import Report, TraceError, check, read_log
 

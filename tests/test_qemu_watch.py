@@ -27,7 +27,8 @@ from standby_process import (
 from vm_link import P2S, S2P, a_round, link, number_in, recorded
 from vm_stream import DESCRIPTION, command, described, ram, record, u32
 
-from colo_fsm.protocol import COLOMessage, Side
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Side
 from colo_fsm.qemu.checkpoint import VmCheckpoint
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Piece, Recorder
 from colo_fsm.qemu.watch.channel import (

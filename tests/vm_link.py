@@ -20,7 +20,7 @@ from standby_process import (
 )
 from vm_stream import BLOCKS
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.qemu.incoming import IncomingVm
 from colo_fsm.qemu.watch.capture import Capture, Recorder
 from colo_fsm.replica import Store

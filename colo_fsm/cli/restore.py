@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.qemu import VmCheckpoint
 from colo_fsm.qemu.hold.check import check_loads
 from colo_fsm.qemu.hold.inspect import Inspected, inspect_checkpoint, inspect_file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from colo_fsm.protocol import COLOMessage, State
+from colo_fsm.colo import COLOMessage, State
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict

@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .channel import CHANNELS, Described, DeviceState, Event, Forward, Initial, Live, Undecodable
 

@@ -15,12 +15,23 @@ from typing import Protocol
 
 import attrs
 
-from colo_fsm.protocol import PrimarySession
-from colo_fsm.protocol.errors import ColoError, LinkLost, SendFailed, TimedOut
-from colo_fsm.protocol.session import Effects, Transition
-from colo_fsm.protocol.table import begin
-from colo_fsm.protocol.vocabulary import Do, Fault, Send, State
-from colo_fsm.protocol.wire import MESSAGE_SIZE, encode_message, encode_size
+from colo_fsm.colo import COLO, PrimarySession, State
+from colo_fsm.fsm import (
+    MESSAGE_SIZE,
+    Do,
+    Effects,
+    Fault,
+    LinkLost,
+    ProtocolError,
+    Send,
+    SendFailed,
+    TimedOut,
+    Transition,
+    begin,
+    done,
+    encode_size,
+    fault,
+)
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
 from colo_fsm.stream.commands import ENABLE_COLO
@@ -110,7 +121,7 @@ class End:
     """How and where a replay ends: `at` is the Primary's state, `loaded` being between two rounds."""
 
     how: How = How.STOP
-    at: State = State.LOADED
+    at: StrEnum = State.LOADED
     message: int = 0
     """The illegal one: any u32."""
 
@@ -126,7 +137,7 @@ class Outcome:
     rounds: int
     ended: bool
     answers: tuple[int, ...]
-    state: State
+    state: StrEnum
     error: str | None
 
 
@@ -183,8 +194,8 @@ class Replay:
                 try:
                     self._perform(step())
                     step = None if session.over or session.state is State.FAILOVER else self._next
-                except ColoError as error:
-                    step = partial(session.fault, error.kind or Fault.SEND_FAILED, error)
+                except ProtocolError as error:
+                    step = partial(session.fire, fault(error.kind or Fault.SEND_FAILED), error)
         reason = None if self._ended or session.error is None else str(session.error)
         return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, reason)
 
@@ -206,12 +217,12 @@ class Replay:
         for effect in effects:
             if isinstance(effect, Send):
                 self._on_message(True, effect.message)
-                self._out += encode_message(effect.message)
+                self._out += COLO.encode(effect.message)
                 continue
             if (action := self._effects.get(effect)) is not None:
                 action()
             if effect in self.session.table.awaited:
-                follow += self._finish() if self._ends_here else self.session.done(effect)
+                follow += self._finish() if self._ends_here else self.session.fire(done(effect))
         return follow
 
     def _next(self) -> Effects:
@@ -220,7 +231,7 @@ class Replay:
         if self._ends_here:
             return self._finish()
         if session.may(begin.checkpoint):
-            return session.begin_checkpoint()
+            return session.fire(begin.checkpoint)
         self._flush()
         data = self._receive()
         messages = b"".join(value.to_bytes(MESSAGE_SIZE, "big") for value in self._messages(data))
@@ -250,10 +261,10 @@ class Replay:
         self._flush()
         self._ended = True
         if self._end.how is How.STOP:
-            return self.session.leave()
+            return self.session.fire(begin.leave)
         if self._end.how is How.ILLEGAL:
             self._listen()
-        return self.session.fault(Fault.FAILOVER_REQUEST)
+        return self.session.fire(fault(Fault.FAILOVER_REQUEST))
 
     def _listen(self) -> None:
         """Hear what the Secondary makes of it: a QEMU says nothing, and keeps the link open."""
