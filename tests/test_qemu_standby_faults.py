@@ -18,6 +18,7 @@ from typing import Any, Self
 import pytest
 from standby_process import (
     COMMAND,
+    LOADED,
     READY,
     RECEIVED,
     REPLY,
@@ -34,7 +35,7 @@ from standby_process import (
     until,
 )
 from vm_link import a_round, number_in
-from vm_stream import device, footer, ram, record
+from vm_stream import command, device, footer, ram, record, u32
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
 from colo_fsm.colo import SecondarySession, State
@@ -42,7 +43,7 @@ from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.script import Call, Disconnect, Read, Write
-from colo_fsm.stream import PAGE_SIZE, StreamError
+from colo_fsm.stream import PAGE_SIZE, StreamError, pong
 
 GENERATION = 7
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -145,6 +146,20 @@ class TestTruncated:
             assert made.sent.startswith(READY) is (held >= 0), cut
             assert made.state is (State.ENDED if held >= 0 else State.STOPPED), cut
             assert len(made.errors) == 1, cut
+
+
+class TestPings:
+    """A PING may stand between sections; its answer goes out before the next message does."""
+
+    def test_in_the_initial_stream(self) -> None:
+        made = Script().run(initial().replace(devices(0), command(2, u32(5)) + devices(0)) + a_round(1))
+        assert made.sent == pong(5) + READY + REPLY + RECEIVED + LOADED
+
+    def test_in_a_round(self) -> None:
+        pinged = a_round(1).replace(SEND, SEND + command(2, u32(6)) + command(2, u32(7)), 1)
+        made = Script().run(initial() + pinged + a_round(2))
+        answers = pong(6) + pong(7) + RECEIVED + LOADED
+        assert made.sent == READY + REPLY + answers + REPLY + RECEIVED + LOADED
 
 
 class TestBadInput:

@@ -109,8 +109,12 @@ def test_garbage_passes_unchanged_and_has_a_verdict(ends: Ends, tmp_path: Path) 
     assert (sent(capture, P2S), sent(capture, S2P)) == (there, back)
 
 
-def test_slow_decoding_holds_nothing_and_is_given_up(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tap_module, "MOST_BEHIND", 1000)
+@pytest.mark.parametrize("most", [1999, 2000])
+def test_slow_decoding_holds_nothing_and_is_given_up(
+    ends: Ends, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the second piece is looked at, it is all that has not been."""
+    monkeypatch.setattr(tap_module, "MOST_BEHIND", most)
     looked, go_on = threading.Event(), threading.Event()
 
     def slow(at: float, side: Side, data: bytes) -> None:
@@ -118,14 +122,15 @@ def test_slow_decoding_holds_nothing_and_is_given_up(ends: Ends, monkeypatch: py
         assert go_on.wait(20)
 
     monkeypatch.setattr(ends.tap.watch, "saw", slow)
-    for _ in range(3):
+    for _ in range(2):
         ends.primary.sendall(bytes(2000))
         assert len(ends.secondary.recv(2000, socket.MSG_WAITALL)) == 2000
-    assert looked.wait(20)
+        assert looked.wait(20)
     go_on.set()
     ends.primary.close()
     ends.secondary.close()
-    assert "behind the link" in ends.tap.wait(20).text
+    behind = "decoding is 2000 bytes behind the link"
+    assert (ends.tap.wait(20).text == behind) == (most < 2000)
 
 
 class Failing(Recorder):

@@ -37,8 +37,8 @@ from colo_fsm.qemu.watch.channel import (
     Forward,
     Initial,
     Live,
-    Message,
     Return,
+    Said,
     Undecodable,
 )
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict, Watch
@@ -231,13 +231,13 @@ class TestChannels:
         assert kinds == [
             "Initial",
             "Described",
-            *("Message", "Message", "Live", "Message", "DeviceState") * 2,
+            *("Said", "Said", "Live", "Said", "DeviceState") * 2,
         ]
         assert found[0] == Initial(0, len(HEADLESS), 4, 0, devices(0))
         assert (found[1].start, found[1].end) == (len(HEADLESS), start)
-        assert found[2] == Message(start, start + 4, M.CHECKPOINT_REQUEST)
+        assert found[2] == Said(start, start + 4, M.CHECKPOINT_REQUEST)
         assert found[4] == Live(start + 8, start + 8 + len(live(1)), 4, 0)
-        assert found[5] == Message(start + 8 + len(live(1)), start + 12 + len(live(1)), M.VMSTATE_SIZE)
+        assert found[5] == Said(start + 8 + len(live(1)), start + 12 + len(live(1)), M.VMSTATE_SIZE)
         assert found[6] == DeviceState(start + 20 + len(live(1)), start + len(a_round(1)))
         assert found[6].size == len(state(1)) - 8
         assert found[-1].end == len(self.DATA)
@@ -249,7 +249,7 @@ class TestChannels:
         found = events_of(Forward(), HEADLESS + REQUEST, step)
         assert found[1:] == [
             type(found[1])(len(HEADLESS), len(HEADLESS)),
-            Message(len(HEADLESS), len(HEADLESS) + 4, M.CHECKPOINT_REQUEST),
+            Said(len(HEADLESS), len(HEADLESS) + 4, M.CHECKPOINT_REQUEST),
         ]
 
     def test_the_initial_state_is_told_at_its_end_mark(self) -> None:
@@ -260,12 +260,12 @@ class TestChannels:
     def test_answers_to_pings_are_no_messages(self) -> None:
         data = READY + pong(7) + pong(1 << 31) + REPLY
         for step in (1, 5, 100):
-            assert events_of(Return(), data, step) == [Message(0, 4, 0), Message(20, 24, 2)]
+            assert events_of(Return(), data, step) == [Said(0, 4, 0), Said(20, 24, 2)]
 
     def test_commands_between_sections_are_no_messages(self) -> None:
         live_with_ping = command(2, u32(5)) + live(1)
         found = Forward().events(initial() + REQUEST + SEND + live_with_ping + SIZE)
-        assert [e.value for e in found if isinstance(e, Message)] == [1, 3, 4]
+        assert [e.value for e in found if isinstance(e, Said)] == [1, 3, 4]
 
     @pytest.mark.parametrize(
         ("data", "problem", "at"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from colo_fsm.colo import COLOMessage, State
+from colo_fsm.colo import COLO, State
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
@@ -171,8 +171,8 @@ def _print_message(sent: bool, message: int) -> None:
 
 
 def _text(message: int) -> str:
-    known = message in COLOMessage._value2member_map_
-    return COLOMessage(message).text if known else f"message {message}"
+    known = COLO.by_value.get(message)
+    return f"message {message}" if known is None else known.text
 
 
 def _told(outcome: Outcome, end: End) -> str:

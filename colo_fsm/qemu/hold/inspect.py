@@ -9,13 +9,12 @@ from pathlib import Path
 import attrs
 
 from colo_fsm.replica import MemoryStore
+from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import PAGE_SIZE, ZERO_PAGE, DeviceSection, StreamError
 
 from ..checkpoint import VmCheckpoint
 from ..incoming import IncomingVm
 from .disks import disks
-
-CHUNK = 1 << 20
 
 
 @attrs.frozen
@@ -75,7 +74,7 @@ def inspect_file(path: Path) -> Inspected:
         vm = IncomingVm(store)
         state = vm.initial
         with open(path, "rb") as file:
-            while not state.over and (piece := file.read(CHUNK)):
+            while not state.over and (piece := file.read(READ_SIZE)):
                 state.feed(piece)
         if not state.complete or (state.bytes > state.vm.bytes and not state.over):
             raise StreamError(state.bytes, "the stream ends too early")

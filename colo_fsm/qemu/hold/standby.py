@@ -12,7 +12,7 @@ import attrs
 
 from colo_fsm.arbiter import Arbiter
 from colo_fsm.colo import SecondarySession, State
-from colo_fsm.fsm import ProtocolError
+from colo_fsm.fsm import ProtocolError, Transition
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
@@ -82,9 +82,15 @@ class Standby:
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
         pair = Pair(link, self._arbiter, partial(self._make, SecondarySession()))
+        table = pair.session.table
         reached: set[StrEnum] = set()
-        pair.on_transition(lambda moved: reached.add(moved.dest))
-        pair.on_transition(lambda _: pair.request_leave(), State.ALONE)
+
+        def note(moved: Transition) -> None:
+            reached.add(moved.dest)
+            if moved.dest in table.alone:
+                pair.request_leave()
+
+        pair.on_transition(note)
         events = pair.events()
         self._pair = pair
         if self._ending:  # since accept
@@ -92,8 +98,8 @@ class Standby:
         with pair:
             for event in events:
                 self._say(event)
-        if State.READY in reached:
-            state = State.ALONE if State.ALONE in reached else pair.state
+        if reached & table.idle:
+            state = next(iter(reached & table.alone), pair.state)
             return Outcome(state, pair.session.error, pair.token)
         if not self._ending:
             self._say(Refused())

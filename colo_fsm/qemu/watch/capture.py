@@ -20,6 +20,7 @@ from typing import BinaryIO, Self
 import attrs
 
 from colo_fsm.fsm import Side
+from colo_fsm.replica.link import READ_SIZE
 
 from .channel import CHANNELS, Described, DeviceState, Event, Forward, Initial, Live, Undecodable
 
@@ -27,7 +28,6 @@ HEADER = b"colo-fsm capture 1\n"
 INDEX = "index"
 _ENTRY = Struct(">QII")
 _SIDES = (Side.PRIMARY, Side.SECONDARY)
-_PIECE = 1 << 20
 
 
 class CaptureError(Exception):
@@ -157,6 +157,6 @@ class Capture:
         with (self.path / CHANNELS[Side.PRIMARY]).open("rb") as file:
             file.seek(part.start)
             left = part.size
-            while left and (data := file.read(min(left, _PIECE))):
+            while left and (data := file.read(min(left, READ_SIZE))):
                 left -= len(data)
                 yield data

@@ -45,7 +45,7 @@ class Event:
 
 
 @attrs.frozen
-class Message(Event):
+class Said(Event):
     """A message, valid or not."""
 
     value: int
@@ -116,7 +116,7 @@ class Channel(Decoder):
     def _message(self, value: int) -> None:
         """What has been read just now is this message."""
         end = self._source.offset
-        self._events.append(Message(end - MESSAGE_SIZE, end, value))
+        self._events.append(Said(end - MESSAGE_SIZE, end, value))
 
 
 class Return(Channel):

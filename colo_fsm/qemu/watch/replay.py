@@ -39,7 +39,7 @@ from colo_fsm.stream.format import COMMAND, U8, U16
 
 from ..checkpoint import END_MARK, VmCheckpoint
 from .capture import Capture
-from .channel import Message, Return
+from .channel import Return, Said
 from .shadow import VARIANT
 
 _ENABLE_COLO = U8.pack(COMMAND) + U16.pack(ENABLE_COLO) + U16.pack(0)
@@ -193,7 +193,7 @@ class Replay:
             while step is not None:
                 try:
                     self._perform(step())
-                    step = None if session.over or session.state is State.FAILOVER else self._next
+                    step = None if session.over or session.state is session.table.failover else self._next
                 except ProtocolError as error:
                     step = partial(session.fire, fault(error.kind or Fault.SEND_FAILED), error)
         reason = None if self._ended or session.error is None else str(session.error)
@@ -240,7 +240,7 @@ class Replay:
     def _messages(self, data: bytes) -> Iterator[int]:
         """The messages in these bytes: answers to pings are none."""
         for event in self._return.events(data):
-            if isinstance(event, Message):
+            if isinstance(event, Said):
                 self._on_message(False, event.value)
                 yield event.value
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.colo import COLO, COLOMessage, State
-from colo_fsm.fsm import Send, Side, begin
+from colo_fsm.colo import COLO
+from colo_fsm.fsm import Message, Send, Side, begin
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import Buffer
 
@@ -24,8 +24,8 @@ from .channel import (
     Forward,
     Initial,
     Live,
-    Message,
     Return,
+    Said,
     Undecodable,
 )
 from .shadow import TABLES, Shadow
@@ -73,7 +73,7 @@ class Round:
 
     number: int
     began: float
-    times: Mapping[COLOMessage, float]
+    times: Mapping[Message, float]
     pages: int = 0
     zero_pages: int = 0
     live_bytes: int = 0
@@ -147,7 +147,7 @@ class Watch:
             return Verdict(Kind.NOT_DECODED, self.problem)
         where = ", ".join(f"the {side} in '{min(shadow.states(side))}'" for side in Side)
         rounds = f"{self.rounds} round{'s' if self.rounds != 1 else ''}"
-        if shadow.between_rounds or (stopped and State.INIT not in shadow.states(Side.PRIMARY)):
+        if shadow.between_rounds or (stopped and COLO.initial not in shadow.states(Side.PRIMARY)):
             return Verdict(
                 Kind.OK, f"{rounds}; the link {'was stopped' if stopped else 'ended'} with {where}"
             )
@@ -155,7 +155,7 @@ class Watch:
 
     def _event(self, at: float, side: Side, event: Event) -> None:
         match event:
-            case Message():
+            case Said():
                 self._message(at, side, event.value, f"byte {event.start} of {CHANNELS[side]}")
             case Live():
                 vmstate = len(event.devices) if isinstance(event, Initial) else 0
@@ -173,8 +173,8 @@ class Watch:
             self._close()
             self._round = Round(self.rounds + 1, at, {})
         round_ = self._round
-        if round_ is not None and value in COLOMessage._value2member_map_:
-            self._add(times={**round_.times, COLOMessage(value): at - round_.began})
+        if round_ is not None and (message := COLO.by_value.get(value)) is not None:
+            self._add(times={**round_.times, message: at - round_.began})
         self.shadow.saw(side, value, f"{place}, round {round_.number if round_ else self.rounds}")
         if self.shadow.deviation is None and self.shadow.between_rounds:
             self._add(complete=True)

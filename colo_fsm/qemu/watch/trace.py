@@ -17,8 +17,8 @@ from pathlib import Path
 
 import attrs
 
-from colo_fsm.colo import COLO, COLOMessage, State
-from colo_fsm.fsm import Do, Side
+from colo_fsm.colo import COLO
+from colo_fsm.fsm import Do, Message, Side
 
 from .shadow import ANYWHERE, Act, Deviation, Position, Seen, Shadow, Sight
 
@@ -28,7 +28,7 @@ _LINE = re.compile(
     r"|colo_vm_state_change Change '\w+' => '(?P<run>run|stop)'"
     r"|(?P<over>colo_failover_set_state))"
 )
-_MESSAGES = {m.text: m for m in COLOMessage}
+_MESSAGES = {m.text: m for m in COLO.sender}
 _ACTS = {"send": Act.SENT, "receive": Act.RECEIVED}
 _CHANGES = {"run": Do.resume, "stop": Do.suspend}
 
@@ -42,7 +42,7 @@ class Line:
     """What a line says; `time` in seconds, None if the log has none."""
 
     act: Act
-    what: COLOMessage | Do
+    what: Message | Do
     time: float | None
     place: str
 
@@ -85,11 +85,11 @@ def _either(states: frozenset[StrEnum]) -> str:
 def read_log(path: str | os.PathLike[str]) -> Log:
     """A log, with the side that it is of. Raises TraceError, OSError."""
     lines = list(_lines(Path(path)))
-    sides = Counter(_side_of(line.act, line.what) for line in lines if isinstance(line.what, COLOMessage))
+    sides = Counter(_side_of(line.act, line.what) for line in lines if isinstance(line.what, Message))
     if not sides:
         raise TraceError(f"{path} has no line of a COLO message: run QEMU with -trace 'colo_*' -D FILE")
     side = sides.most_common(1)[0][0]
-    first = next(i for i, line in enumerate(lines) if isinstance(line.what, COLOMessage))
+    first = next(i for i, line in enumerate(lines) if isinstance(line.what, Message))
     whole = _begins(Seen(side, lines[first].act, lines[first].what))
     return Log(side, lines if whole else lines[first:], whole)
 
@@ -112,13 +112,13 @@ def _lines(path: Path) -> Iterator[Line]:
             yield Line(_ACTS[found["act"]], _MESSAGES[found["message"]], time, place)
 
 
-def _side_of(act: Act, message: COLOMessage) -> Side:
+def _side_of(act: Act, message: Message) -> Side:
     return COLO.sender[message] if act is Act.SENT else COLO.sender[message].peer
 
 
 def _begins(first: Seen) -> bool:
     """Whether the first message can only be a side's very first."""
-    later = _start(lambda p: p.state(first.side) is not State.INIT)
+    later = _start(lambda p: p.state(first.side) is not COLO.initial)
     return not Shadow(later, _sights({first.side})).allows(first)
 
 
@@ -150,7 +150,7 @@ class _Trial:
 
     @staticmethod
     def _shadow(whole: Collection[Side], logged: Collection[Side]) -> Shadow:
-        return Shadow(_start(lambda p: all(p.state(s) is State.INIT for s in whole)), _sights(logged))
+        return Shadow(_start(lambda p: all(p.state(s) is COLO.initial for s in whole)), _sights(logged))
 
     def run(self) -> Report:
         count = 0
