@@ -1,4 +1,4 @@
-"""What was covered: which faults struck, in which states of both sides, and with which others."""
+"""Sums over many runs: which faults struck, in which states of both sides, and with which others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .run import Outcome
 from .schedule import Kind
