@@ -55,6 +55,7 @@ class ThreadDriver:
         self._wake: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
+        self._polled: tuple[Any, bool, int] = None, False, -1
         self._interrupt: BaseException | None = None
         self._call: Call | None = None
         self._due = self._watched_until = 0.0
@@ -88,19 +89,23 @@ class ThreadDriver:
     def _wait(self, wish: Wait) -> None:
         assert self._wake is not None
         self._check()
-        sock = wish.socket
-        if sock is not None:
-            self._poll.register(sock, select.POLLOUT if wish.writing else select.POLLIN)
-        try:
-            ready = self._poll.poll(milliseconds(wish.timeout))
-        finally:
-            if sock is not None:
-                self._poll.unregister(sock)
+        if (wish.socket, wish.writing) != self._polled[:2]:
+            self._look_at(wish.socket, wish.writing)
+        ready = self._poll.poll(milliseconds(wish.timeout))
         if not ready:
             raise TimeoutError
         if any(fd == self._wake for fd, _ in ready):
             os.eventfd_read(self._wake)
             self._check()
+
+    def _look_at(self, sock: Any, writing: bool) -> None:
+        """Poll this one from now on. The last one may be closed, and its number another file's."""
+        if self._polled[0] is not None:
+            self._poll.unregister(self._polled[2])
+        number = -1 if sock is None else sock.fileno()
+        if sock is not None:
+            self._poll.register(number, select.POLLOUT if writing else select.POLLIN)
+        self._polled = sock, writing, number
 
     def _check(self) -> None:
         if self._interrupt is not None:

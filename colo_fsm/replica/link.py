@@ -226,6 +226,7 @@ class Outgoing:
 
     def __init__(self, buffers: list[Buffer]) -> None:
         self.left: list[Buffer] = [memoryview(b) for b in buffers if len(b)]
+        self._size = sum(map(len, self.left))
 
     def send_some(self, link: Link) -> bool:
         """Send what the socket takes now; whether it took anything. Raises OSError."""
@@ -235,7 +236,11 @@ class Outgoing:
                 sent = link.sendmsg(self.left[:MOST_BUFFERS])
             except BlockingIOError:
                 break
-            self._advance(sent)
+            self._size -= sent
+            if self._size:
+                self._advance(sent)
+            else:
+                self.left = []
         return self.left is not before
 
     def _advance(self, sent: int) -> None:

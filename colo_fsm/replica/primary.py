@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import iscoroutinefunction
 from typing import TypeVar
 
 import attrs
@@ -64,7 +63,7 @@ class PrimaryReplica(Replica):
         def save() -> T:
             return encode(guest.save(full))  # type: ignore[arg-type]
 
-        if not iscoroutinefunction(guest.save):
+        if not self.awaited(guest.save):
             return (yield from self.call("guest.save", save))  # type: ignore[no-any-return]
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]

@@ -103,6 +103,7 @@ class Replica:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
+        self.table = session.table
         self.guest = guest
         self.arbiter = arbiter
         self.options = options
@@ -131,11 +132,14 @@ class Replica:
         self._outgoing: list[Buffer] = []
         self._torn = False
         """Whether a write was broken off: what is sent behind it would be misread."""
+        self._guest_awaits = iscoroutinefunction(guest.save)
+        self._leaves = {s for s in self.table.states if self.table.may(s, begin.leave)}
+        self._begins = {s for s in self.table.states if self.table.may(s, begin.checkpoint)}
         self._quiet = session.state, clock()
         """Since when nothing has moved on the link, in which state."""
         self.round = self.new_round()
         self._effects = self.effects()
-        asked = {effect for r in session.table.rows for effect in r.effects} | set(session.table.start)
+        asked = {effect for r in self.table.rows for effect in r.effects} | set(self.table.start)
         if strange := sorted(str(e) for e in asked if not isinstance(e, Send) and e not in self._effects):
             raise ValueError(f"no {session.side} can do what this table asks for: {', '.join(strange)}")
         session.on_transition(self._moved)
@@ -209,7 +213,7 @@ class Replica:
             if self._ahead and effect is not Do.save:
                 yield from self._catch_up()
             if isinstance(effect, Send):
-                self._outgoing.append(session.table.words.encode(effect.message))
+                self._outgoing.append(self.table.words.encode(effect.message))
             elif (step := self._effects[effect]()) is not None:
                 follow += (yield from step) or ()
         if self._ahead:
@@ -247,9 +251,9 @@ class Replica:
     def _next(self) -> Script[Effects]:
         """Wait until something happens, and tell the session."""
         session = self.session
-        if self._outgoing:
-            yield from self._flush()
-        if self.leave_requested and session.may(begin.leave):
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
+        if self.leave_requested and session.state in self._leaves:
             return session.fire(begin.leave)
         if self.failover_requested:
             return self._failover()
@@ -263,12 +267,14 @@ class Replica:
         silent = self._left() if session.awaits_message else None
         waits = [at - now for at in (self._claim_at, due) if at is not None]
         waits += [silent] if silent is not None else []
+        link = self.link if session.wants_data else None
         try:
-            data = yield from self._read(min(waits, default=None), session.wants_data)
+            yield Wait(link, timeout=min(waits, default=None))
         except TimeoutError as cause:
             if silent is not None and not self._left():
                 raise TimedOut(session.state, self.deadline()) from cause
             return ()
+        data = self._take(link)
         return self.arrived(data) if data is not None else ()
 
     def arrived(self, data: bytes) -> Effects:
@@ -277,7 +283,7 @@ class Replica:
 
     def _checkpoint_due(self, now: float) -> float | None:
         """When this side begins a checkpoint by itself, by the clock; None: not from this state."""
-        if not self.session.may(begin.checkpoint):
+        if self.session.state not in self._begins:
             return None
         if self._due_at is None:
             self._due_at = now + self.options.interval
@@ -292,13 +298,13 @@ class Replica:
 
     def _moved(self, moved: Transition) -> None:
         """A round begins where an idle state is left, and is over where one is reached."""
-        idle = self.session.table.idle
+        idle = self.table.idle
         if moved.error is not None:
             self.round.over = False
         elif moved.source in idle:
             self._tell_of_round()
             self.round = self.new_round()
-        if moved.error is None and moved.source is not self.session.table.initial:
+        if moved.error is None and moved.source is not self.table.initial:
             self.round.over = moved.dest in idle
         self.events.put(moved)
 
@@ -311,7 +317,7 @@ class Replica:
 
     def deadline(self) -> float | None:
         """How long nothing may move on the link in this state; None: for ever."""
-        return self.options.deadline if self.session.state in self.session.table.timed else None
+        return self.options.deadline if self.session.state in self.table.timed else None
 
     def _left(self) -> float | None:
         """What is left of the deadline: a wake-up is no progress."""
@@ -323,10 +329,8 @@ class Replica:
     def _progress(self) -> None:
         self._quiet = self.session.state, self.clock()
 
-    def _read(self, timeout: float | None, listen: bool = True) -> Script[bytes | None]:
-        """Bytes from the link, b"" at its end; None when there are none, and somebody woke us."""
-        link = self.link if listen else None
-        yield Wait(link, timeout=timeout)
+    def _take(self, link: Link | None) -> bytes | None:
+        """What has arrived, b"" at the end of the link; None when nothing has."""
         if link is None:
             return None
         try:
@@ -342,20 +346,22 @@ class Replica:
         """Bytes of a state that is under way, b"" at the end of the link."""
         if early := self.session.unread():
             return early
-        if self._outgoing:
-            yield from self._flush()
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
         while True:
             self._heed()
+            link = self.link
             try:
-                data = yield from self._read(self._left())
+                yield Wait(link, timeout=self._left())
             except TimeoutError as cause:
                 raise TimedOut(self.session.state, self.deadline()) from cause
+            data = self._take(link)
             if data is not None:
                 return data
 
     def _heed(self) -> None:
         """Break off what is under way for a request that cannot wait."""
-        if self.leave_requested and self.session.may(begin.leave):
+        if self.leave_requested and self.session.state in self._leaves:
             raise _Leaving
         self._heed_failover()
 
@@ -363,34 +369,39 @@ class Replica:
         session = self.session
         if self.failover_requested:
             self.failover_requested = False
-            if session.table.by_input[session.state, fault(Fault.FAILOVER_REQUEST)].dest is not None:
+            if self.table.by_input[session.state, fault(Fault.FAILOVER_REQUEST)].dest is not None:
                 raise FailoverRequested
 
     def send(self, *buffers: Buffer) -> None:
         """Queue bytes behind the messages queued before."""
         self._outgoing += buffers
 
-    def _flush(self) -> Script[None]:
-        """Let everything queued leave in one write."""
+    def _flush(self) -> Script[None] | None:
+        """Let everything queued leave in one write; what waits for room, if something has to."""
         outgoing, self._outgoing = Outgoing(self._outgoing), []
-        link = self.link
-        if link is None or self._torn:
-            return
+        if self.link is None or self._torn:
+            return None
+        self._write(outgoing)
+        return self._push(outgoing) if outgoing.left else None
+
+    def _write(self, outgoing: Outgoing) -> None:
+        assert self.link is not None
+        try:
+            if outgoing.send_some(self.link):
+                self._progress()
+        except OSError as cause:
+            raise SendFailed(cause) from cause
+
+    def _push(self, outgoing: Outgoing) -> Script[None]:
         self._torn = True
         self._progress()
-        while True:
-            try:
-                if outgoing.send_some(link):
-                    self._progress()
-            except OSError as cause:
-                raise SendFailed(cause) from cause
-            if not outgoing.left:
-                break
+        while outgoing.left:
             self._heed()
             try:
-                yield Wait(link, writing=True, timeout=self._left())
+                yield Wait(self.link, writing=True, timeout=self._left())
             except TimeoutError as cause:
                 raise TimedOut(self.session.state, self.deadline(), sending=True) from cause
+            self._write(outgoing)
         self._torn = False
 
     def _farewell(self) -> Script[None]:
@@ -416,14 +427,11 @@ class Replica:
 
         None is called while one before it hangs, and what it works on stays as it is.
         """
-        if self._outgoing:
-            yield from self._flush()
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
         if self._hanging is not None and not self._hanging.over:
             raise self._hangs()
-        if iscoroutinefunction(hook):
-            work: Callable[..., Any] = self._named_async
-        else:
-            work = self._named
+        work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
         hooks, self._ahead = (*self._ahead, (name, hook, args)), []
         patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
         self._hook = call = Call(work, hooks, patience)
@@ -435,10 +443,14 @@ class Replica:
 
     def call_ahead(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
         """The same where nobody looks at the outcome before the next hook: it goes along with that."""
-        if iscoroutinefunction(hook):
+        if self.awaited(hook):
             yield from self.call(name, hook, *args)
         else:
             self._ahead.append((name, hook, args))
+
+    def awaited(self, hook: Callable[..., Any]) -> bool:
+        """Whether this is a coroutine; none is but those of an `AsyncGuest`."""
+        return self._guest_awaits and iscoroutinefunction(hook)
 
     def _catch_up(self) -> Script[Any]:
         """Call what was to go along, by itself."""
@@ -447,7 +459,7 @@ class Replica:
 
     @property
     def _first_copy(self) -> bool:
-        return self.session.state is self.session.table.initial
+        return self.session.state is self.table.initial
 
     def named(self, name: str, hook: Callable[..., Any], *args: Any) -> Any:
         """What a hook of this name returns; what it raises is its failure."""
@@ -505,8 +517,8 @@ class Replica:
     def _stop(self) -> Script[None]:
         """Suspend the guest, once no turn is open; a turn has as long as a hook."""
         self.round.paused = self.clock()
-        if self._outgoing:
-            yield from self._flush()
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
         if not self.gate.close():
             yield from self._turns_end()
         self._running = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import iscoroutinefunction
 from typing import Any
 
 import attrs
@@ -144,7 +143,7 @@ class SecondaryReplica(Replica):
 
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
-        if not iscoroutinefunction(self.guest.load):
+        if not self.awaited(self.guest.load):
             yield from self.call("guest.load", self._load_here)
         else:
             newest = yield from self.call("store", self._newest)

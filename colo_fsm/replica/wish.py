@@ -21,7 +21,7 @@ LONGEST = 1e6
 """Seconds, some eleven days: who is willing to wait longer waits for ever. poll() can count no further."""
 
 
-@attrs.frozen
+@attrs.define
 class Wait:
     """Until the socket can be read (or written), or somebody wakes the pair; the answer is None.
 
@@ -60,8 +60,8 @@ class Call:
     def settle(self) -> None:
         """It is over: do what waits for that."""
         self.over = True
-        with suppress(IndexError):
-            while True:
+        while self._then:
+            with suppress(IndexError):  # another thread was here first
                 self._then.pop()()
 
     def then(self, action: Callable[[], object]) -> None:
