@@ -18,6 +18,8 @@ from select import select
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
+import attrs
+
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
 from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
 from colo_fsm.fsm import ProtocolError, Session, Side, Table, machine_for
@@ -594,7 +596,9 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
 
 def same(found: ProtocolError | None, expected: ProtocolError) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
-    return type(found) is type(expected) and vars(found) | {"texts": None} == vars(expected) | {"texts": None}
+    return type(found) is type(expected) and attrs.asdict(found, recurse=False) == attrs.asdict(
+        expected, recurse=False
+    )
 
 
 def descriptors() -> int:
