@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from colo_fsm.fsm import ProtocolError, Side
 
 from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
-from colo_fsm.fsm import ProtocolError, Side
-from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary_script import SecondaryReplica
+from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.store import DirectoryStore
 
 MOST_SEEDS = 2000
 
@@ -57,16 +57,15 @@ def half_load(patch: pytest.MonkeyPatch) -> None:
 
 def reads_not_held(patch: pytest.MonkeyPatch) -> None:
     """A read is answered at once: a reader may see what is lost later."""
-    end_turn = Process._end_turn
+    end_turn = Process.end_turn
 
-    def end(self: Process, gate: Any, request: Any, answered: Any) -> None:
+    def end(self: Process, request: Any, answered: Any) -> None:
         if request.verb is not Verb.GET:
-            end_turn(self, gate, request, answered)
-            return
-        answered(self.service.end(request))
-        gate.left()
+            end_turn(self, request, answered)
+        else:
+            answered(self.service.end(request))
 
-    patch.setattr(Process, "_end_turn", end)
+    patch.setattr(Process, "end_turn", end)
 
 
 def no_sync(patch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from colo_fsm.check.simulate import Bench, Fault, Kind, Outcome, Schedule
 from colo_fsm.colo import COLOMessage, ReleaseOn, State
 from colo_fsm.fsm import Side
+
+from colo_fsm.check.simulate import Bench, Fault, Kind, Outcome, Schedule
 
 P, S = Side.PRIMARY, Side.SECONDARY
 SIZED, LOADED = (P, State.SIZED), (P, State.LOADED)

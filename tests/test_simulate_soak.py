@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from colo_fsm.check.simulate import SAFE_KINDS, WIRE_KINDS, Coverage, report, run_many
+from colo_fsm.check.simulate import SAFE_KINDS, WIRE_KINDS, Coverage, Report, run_many, summary
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "15"))
 ENOUGH = 100_000
@@ -18,6 +18,7 @@ ENOUGH = 100_000
 @pytest.mark.timeout(MINUTES * 60 * 1.5 + 600)
 def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = os.cpu_count() or 1
+    report = Report()
     said = time.monotonic()
 
     def progress(coverage: Coverage) -> None:
@@ -30,9 +31,9 @@ def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
     result = run_many(0, SAFE_KINDS, seconds=MINUTES * 60, jobs=jobs, progress=progress)
     wire = {kind: run_many(0, [kind], seconds=MINUTES, jobs=jobs) for kind in WIRE_KINDS}
     with capsys.disabled():
-        print("", report.text(result.coverage), sep="\n")
+        print("", summary(result.coverage), "", report.matrices(result.coverage), sep="\n")
         for kind, of_kind in wire.items():
-            print(f"\n{kind}", *report.summary(of_kind.coverage), sep="\n")
+            print(f"\n{kind}", summary(of_kind.coverage), sep="\n")
     failures = [outcome for each in (result, *wire.values()) for outcome in each.failures]
     assert not failures, "\n\n".join(f"{o.schedule}\n{o.problems}" for o in failures)
     assert result.coverage.short == 0

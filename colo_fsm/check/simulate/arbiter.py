@@ -64,21 +64,27 @@ class ArbiterHandle:
 
     local_only: ClassVar[bool] = True
 
-    def __init__(self, service: ArbiterService) -> None:
+    def __init__(self, service: ArbiterService, spend: Callable[[], object]) -> None:
+        """`spend` is called for every question: it takes its time."""
         self.side = Side.PRIMARY
         self._service = service
+        self._spend = spend
+
+    def _ask(self) -> None:
+        self._spend()
+        self._service.check_reachable(self.side)
 
     def open(self) -> int:
         """See `Arbiter.open`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         return self._service.real.open()
 
     def check(self, generation: int) -> None:
         """See `Arbiter.check`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         self._service.real.check(generation)
 
     def claim(self, generation: int, side: Side) -> Claim:
         """See `Arbiter.claim`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         return self._service.claim(generation, side)

@@ -1,4 +1,4 @@
-"""What was covered: which faults struck, in which states of both sides, and with which others."""
+"""Sums over many runs: which faults struck, in which states of both sides, and with which others."""
 
 from __future__ import annotations
 

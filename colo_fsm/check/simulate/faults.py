@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import MESSAGE_SIZE, Side, Transition
+from colo_fsm.fsm import MESSAGE_SIZE, Side
 
 from .disk import Killed
-from .guest import Broken
-from .process import Process
+from .net import Socket, fail
+from .operator import Operator
+from .process import Process, Watcher
 from .schedule import Fault, Kind
+from .service import Broken
 from .tamper import tamper_with
 from .witness import Strike
-
-if TYPE_CHECKING:
-    from .world import World
+from .world import World
 
 
-class Faults:
+class Faults(Watcher):
     """The faults of one run."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, operator: Operator) -> None:
         self.under_way = 0
         """Faults that are on their way and have not struck."""
         self.over = False
         """Whether none strikes any more."""
         self._world = world
-        self._visits: Counter[tuple[Side, StrEnum]] = Counter()
-        self._waiting: dict[tuple[Side, StrEnum], list[Fault]] = {}
+        self._kernel = world.kernel
+        self._operator = operator
+        self._visits: Counter[tuple[Side, str]] = Counter()
+        self._waiting: dict[tuple[Side, str], list[Fault]] = {}
         for fault in world.schedule.faults:
             self._waiting.setdefault((fault.side, fault.state), []).append(fault)
-        self._do = {
+        self._do: dict[Kind, Callable[[Fault, Process], bool]] = {
             Kind.CRASH: self._crash,
-            Kind.POWER_FAILURE: self._power_failure,
+            Kind.POWER_FAILURE: self._crash,
             Kind.CLOSED: self._closed,
             Kind.SILENT: self._silent,
             Kind.DELAY: self._delay,
@@ -51,18 +50,23 @@ class Faults:
             Kind.FAILOVER_REQUEST: self._failover_request,
             Kind.TIMEOUT: self._freeze,
             Kind.GUEST_FAILURE: self._guest_failure,
+            Kind.SLOW_HOOK: self._slow_hook,
+            Kind.REFUSED: self._refused,
+            Kind.FAILING_ACCEPT: self._failing_accept,
+            Kind.CANCELLED: self._cancelled,
+            **dict.fromkeys((Kind.CORRUPT, Kind.REORDER, Kind.DUPLICATE), self._tamper),
+            Kind.INJECT: self._inject,
         }
 
     # -- when ---------------------------------------------------------------------------------
 
     def began(self, process: Process) -> None:
-        """A side is in `init`."""
-        self._visits[process.role, State.INIT] += 1
+        """A side begins."""
+        self._visits[process.role, process.state] += 1
 
-    def entered(self, process: Process, moved: Transition) -> None:
+    def entered(self, process: Process) -> None:
         """A side has moved. An observer that is to fail raises here."""
-        process.steps = 0
-        key = moved.side, moved.dest
+        key = process.role, process.state
         self._visits[key] += 1
         for fault in self._due(process, key):
             if fault.how == "observer":
@@ -72,21 +76,18 @@ class Faults:
 
     def before_step(self, process: Process) -> None:
         """The script of this process is about to take a step."""
-        replica = process.replica
-        if replica is None:
-            return
-        key = process.role, replica.session.state
+        key = process.role, process.state
         if key in self._waiting:
             for fault in self._due(process, key):
                 if process.steps >= fault.op and fault.how != "observer":
                     self._waiting[key].remove(fault)
                     self.under_way += 1
                     if fault.delay:
-                        self._world.kernel.after(fault.delay, partial(self._strike, fault))
+                        self._kernel.after(fault.delay, partial(self._strike, fault))
                     else:
                         self._strike(fault)
 
-    def _due(self, process: Process, key: tuple[Side, StrEnum]) -> list[Fault]:
+    def _due(self, process: Process, key: tuple[Side, str]) -> list[Fault]:
         if self.over or self._world.current(key[0]) is not process:
             return []
         return [fault for fault in self._waiting.get(key, ()) if self._visits[key] >= fault.visit]
@@ -98,27 +99,20 @@ class Faults:
 
     def _act(self, fault: Fault) -> bool:
         """Let it strike, or lie in wait for what it needs; False if it cannot. It is noted first."""
-        target = self._world.current(fault.target)
-        if fault.kind in self._do:
-            return self._do[fault.kind](fault, target)
-        return self._tamper(fault, target)
+        return self._do[fault.kind](fault, self._world.current(fault.target))
 
     def struck(self, fault: Fault) -> bool:
         """Note it. True."""
         world = self._world
         states = world.state_of(Side.PRIMARY), world.state_of(Side.SECONDARY)
-        world.kernel.note(f"fault {fault} strikes in {states[0]}/{states[1]}")
-        world.witness.strikes.append(Strike(world.kernel.now, fault, *states))
+        self._kernel.note(f"fault {fault} strikes in {states[0]}/{states[1]}")
+        world.witness.strikes.append(Strike(self._kernel.now, fault, *states))
         return True
-
-    def killed(self, process: Process) -> None:
-        """The disk has killed it in the middle of a call."""
-        process.die(power=process.machine.kill_power)
-        self._world.operator.died(process)
 
     # -- what ---------------------------------------------------------------------------------
 
-    def _crash(self, fault: Fault, target: Process, *, power: bool = False) -> bool:
+    def _crash(self, fault: Fault, target: Process) -> bool:
+        power = fault.kind is Kind.POWER_FAILURE
         if not target.alive:
             return False
         if fault.how == "disk":
@@ -126,17 +120,13 @@ class Faults:
             return self._at_call(fault, target, self._killed)
         self.struck(fault)
         target.die(power=power)
-        self._world.operator.died(target)
         return True
-
-    def _power_failure(self, fault: Fault, target: Process) -> bool:
-        return self._crash(fault, target, power=True)
 
     def _at_call(self, fault: Fault, target: Process, fail: Callable[[], NoReturn]) -> bool:
         """At the so-manieth call of this machine's disk from now on, and at all that follow for a while."""
         if target.role is Side.PRIMARY:
             return False
-        platter, kernel = target.machine.platter, self._world.kernel
+        platter, kernel = target.machine.platter, self._kernel
         left = fault.count
         until = -1.0
 
@@ -160,57 +150,58 @@ class Faults:
     def _killed(self) -> NoReturn:
         raise Killed
 
-    def _closed(self, fault: Fault, _: Process) -> bool:
-        link = self._world.link
-        if not link.whole:
+    def _end(self, target: Process) -> Socket | None:
+        """Its end of the link, when both sides have one and nothing has broken it."""
+        peer = self._world.current(target.role.peer).link
+        end = target.link or (peer and peer.peer)
+        return end if end is not None and end.whole else None
+
+    def _closed(self, fault: Fault, target: Process) -> bool:
+        if (end := self._end(target)) is None:
             return False
         self.struck(fault)
-        for end in link.ends:
-            end.break_off(keep_tail=fault.how == "end", reset=fault.how == "reset")
+        for each in end.ends:
+            each.break_off(keep_tail=fault.how == "end", reset=fault.how == "reset")
         return True
 
     def _silent(self, fault: Fault, target: Process) -> bool:
-        if target.end is None or not self._world.link.whole:
+        if (end := self._end(target)) is None:
             return False
         self.struck(fault)
-        target.end.silent = True
-        if fault.how == "both":
-            target.end.peer.silent = True
+        for each in end.ends if fault.how == "both" else (end,):
+            each.silent = True
         return True
 
     def _delay(self, fault: Fault, target: Process) -> bool:
-        if target.end is None or not self._world.link.whole:
+        if (end := self._end(target)) is None:
             return False
         self.struck(fault)
-        until = self._world.kernel.now + fault.seconds
-        target.end.held_until = until
-        if fault.how == "both":
-            target.end.peer.held_until = until
+        for each in end.ends if fault.how == "both" else (end,):
+            each.held_until = self._kernel.now + fault.seconds
         return True
 
     def _partial_write(self, fault: Fault, target: Process) -> bool:
         """The next write is cut short. Then it goes on, or the link breaks."""
-        end = target.end
-        if end is None or not self._world.link.whole:
+        if (end := self._end(target)) is None:
             return False
         end.most = fault.count
 
         def goes_on() -> None:
             end.most = None
-            if fault.how == "closed":
-                for each in end.link.ends:
+            for each in end.ends:
+                if fault.how == "closed":
                     each.break_off(keep_tail=True, reset=False)
-            elif fault.how == "silent":
-                end.silent = end.peer.silent = True
+                elif fault.how == "silent":
+                    each.silent = True
             end.poke()
 
         def limited() -> None:
             end.limited = lambda: None
-            if not end.link.whole or self.over:
+            if not end.whole or self.over:
                 end.most = None
                 return
             self.struck(fault)
-            self._world.kernel.after(fault.seconds, goes_on)
+            self._kernel.after(fault.seconds, goes_on)
 
         end.limited = limited
         return True
@@ -235,26 +226,19 @@ class Faults:
         return True
 
     def _failing_disk(self, fault: Fault, target: Process) -> bool:
-        number = errno.ENOSPC if fault.count % 2 else errno.EIO
-
-        def fail() -> NoReturn:
-            raise OSError(number, os.strerror(number))
-
-        return self._at_call(fault, target, fail)
+        return self._at_call(fault, target, partial(fail, errno.ENOSPC if fault.count % 2 else errno.EIO))
 
     def _restart(self, fault: Fault, target: Process) -> bool:
-        operator = self._world.operator
         if fault.how == "spare":
-            if not operator.wants_spare:
+            if not self._operator.wants_spare:
                 return False
             self.struck(fault)
-            operator.spare(fault.seconds)
+            self._operator.spare(fault.seconds)
             return True
         self.struck(fault)
         if target.alive:
             target.die(power=fault.how == "power")
-            operator.died(target)
-        operator.restart(target.machine, fault.seconds)
+        self._operator.restart(target.machine, fault.seconds)
         return True
 
     def _arbiter_loss(self, fault: Fault, target: Process) -> bool:
@@ -276,11 +260,10 @@ class Faults:
         return True
 
     def _failover_request(self, fault: Fault, target: Process) -> bool:
-        if not target.alive or target.replica is None or target.replica.session.over:
+        if not target.alive or target.over or target.state in target.table.final:
             return False
         self.struck(fault)
-        target.replica.failover_requested = True
-        target.wake()
+        target.side.request_failover()
         return True
 
     def _freeze(self, fault: Fault, target: Process) -> bool:
@@ -290,31 +273,92 @@ class Faults:
         target.freeze(fault.seconds)
         return True
 
-    def _guest_failure(self, fault: Fault, target: Process) -> bool:
+    def _at_hook(self, fault: Fault, target: Process, strike: Callable[[str], float]) -> bool:
+        """The next `count` calls of this hook, or one."""
         if not target.alive:
+            return False
+        left = max(1, fault.count)
+
+        def on_hook(name: str) -> float:
+            nonlocal left
+            if name != fault.how or self.over:
+                return 0.0
+            if left == max(1, fault.count):
+                self.struck(fault)
+            left -= 1
+            if not left:
+                target.on_hook = lambda name: 0.0
+            return strike(name)
+
+        target.on_hook = on_hook
+        return True
+
+    def _guest_failure(self, fault: Fault, target: Process) -> bool:
+        def broken(name: str) -> NoReturn:
+            raise Broken(name)
+
+        return self._at_hook(fault, target, broken)
+
+    def _slow_hook(self, fault: Fault, target: Process) -> bool:
+        return self._at_hook(fault, target, lambda name: fault.seconds)
+
+    # -- before there is a link ---------------------------------------------------------------
+
+    def _refused(self, fault: Fault, target: Process) -> bool:
+        """Nobody listens for a while, from when somebody first tries to connect."""
+        network = self._world.setting.network
+        until: float | None = None
+
+        def refusing() -> bool:
+            nonlocal until
+            if self.over:
+                return False
+            if until is None:
+                self.struck(fault)
+                until = self._kernel.now + fault.seconds
+            return self._kernel.now < until
+
+        network.refusing = refusing
+        return True
+
+    def _failing_accept(self, fault: Fault, target: Process) -> bool:
+        """The next `count` calls of accept fail."""
+        listener = self._world.current(Side.SECONDARY).listener
+        if listener is None:
             return False
         left = fault.count
 
-        def fail(name: str) -> None:
+        def accepting() -> None:
             nonlocal left
-            if name != fault.how or self.over:
+            if not left or self.over:
                 return
             if left == fault.count:
                 self.struck(fault)
             left -= 1
-            if not left:
-                target.fail_hook = lambda name: None
-            raise Broken(name)
+            fail(errno.EMFILE if fault.how == "no-descriptors" else errno.ECONNABORTED)
 
-        target.fail_hook = fail
+        listener.accepting = accepting
+        return True
+
+    def _cancelled(self, fault: Fault, target: Process) -> bool:
+        """Whoever starts a side gives it up before it runs."""
+        if not target.alive or target.over or target.state != target.table.initial:
+            return False
+        self.struck(fault)
+        target.side.give_up()
+        return True
+
+    # -- what a link never does ---------------------------------------------------------------
+
+    def _inject(self, fault: Fault, target: Process) -> bool:
+        if (end := self._end(target)) is None:
+            return False
+        self.struck(fault)
+        end.inject(fault.count.to_bytes(MESSAGE_SIZE, "big"))
         return True
 
     def _tamper(self, fault: Fault, target: Process) -> bool:
-        if target.end is None or not self._world.link.whole:
+        if (end := self._end(target)) is None:
             return False
-        if fault.kind is Kind.INJECT:
-            self.struck(fault)
-            target.end.inject(fault.count.to_bytes(MESSAGE_SIZE, "big"))
-            return True
-        target.end.tamper = tamper_with(fault, target.end, partial(self.struck, fault))
+        end.tamper = tamper_with(fault, end, partial(self.struck, fault))
         return True

@@ -1,0 +1,1 @@
+"""Guests that are ready to be replicated: `sqlite`, a database, and `sqlite_server`, which serves it."""
