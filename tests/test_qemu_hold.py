@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from standby_process import READY, StreamPrimary, initial
+from standby_process import READY, StreamPrimary, initial, live, state
 from vm_link import number_in
 
 from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, Unarbitrated
@@ -51,7 +51,7 @@ class Holding:
             disks_elsewhere=False, memory_limit=1 << 20,
         )  # fmt: skip
         self._tell = tell
-        self.standby = Standby(self.listener, arbiter, make, self._note)
+        self.standby = Standby(self.listener, make, self._note)
         self._outcomes: list[Outcome] = []
         self._news = threading.Condition()
         self._thread = threading.Thread(target=lambda: self._outcomes.append(self.standby.run()))
@@ -102,7 +102,12 @@ class TestOutcome:
             assert isinstance(outcome.error, LinkLost)
             assert number_in(holding.store) == 2
             assert holding.says(ClaimAnswered).won
-            assert [e.number for e in holding.told if isinstance(e, VmRound)] == [1, 2]
+            rounds = [e for e in holding.told if isinstance(e, VmRound)]
+            assert [(e.number, e.pages, e.zero_pages) for e in rounds] == [(1, 4, 0), (2, 4, 0)]
+            for e in rounds:
+                assert (e.live_bytes, e.vmstate_bytes) == (len(live(1)), len(state(1)) - 8)
+                assert e.sent == e.live_bytes + e.vmstate_bytes
+                assert 0 < e.total < PATIENCE
 
     def test_a_claim_that_is_lost(self) -> None:
         with Holding(Lost()) as holding:

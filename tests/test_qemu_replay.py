@@ -8,7 +8,6 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,11 +65,11 @@ ALL = (READY, *(REPLY, RECEIVED, LOADED) * 4)
 def to_standby(source: Source, rounds: int, store: Store, end: End = End()) -> Outcome:  # noqa: B008
     """Play it to a standby with this store."""
     ours, theirs = link_pair()
-    make = partial(
-        StandbyReplica, SecondarySession(), Held(), Unarbitrated(), Options(),
+    replica = StandbyReplica(
+        SecondarySession(), Held(), Unarbitrated(), Options(),
         store=store, generation=7, disks_elsewhere=False, memory_limit=1 << 20,
     )  # fmt: skip
-    pair = Pair(theirs, Unarbitrated(), make)
+    pair = Pair(replica, theirs)
     pair.on_transition(lambda _: pair.request_leave(), State.ALONE)
     with pair:
         outcome = Replay(source, ours, rounds, end).run()

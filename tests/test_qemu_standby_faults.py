@@ -5,6 +5,7 @@ The VM here is a small stream (see `standby_process`): in checkpoint n every pag
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from replicas import FakeLink, Told
 from standby_process import (
     COMMAND,
     LOADED,
@@ -42,7 +44,7 @@ from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
-from colo_fsm.replica.script import Call, Disconnect, Read, Write
+from colo_fsm.replica.wish import Call, Wait
 from colo_fsm.stream import PAGE_SIZE, StreamError, pong
 
 GENERATION = 7
@@ -55,19 +57,13 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="colo_fsm")
 
 
-class NoGate:
-    def open(self) -> None: ...
-
-    close = open
-
-
 class Script:
     """The standby's script, its link a byte string that ends; no thread, no socket, no clock."""
 
     def __init__(self, **more: Any) -> None:
         self.store = MemoryStore()
-        self.sent = b""
-        self.errors: list[ProtocolError] = []
+        self.link = FakeLink()
+        self.events: list[Event] = []
         given: dict[str, Any] = {"disks_elsewhere": False, "memory_limit": 1 << 30, "options": Options()}
         self.replica = StandbyReplica(
             SecondarySession(),
@@ -75,43 +71,40 @@ class Script:
             Unarbitrated(),
             store=self.store,
             generation=GENERATION,
-            gate=NoGate(),
-            emit=self._note,
             clock=lambda: 0.0,
             **given | more,
         )
+        self.replica.link = self.link
+        self._queue = self.replica.events.follow(Told(self.events))
 
     @property
     def state(self) -> StrEnum:
         return self.replica.session.state
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Transition) and event.error is not None:
-            self.errors.append(event.error)
+    @property
+    def sent(self) -> bytes:
+        return b"".join(self.link.written)
+
+    @property
+    def errors(self) -> list[ProtocolError]:
+        return [e.error for e in self.events if isinstance(e, Transition) and e.error is not None]
 
     def run(self, data: bytes, step: int = 1 << 20) -> Self:
         """Until the script is over; whoever won the claim leaves then."""
-        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        self.link.incoming = [*(data[at : at + step] for at in range(0, len(data), step)), b""]
         script = self.replica.run()
-        answer: Any = None
-        while True:
-            try:
-                op = script.send(answer)
-            except StopIteration:
-                return self
-            answer = None
-            match op:
-                case Read(from_link=True):
-                    answer = pieces.pop(0) if pieces else b""
-                case Read():
+        go, answer = script.send, None
+        with contextlib.suppress(StopIteration):
+            while True:
+                wish = go(answer)
+                try:
+                    go, answer = script.send, wish.run() if isinstance(wish, Call) else None
+                except Exception as error:  # noqa: BLE001 - as the drivers do
+                    go, answer = script.throw, error
+                if isinstance(wish, Wait) and wish.socket is None:
                     assert self.state is State.ALONE
                     self.replica.leave_requested = True
-                case Write(buffers):
-                    self.sent += b"".join(map(bytes, buffers))
-                case Call(hook, args):
-                    answer = hook(*args)
-                case Disconnect():
-                    pass
+        return self
 
 
 def refused(bad: bytes, **more: Any) -> str:

@@ -28,7 +28,6 @@ from colo_fsm.replica import (
     DirectoryStore,
     Event,
     Options,
-    deadlines,
 )
 from colo_fsm.replica.address import address_of
 
@@ -47,9 +46,6 @@ EXIT_CODES = f"""
 A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
 (power it off, or make its QEMU quit) before it starts the VM from DIR. See docs/standby.md.
 """
-
-FIRST_COPY = 10
-"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
 
 
 @click.command(epilog=EXIT_CODES)
@@ -133,8 +129,7 @@ def standby(
     """
     logging.basicConfig(level=logging.CRITICAL)
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
-    patience = {**deadlines(deadline), State.INIT: FIRST_COPY * deadline}
-    options = Options(deadlines=patience, state_limit=size_limit)
+    options = Options(deadline=deadline, state_limit=size_limit)
     teller = Teller(as_json)
     with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
         number = judge.open() if generation is None else generation
@@ -143,7 +138,7 @@ def standby(
             StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
             generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
         )  # fmt: skip
-        holder = Standby(listener, judge, make, teller.event)
+        holder = Standby(listener, make, teller.event)
         with ended_by_signals(holder.end):
             teller.line(f"listening at {address_of(listener)}, generation {number}")
             outcome = holder.run()

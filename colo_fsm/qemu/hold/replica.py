@@ -7,20 +7,22 @@ first sync point.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import Effects, InvalidState, Transition
-from colo_fsm.replica import Checkpoint, Saved
-from colo_fsm.replica.events import CheckpointTaken
-from colo_fsm.replica.script import Script
-from colo_fsm.replica.secondary_script import SecondaryReplica
+from colo_fsm.fsm import Effects, InvalidState
+from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
+from colo_fsm.replica.secondary import ReceivedRound, SecondaryReplica
+from colo_fsm.replica.wish import Script
 from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
 
 from ..incoming import IncomingVm
 from .disks import disks
+
+FIRST_COPY = 10
+"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
 
 
 class HasDisks(ValueError):
@@ -62,6 +64,20 @@ class Held:
         """The checkpoint is in the store, where it is to be."""
 
 
+@attrs.define
+class ReceivedVm(ReceivedRound):
+    """What has arrived of a round of a VM; its `device` is the vmstate."""
+
+    live: VmLiveDecoder | None = None
+
+    def taken(self, now: float) -> VmRound:
+        live, vmstate = self.live, len(self.device)
+        assert live is not None
+        return VmRound(
+            self.number, live.pages, self.sent, 0.0, now - self.began, live.zero_pages, live.bytes, vmstate
+        )
+
+
 class StandbyReplica(SecondaryReplica):
     """The Secondary's script for the stream of a real QEMU.
 
@@ -69,42 +85,57 @@ class StandbyReplica(SecondaryReplica):
     that a Primary may declare.
     """
 
+    round: ReceivedVm
+    generation: int
+
     def __init__(
         self, *args: Any, generation: int, disks_elsewhere: bool, memory_limit: int, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.generation: int = generation
+        self.generation = generation
         self._disks_elsewhere = disks_elsewhere
         self._vm = IncomingVm(
             self.store, generation, limit=memory_limit, device_limit=self.options.state_limit
         )
-        self._live: VmLiveDecoder
-        self._began = 0.0
-        self.session.on_transition(self._round_begins, State.REQUESTED)
 
-    def _round_begins(self, _: Transition) -> None:
-        self._began = self._clock()
+    def new_round(self) -> ReceivedVm:
+        return ReceivedVm(self.clock())
 
-    def _receive_initial(self) -> Script[Effects]:
+    def deadline(self) -> float | None:
+        first = self.session.state is self.table.initial
+        return FIRST_COPY * self.options.deadline if first else super().deadline()
+
+    def receive_initial(self) -> Script[None]:
         yield from self.call("arbiter", self.arbiter.check, self.generation)
-        yield from self._decode(self._vm.initial)
+        yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
         self._refuse_disks(vm.sections, vm.devices)
         yield from self.call("store", self._vm.complete)
         self._answer(vm.pings)
-        return (yield from self._load())
+        yield from self.load()
 
     def arrived(self, data: bytes) -> Effects:
-        """The description comes where a message may begin, once, or not at all."""
-        used = 0
-        if not self._vm.initial.over:
-            try:
-                used = self._vm.initial.feed(data)
-            except StreamError as cause:
-                raise InvalidState(cause) from cause
+        """What still belongs to the initial state, its description, is no message."""
+        try:
+            used = self._vm.initial.feed(data)
+        except StreamError as cause:
+            raise InvalidState(cause) from cause
         return self.session.receive_data(data[used:]) if used < len(data) or not data else ()
 
-    def _refuse_disks(self, sections: tuple[DeviceSection, ...], devices: bytes) -> None:
+    def receive_live(self) -> Script[None]:
+        self.round.live = live = self._vm.live()
+        yield from self.decode(live)
+        self.round.sent = live.bytes
+        self._answer(live.pings)
+
+    def device_state(self, data: bytes) -> bytes:
+        self._refuse_disks(device_sections(data), data)
+        return data
+
+    def store_round(self) -> Script[None]:
+        yield from self.call("store", self._vm.commit, self.round.device)
+
+    def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
         found = disks(sections, devices)
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
@@ -112,24 +143,3 @@ class StandbyReplica(SecondaryReplica):
     def _answer(self, pings: list[int]) -> None:
         """On the return path, before the next message."""
         self.send(*map(pong, pings))
-
-    def _receive_live(self) -> Script[Effects]:
-        self._live = self._vm.live()
-        yield from self._decode(self._live)
-        self._answer(self._live.pings)
-        return ()
-
-    def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(device_sections(data), data)
-        return data
-
-    def _store(self) -> Script[Effects]:
-        yield from self.call("store", self._vm.commit, self._device)
-        return ()
-
-    def taken(self, number: int) -> VmRound:
-        live, vmstate = self._live, len(self._device)
-        return VmRound(
-            number, live.pages, live.bytes + vmstate, 0.0, self._clock() - self._began,
-            live.zero_pages, live.bytes, vmstate,
-        )  # fmt: skip

@@ -6,17 +6,15 @@ import logging
 import socket
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter
 from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Transition
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
-from ..listening import hang_up, next_link
+from ..listening import next_link, shut_down
 from .replica import StandbyReplica
 
 _log = logging.getLogger(__name__)
@@ -42,7 +40,7 @@ class Outcome:
 class Standby:
     """Holds the VM of whoever migrates to `listener`, which stays the caller's to close.
 
-    `make` makes a `StandbyReplica` with everything but its session and its driver. `tell` is called on
+    `make` makes a `StandbyReplica` of a session. `tell` is called on
     the thread that runs this with every event of every connection; what it raises is logged, and changes
     nothing.
     """
@@ -50,12 +48,10 @@ class Standby:
     def __init__(
         self,
         listener: socket.socket,
-        arbiter: Arbiter,
-        make: Callable[..., StandbyReplica],
+        make: Callable[[SecondarySession], StandbyReplica],
         tell: Callable[[Event | Refused], object],
     ) -> None:
         self._listener = listener
-        self._arbiter = arbiter
         self._make = make
         self._tell = tell
         self._pair: Pair | None = None
@@ -77,11 +73,11 @@ class Standby:
         pair = self._pair
         if pair is not None:
             pair.request_leave()
-        hang_up(self._listener)
+        shut_down(self._listener)
 
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
-        pair = Pair(link, self._arbiter, partial(self._make, SecondarySession()))
+        pair = Pair(self._make(SecondarySession()), link)
         table = pair.session.table
         reached: set[StrEnum] = set()
 

@@ -19,7 +19,7 @@ from colo_fsm.replica.address import Address, address_of
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.replica.store import Store
 
-from ..listening import hang_up, next_link
+from ..listening import next_link, shut_down
 from .capture import Capture, Recorder
 from .rounds import Round, Verdict, Watch
 
@@ -106,7 +106,7 @@ class Tap:
     def _hang_up(self) -> None:
         self._over = True
         for link in (self._listener, *self._links):
-            hang_up(link)
+            shut_down(link)
 
     # -- passing on
 
@@ -127,7 +127,7 @@ class Tap:
         try:
             secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
         except OSError:
-            hang_up(primary)
+            shut_down(primary)
             if decoded:
                 raise
             return
@@ -167,8 +167,8 @@ class Tap:
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:  # a side was killed, or we were stopped
-            hang_up(source)
-            hang_up(sink)
+            shut_down(source)
+            shut_down(sink)
         if decoded:
             self._put(side, b"")
             self._ended = True
