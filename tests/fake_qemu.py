@@ -39,6 +39,8 @@ def main(mode: str, folder: str, *arguments: str) -> None:
 
     say(QMP={})
     for line in lines:
+        if mode == "mute":
+            continue
         say(event="RESUME")
         if json.loads(line)["execute"] == "qmp_capabilities":
             say(**{"return": {}})

@@ -72,6 +72,14 @@ def test_one_that_never_comes_to_an_end(tmp_path: Path, monkeypatch: pytest.Monk
         ask(tmp_path, "never")
 
 
+def test_one_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "PATIENCE", 0.2)
+    monkeypatch.setattr(check, "PARTING", 0.01)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # however long it takes to start
+    with pytest.raises(CheckFailed, match="timed out"):
+        ask(tmp_path, "mute")
+
+
 def test_one_that_does_not_start() -> None:
     with MemoryStore() as store:
         keep(store, 0)
