@@ -9,7 +9,6 @@ import threading
 import pytest
 
 from colo_fsm.cli.signals import NUMBERS, ended_by_signals
-from colo_fsm.cli.standby import heard
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -39,15 +38,3 @@ def test_another_signal_is_not_the_end() -> None:
         assert not called.is_set()
     finally:
         signal.signal(signal.SIGUSR1, before)
-
-
-def test_nobody_hears_it_any_more_and_that_ends_nothing() -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as stream:
-        with heard(stream):
-            stream.write("heard")
-        assert os.read(reading, 10) == b"heard"
-        os.close(reading)
-        for _ in range(2):
-            with heard(stream):
-                stream.write("not heard")

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import resource
+import socket
 import struct
 import subprocess
 import threading
@@ -444,6 +445,23 @@ class TestFailover:
             rounds = int(moment == "between rounds")
             assert standby.objects[-1] == {"state": "ended", "reason": None, "rounds": rounds, "won": False}
             assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_nobody_hears_what_it_says_any_more_and_it_takes_over(
+        self, tmp_path: Path, options: tuple[str, ...]
+    ) -> None:
+        where = ("--listen", f"unix:{tmp_path / 'at'}", "--store", str(tmp_path / "vm"), "--no-arbiter")
+        command = [*COMMAND, "standby", *where, *options, *self.command(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()
+            link = socket.socket(socket.AF_UNIX)
+            link.connect(str(tmp_path / "at"))
+            with StreamPrimary(link) as primary:
+                primary.begin().round(1)
+            assert process.wait(20) == 0
+        assert (tmp_path / "ran").exists()
 
     def test_json(self, tmp_path: Path) -> None:
         first, last = held(tmp_path).objects

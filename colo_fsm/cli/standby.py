@@ -7,14 +7,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import click
-from rich.console import Console
 
 from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
 from colo_fsm.colo import State
@@ -171,18 +168,6 @@ def take_over(command: str, **facts: object) -> None:
         raise click.ClickException(text)
 
 
-@contextmanager
-def heard(stream: IO[str]) -> Iterator[None]:
-    """Say something there. When nobody hears it any more the standby goes on, and says the rest to nobody."""
-    try:
-        yield
-        stream.flush()  # whoever reads through a pipe is to see it now
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
 class Teller:
     """Says what happens: a line for what matters, a line that is written over for the rounds.
 
@@ -191,7 +176,6 @@ class Teller:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._console = Console(stderr=as_json, highlight=False, markup=False)
         self._rounds = 0
 
     def event(self, event: Event | Refused) -> None:
@@ -214,29 +198,40 @@ class Teller:
     def _round(self, taken: VmRound) -> None:
         self._rounds += 1
         if self._json:
-            self._print(
+            self._object(
                 round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
                 live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
             )  # fmt: skip
-        elif self._console.is_terminal:
+        elif sys.stdout.isatty():
             text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
-            with heard(self._console.file):
-                self._console.print(f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+            say(sys.stdout, f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
 
     def line(self, text: str) -> None:
         """A line of its own."""
-        with heard(self._console.file):
-            self._console.print(f"{text:<79}".rstrip(), soft_wrap=True)
+        stream = sys.stderr if self._json else sys.stdout
+        say(stream, text.ljust(79) if stream.isatty() else text)
 
     def over(self, outcome: Outcome) -> None:
         """The last line."""
         reason = None if outcome.error is None else str(outcome.error)
         if self._json:
             won = outcome.state is State.ALONE
-            self._print(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
+            self._object(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
         else:
             self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
 
-    def _print(self, **fields: object) -> None:
-        with heard(sys.stdout):
-            print(json.dumps(fields))
+    def _object(self, **fields: object) -> None:
+        say(sys.stdout, json.dumps(fields))
+
+
+def say(stream: TextIO, text: str, end: str = "\n") -> None:
+    """Say it now: whoever reads through a pipe waits for it.
+
+    When nobody hears it any more the standby goes on, and says the rest to nobody.
+    """
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
