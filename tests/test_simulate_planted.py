@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from colo_fsm.fsm import ProtocolError, Side
 
 from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
+from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary import SecondaryReplica
