@@ -22,7 +22,7 @@ import attrs
 
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
 from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
-from colo_fsm.fsm import ProtocolError, Session, Side, Table, machine_for
+from colo_fsm.fsm import Session, Side, Table, machine_for
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
 from colo_fsm.replica.primary import PrimaryReplica
@@ -594,7 +594,7 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
 
 
-def same(found: ProtocolError | None, expected: ProtocolError) -> bool:
+def same(found: Any, expected: Any) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
     return type(found) is type(expected) and attrs.asdict(found, recurse=False) == attrs.asdict(
         expected, recurse=False

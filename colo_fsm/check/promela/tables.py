@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from colo_fsm.colo import COLOMessage, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
-from colo_fsm.replica.options import NO_DEADLINE
 
 from ..model.properties import Property
 from ..model.world import INITIAL, INVALID, LIVE, STATE
@@ -103,7 +102,7 @@ def both() -> str:
     lines += [
         "#define EARLY(v) (x_me == PRI -> PRI_EARLY(ME.s_state, v) : SEC_EARLY(ME.s_state, v))",
         "#define AWAITED(e) (x_me == PRI -> PRI_AWAITED(e) : SEC_AWAITED(e))",
-        f"#define NO_DEADLINE(s) {_any(s for s in State if s in NO_DEADLINE)}",
+        f"#define NO_DEADLINE(s) {_any(s for s in (State.INIT, State.READY, State.LOADED))}",
         "inline looks_up() { if :: x_me == PRI -> pri_row() :: else -> sec_row() fi }",
         "inline starts_with() { if :: x_me == PRI -> pri_start() :: else -> sec_start() fi }",
     ]
