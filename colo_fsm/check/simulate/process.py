@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 
 from colo_fsm.colo import Variant
 from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
 from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event, EventQueue
-from colo_fsm.replica.gate import Gate, NotRunning
+from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.pair import PairBase
 from colo_fsm.replica.primary import PrimaryReplica
 from colo_fsm.replica.script import Replica
@@ -106,6 +108,7 @@ class Process(Host):
         self._kernel = setting.kernel
         self._opened: list[Endpoint] = []
         self._owed = 0.0
+        self._queue: deque[tuple[Request, Answered]] = deque()
         self._thawing: list[Callable[[], object]] = []
 
     # -- what it is ---------------------------------------------------------------------------
@@ -194,6 +197,7 @@ class Process(Host):
 
     def forget(self) -> None:
         """The run is over: what is left of the script must not run at some other time."""
+        self._disk.kill()
         with contextlib.suppress(Exception, Killed):
             self.side.driver.forget()
 
@@ -267,23 +271,27 @@ class Process(Host):
 
     def _arrived(self, request: Request, answered: Answered) -> None:
         if self.ran:
-            self._attempt(self.side.replica.gate, Context(), request, answered)
+            self._queue.append((request, answered))
+            self._let_in()
         else:  # the service begins to listen when the guest runs
             answered(None)
 
-    def _attempt(self, gate: Gate, context: Context, request: Request, answered: Answered) -> None:
-        """Begin a turn as soon as the gate lets it in."""
+    def _let_in(self) -> None:
+        """Begin turns, in the order in which they were asked for, as far as the gate allows."""
+        gate = self.side.replica.gate
+        while self._queue:
+            context = Context()  # one for each: inside a turn no other may begin
+            try:
+                turn = context.run(gate.enter, self._again)
+            except NotRunning:
+                self._queue.popleft()[1](None)
+                continue
+            if turn is None:
+                return
+            self._take_turn(partial(context.run, gate.leave, turn), *self._queue.popleft())
 
-        def again() -> None:
-            self._kernel.after(0.0, lambda: self.do(lambda: self._attempt(gate, context, request, answered)))
-
-        try:
-            turn = context.run(gate.enter, again)
-        except NotRunning:
-            answered(None)
-            return
-        if turn is not None:
-            self._take_turn(lambda: context.run(gate.leave, turn), request, answered)
+    def _again(self) -> None:
+        self._kernel.after(0.0, lambda: self.do(self._let_in))
 
     def _take_turn(self, leave: Callable[[], object], request: Request, answered: Answered) -> None:
         """A turn of the service, which may take its time."""

@@ -58,7 +58,8 @@ class _Spectator(Watcher):
         self.steps.add((process.role, process.state))
         if (link := process.link) is not None and link.tamper is None:
             link.tamper = self._wrote
-        process.machine.platter.on_call = lambda: self._note(Kind.SLOW_DISK, Kind.FAILING_DISK)
+        if process.role is Side.SECONDARY:
+            process.machine.platter.on_call = lambda: self._note(Kind.SLOW_DISK, Kind.FAILING_DISK)
         process.on_hook = lambda name: self._note(Kind.SLOW_HOOK)
         self.run.faults.before_step(process)
 
