@@ -1,4 +1,4 @@
-"""What only threads ask of a pair: time limits, signals, forks, the end of a process. Else: test_drivers.py."""
+"""What only threads ask of a pair: time limits, signals, forks, the end of a process."""
 
 from __future__ import annotations
 
