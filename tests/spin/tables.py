@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from colo_fsm.check import Property
+from colo_fsm.check.model.world import INITIAL, INVALID, LIVE, STATE
 from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, Fault, Send, Side, State
 from colo_fsm.protocol.table import Row, Trigger, begin, fault, lost, won
 from colo_fsm.replica.options import NO_DEADLINE
-
-from ..model.properties import Property
-from ..model.world import INITIAL, INVALID, LIVE, STATE
 
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from colo_fsm.check import Arbiter, Policy, Scenario, Strike
+from colo_fsm.check.model.world import FAR, INVALID, ROOM
 from colo_fsm.protocol import Mode, Profile, Side
 
-from ..model.scenario import Arbiter, Policy, Scenario, Strike
-from ..model.world import FAR, INVALID, ROOM
 from .effects import EFFECTS
 from .process import FOR_EVER, LIVE, STEP
 from .steps import FIRES, STEPS
@@ -87,7 +87,7 @@ acceptance cycle, MUST steps that go on for ever without a round, and breaks "se
 run would be errors of this model. With -DDUMP as well, spin makes a verifier whose first run prints every
 moment, as bytes: "STATE hex".
 
-This is generated: `colo-fsm verify --promela FILE`. */"""
+This is generated: tests/spin writes one for each scenario. */"""
 
 
 def export(scenario: Scenario) -> str:
