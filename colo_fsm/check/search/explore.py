@@ -66,6 +66,14 @@ def explore(scenario: Scenario, *, limit: int = 5_000_000, stop_at_first: bool =
         return Search(scenario, limit, stop_at_first).run()
 
 
+def moments(scenario: Scenario, *, limit: int = 5_000_000) -> Iterator[World]:
+    """Every moment that a scenario can come to. Raises TooLarge beyond `limit` of them."""
+    with _without_collector():
+        search = Search(scenario, limit, stop_at_first=False)
+        search.run()
+    return map(search.space.unpack, search.came)
+
+
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """A search makes many small values that live on and no cycles: the collector would only walk them."""
