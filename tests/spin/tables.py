@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from colo_fsm.check import Property
 from colo_fsm.check.model.wire import Wire
-from colo_fsm.colo import COLOMessage, State
+from colo_fsm.colo import COLO, COLOMessage, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
 from colo_fsm.replica.options import NO_DEADLINE
 
