@@ -1,7 +1,4 @@
-"""A protocol like Remus: the Primary runs in epochs, and what it said leaves when an epoch is committed.
-
-The guest runs on as soon as its state is saved; the Secondary loads only when it has to take over.
-"""
+"""A protocol like Remus: epochs; what the Primary has said leaves when the epoch is committed."""
 
 from enum import StrEnum
 
@@ -37,8 +34,7 @@ AFTER = (
     row(S.FAILOVER, won, S.ALONE, do.resume, do.release_all),
     row(S.FAILOVER, lost, S.STOPPED, do.discard),
     row(S.FAILOVER, begin.leave, S.STOPPED, do.discard),
-    row((S.INIT, S.COMMITTED), begin.leave, S.ENDED, do.disconnect, do.suspend, do.discard),
-    row(S.ALONE, begin.leave, S.ENDED, do.suspend),
+    row((S.INIT, S.COMMITTED, S.ALONE), begin.leave, S.ENDED, do.disconnect, do.suspend, do.discard),
     row(S.ALONE, fault(Fault.GUEST_FAILED), S.STOPPED, do.suspend, do.discard),
     row(S.INIT, otherwise, S.STOPPED, do.disconnect, do.discard),
     row((S.FAILOVER, S.ALONE, S.STOPPED, S.ENDED), otherwise, None),
