@@ -1,7 +1,8 @@
-"""The COLO checkpointing protocol as explicit state machines.
+"""Checkpointing protocols as explicit state machines, and COLO's, with QEMU's wire.
 
 Replicate a guest and survive its Primary: `primary`, `secondary` (asyncio) or `blocking`. Or take
-the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself.
+the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself. Or declare a
+protocol of your own, with `Words`, `Table` and `row` (docs/framework.md).
 """
 
 from __future__ import annotations
@@ -9,8 +10,31 @@ from __future__ import annotations
 import importlib
 import typing
 
-from colo_fsm.colo import COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
-from colo_fsm.fsm import ProtocolError, Side
+from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+from .fsm import (
+    Do,
+    Fault,
+    Message,
+    ProtocolError,
+    Session,
+    Side,
+    SyncPoint,
+    Table,
+    TableError,
+    Words,
+    begin,
+    complete,
+    definition,
+    done,
+    fault,
+    lost,
+    machine_for,
+    otherwise,
+    recv,
+    row,
+    send,
+    won,
+)
 
 if typing.TYPE_CHECKING:
     from .arbiter import Arbiter, open_arbiter
@@ -28,10 +52,14 @@ if typing.TYPE_CHECKING:
     )
 
 __all__ = [
+    "COLO",
     "Arbiter",
     "AsyncGuest",
     "COLOMessage",
+    "Do",
+    "Fault",
     "Guest",
+    "Message",
     "NotCommitted",
     "NotRunning",
     "Options",
@@ -39,15 +67,32 @@ __all__ = [
     "ProtocolError",
     "ReleaseOn",
     "SecondarySession",
+    "Session",
     "Side",
     "State",
     "StateGuest",
+    "SyncPoint",
+    "Table",
+    "TableError",
     "Variant",
+    "Words",
+    "begin",
     "blocking",
+    "complete",
+    "definition",
+    "done",
+    "fault",
     "link_pair",
+    "lost",
+    "machine_for",
     "open_arbiter",
+    "otherwise",
     "primary",
+    "recv",
+    "row",
     "secondary",
+    "send",
+    "won",
 ]
 
 
