@@ -11,18 +11,17 @@ import socket
 import struct
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from select import select
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
-import attrs
-
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
 from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
-from colo_fsm.fsm import ProtocolError, Session, Side, Table, machine_for
+from colo_fsm.fsm import Session, Side, Table, machine_for
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
 from colo_fsm.replica.primary import PrimaryReplica
@@ -494,9 +493,10 @@ class LoopThread:
 
 
 class Live(ABC):
-    """A pair at work, whichever driver serves it."""
+    """A pair at work, whichever driver serves it. Its methods block, and are for any thread."""
 
     pair: aio.Pair | blocking.Pair
+    begun = False
 
     def watch(self) -> None:
         self._resting = threading.Event()
@@ -510,15 +510,43 @@ class Live(ABC):
             self.running()
         return self.pair.state
 
+    def count(self, guest: Counting) -> int:
+        """Count in a turn, wait until that is committed, return what was counted."""
+        with self.turn():
+            guest.count += 1
+            counted = guest.count
+        self.committed()
+        return counted
+
+    def events(self) -> Iterator[Event]:
+        """What happens from now on."""
+        return self.followed(self.pair.events())
+
+    def leave(self) -> None:
+        """End in order, if it has not ended yet."""
+        if not self.pair.session.over:
+            self.do(self.pair.request_leave)
+        self.wait()
+
     @abstractmethod
     def enter(self) -> None: ...
     @abstractmethod
-    def leave(self) -> None: ...
+    def exit(self) -> None: ...
     @abstractmethod
     def running(self) -> None: ...
     @abstractmethod
-    def count(self, guest: Counting) -> int:
-        """Count in a turn, wait until that is committed, return what was counted."""
+    def committed(self) -> None: ...
+    @abstractmethod
+    def wait(self) -> StrEnum: ...
+    @abstractmethod
+    def turn(self) -> AbstractContextManager[None]: ...
+    @abstractmethod
+    def followed(self, events: Any) -> Iterator[Event]:
+        """These events, as they come."""
+
+    @abstractmethod
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        """Do `what`, "turn" or "committed", of this pair or of the other one, inside a turn of this one."""
 
     @abstractmethod
     def do(self, action: Callable[[], T]) -> T:
@@ -532,21 +560,34 @@ class LiveBlocking(Live):
 
     def enter(self) -> None:
         self.pair.__enter__()
+        self.begun = True
 
-    def leave(self) -> None:
-        if not self.pair.session.over:
-            self.pair.request_leave()
-        self.pair.wait(PATIENCE)
+    def exit(self) -> None:
+        self.pair.__exit__(None, None, None)
 
     def running(self) -> None:
         self.pair.running()
 
-    def count(self, guest: Counting) -> int:
-        with self.pair.turn():
-            guest.count += 1
-            counted = guest.count
+    def committed(self) -> None:
         self.pair.committed(PATIENCE)
-        return counted
+
+    def wait(self) -> StrEnum:
+        return self.pair.wait(PATIENCE)
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self.pair.turn()
+
+    def followed(self, events: Any) -> Iterator[Event]:
+        return iter(events)
+
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        pair: blocking.Pair = (other or self).pair
+        with self.pair.turn():
+            if what == "committed":
+                pair.committed(PATIENCE)
+            else:
+                with pair.turn():
+                    pass
 
     def do(self, action: Callable[[], T]) -> T:
         return action()
@@ -560,22 +601,63 @@ class LiveAsyncio(Live):
 
     def enter(self) -> None:
         self._loop.call(self.pair.__aenter__())
+        self.begun = True
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         self._loop.call(self.pair.__aexit__(None, None, None))
 
     def running(self) -> None:
         self._loop.call(self.pair.running())
 
-    def count(self, guest: Counting) -> int:
-        return self._loop.call(self._count(guest))
+    def committed(self) -> None:
+        self._loop.call(self.pair.committed())
 
-    async def _count(self, guest: Counting) -> int:
-        async with self.pair.turn():
-            guest.count += 1
-            counted = guest.count
-        await self.pair.committed()
-        return counted
+    def wait(self) -> StrEnum:
+        return self._loop.call(self.pair.wait())
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        begun, over = threading.Event(), asyncio.Event()
+        failed: list[BaseException] = []
+
+        async def turn() -> None:
+            try:
+                async with self.pair.turn():
+                    begun.set()
+                    await over.wait()
+            except BaseException as error:
+                failed.append(error)
+                raise
+            finally:
+                begun.set()
+
+        ended = asyncio.run_coroutine_threadsafe(turn(), self._loop.loop)
+        assert begun.wait(PATIENCE)
+        if failed:
+            raise failed[0]
+        try:
+            yield
+        finally:
+            self._loop.loop.call_soon_threadsafe(over.set)
+            ended.result(PATIENCE)
+
+    def followed(self, events: Any) -> Iterator[Event]:
+        with suppress(StopAsyncIteration):
+            while True:
+                yield self._loop.call(events.__anext__())
+
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        pair: aio.Pair = (other or self).pair
+
+        async def inside() -> None:
+            async with self.pair.turn():
+                if what == "committed":
+                    await pair.committed()
+                else:
+                    async with pair.turn():
+                        pass
+
+        self._loop.call(inside())
 
     def do(self, action: Callable[[], T]) -> T:
         async def work() -> T:
@@ -594,11 +676,14 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
 
 
-def same(found: ProtocolError | None, expected: ProtocolError) -> bool:
+def same(found: Any, expected: Any) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
-    return type(found) is type(expected) and attrs.asdict(found, recurse=False) == attrs.asdict(
-        expected, recurse=False
-    )
+    return type(found) is type(expected) and _data(found) == _data(expected)
+
+
+def _data(error: BaseException) -> dict[str, object]:
+    """All but how it reads: the session that meets an error words it."""
+    return {name: value for name, value in vars(error).items() if name != "texts"}
 
 
 def descriptors() -> int:

@@ -6,9 +6,9 @@ from typing import get_args
 
 import attrs
 import pytest
+
 from colo_fsm.colo import ReleaseOn
 from colo_fsm.fsm import Transition
-
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from colo_fsm.fsm import ProtocolError, Side
 
 from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
+from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary import SecondaryReplica
@@ -40,7 +40,7 @@ def cached_claim(patch: pytest.MonkeyPatch) -> None:
 
 def half_load(patch: pytest.MonkeyPatch) -> None:
     """What has arrived of a checkpoint is loaded when the rest does not come."""
-    receive_live = SecondaryReplica._receive_live
+    receive_live = SecondaryReplica.receive_live
 
     def half(self: SecondaryReplica) -> Any:
         try:
@@ -48,11 +48,11 @@ def half_load(patch: pytest.MonkeyPatch) -> None:
         except ProtocolError:
             newest = self.store.newest
             assert newest is not None
-            self.store.commit(self._delta, newest.device)
-            yield from self._load()
+            self.store.commit(self.round.delta, newest.device)
+            yield from self.load()
             raise
 
-    patch.setattr(SecondaryReplica, "_receive_live", half)
+    patch.setattr(SecondaryReplica, "receive_live", half)
 
 
 def reads_not_held(patch: pytest.MonkeyPatch) -> None:
@@ -75,15 +75,15 @@ def no_sync(patch: pytest.MonkeyPatch) -> None:
 
 def asks_once(patch: pytest.MonkeyPatch) -> None:
     """An arbiter that gave no answer is not asked again."""
-    claim = Replica._claim
+    ask = Replica._ask
 
     def once(self: Replica) -> Any:
-        effects = yield from claim(self)
+        effects = yield from ask(self)
         if not effects and self._claim_at is not None:
             self._claim_at = float("inf")
         return effects
 
-    patch.setattr(Replica, "_claim", once)
+    patch.setattr(Replica, "_ask", once)
 
 
 def find(kind: str) -> Outcome:

@@ -21,7 +21,7 @@ from colo_fsm.qemu.hold.inspect import Inspected, inspect_checkpoint, inspect_fi
 from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.channel import CHANNELS
 from colo_fsm.replica import DirectoryStore, StoreError
-from colo_fsm.replica.store.disk import LOCAL_DISK
+from colo_fsm.replica.store import LOCAL_DISK
 from colo_fsm.stream import StreamError
 
 from .status import exit_codes, one_line_errors

@@ -19,7 +19,6 @@ from colo_fsm.check.simulate import (
     Tables,
     run_many,
     shortest,
-    summary,
 )
 from colo_fsm.fsm import Side, Table, TableError
 
@@ -110,7 +109,7 @@ def simulate(
     if as_json:
         click.echo(json.dumps(report.as_json(coverage) | {"failed": list(map(_as_json, failed))}))
     else:
-        click.echo(summary(coverage))
+        click.echo(str(coverage))
     if matrix and not as_json:
         click.echo(f"\n{report.matrices(coverage)}")
     for outcome in failed:
@@ -186,8 +185,8 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "schedule": json.loads(outcome.schedule.to_json()),
         "problems": [attrs.asdict(problem) for problem in outcome.problems],
         "documented": [attrs.asdict(problem) for problem in outcome.documented],
-        "checkpoints": outcome.checkpoints,
-        "seconds": outcome.seconds,
+        "checkpoints": outcome.counts["checkpoints"],
+        "seconds": outcome.counts["milliseconds"] / 1000,
         "digest": outcome.digest,
         "trace": outcome.trace,
     }

@@ -558,15 +558,16 @@ class Replica:
         """Claim, once. Without an answer the side stays suspended, says so, and asks again later.
 
         A side whose own guest or store has failed lets a healthy peer ask first: that decides when
-        it claims, not who may run.
+        it claims, not who may run. Nobody claims with a guest that is not suspended.
         """
+        waits_for_turns = self._running and not self.gate.close()
+        if waits_for_turns or (self._claim_at is None and isinstance(self.session.error, GuestFailed)):
+            self._claim_at = self.clock() + self.options.claim_retry
+            return ()
         if self._running:
             yield from self._stop()
             if self._ahead:
                 yield from self._catch_up()
-        if self._claim_at is None and isinstance(self.session.error, GuestFailed):
-            self._claim_at = self.clock() + self.options.claim_retry
-            return ()
         self._claim_at = None
         try:
             claim = yield from self._claimed()

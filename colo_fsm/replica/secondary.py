@@ -139,7 +139,11 @@ class SecondaryReplica(Replica):
 
     def store_round(self) -> Script[None]:
         """Make the round the newest checkpoint."""
-        yield from self.call("store", self.store.commit, self.round.delta, self.round.device)
+        yield from self.call("store", self._commit)
+
+    def _commit(self) -> None:
+        self.store.commit(self.round.delta, self.round.device)
+        self.round.number = self._newest().number
 
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""

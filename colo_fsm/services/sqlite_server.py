@@ -1,6 +1,6 @@
 """Serves an `SqliteGuest` to clients; a reply leaves when a checkpoint covers it.
 
-    colo-fsm primary --guest colo_fsm.replica.sqlite_server:guest ...
+    colo-fsm primary --guest colo_fsm.services.sqlite_server:guest ...
 
 Newline-delimited JSON over TCP or a Unix socket, UTF-8, no line longer than 1 MiB. A request:
 

@@ -14,7 +14,7 @@ from .coverage import Coverage
 from .generate import generate
 from .linearize import Operation, linearizable
 from .many import Result, run_many, run_seeds
-from .report import Report, summary
+from .report import Report
 from .run import Bench, Outcome
 from .schedule import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
 from .shrink import shortest, shrink
@@ -41,5 +41,4 @@ __all__ = [
     "run_seeds",
     "shortest",
     "shrink",
-    "summary",
 ]

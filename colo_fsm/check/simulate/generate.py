@@ -5,7 +5,7 @@ Times alone would nearly always find both sides between two checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -157,22 +157,20 @@ class _Faults:
             attrs.evolve(silent, kind=Kind.INJECT, target=S, how="", count=int(row.trigger.message or 0))
             for row in chain
         )
-        dies = attrs.evolve(silent, kind=Kind.POWER_FAILURE, how="", state=chain[-1].dest)
+        dies = attrs.evolve(silent, kind=Kind.POWER_FAILURE, how="", state=str(chain[-1].dest))
         return [silent, *forged, dies]
 
     def _fault(self, kind: Kind, *, after: bool = False) -> Fault:
         """A fault of this kind: somewhere in a round or, `after`, where a side is when a pair has ended."""
         random = self._random
-        side = random.choice((P, S))
-        target, more = self._details(kind, random.choice((P, S)))
-        side, states = self._where(kind, more.get("how"), side, target, after)
+        more = self._details(kind)
+        side, states = self._where(kind, more.get("how"), random.choice((P, S)), more["target"], after)
         state = random.choice(states)
         table = self._tables[side]
         brief = state in self._after(side) and state not in table.alone and random.random() < 0.8
         delay = random.choice((0.0, 0.0, 0.0, round(random.uniform(0.0, 0.003), 6), 0.02))
         return Fault(
             kind=kind,
-            target=target,
             side=side,
             state=state,
             visit=random.randint(1, 9) if state in self._seen.rounds[side] else 1,
@@ -189,10 +187,8 @@ class _Faults:
         working = seen.rounds[side] * 2 + seen.once[side]
         match kind:
             case Kind.PARTIAL_WRITE | Kind.CORRUPT | Kind.REORDER | Kind.DUPLICATE:
-                return target, seen.writes[target]
-            case Kind.SLOW_DISK | Kind.FAILING_DISK:
-                return S, (*seen.rounds[S], self._tables[S].initial)
-            case Kind.CRASH | Kind.POWER_FAILURE if how == "disk":
+                return target, (*seen.rounds[target], self._tables[target].initial)
+            case _ if how == "disk" or kind in (Kind.SLOW_DISK, Kind.FAILING_DISK):
                 return S, (*seen.rounds[S], self._tables[S].initial)
             case Kind.CLOSED | Kind.SILENT | Kind.DELAY | Kind.INJECT:
                 return side, (after and self._after(side, linked=True)) or working
@@ -205,52 +201,46 @@ class _Faults:
             case _:
                 return side, self._after(side) if after else working
 
-    def _details(self, kind: Kind, target: Side) -> tuple[Side, dict[str, Any]]:
-        """Whom it strikes, and what else there is to say of this kind."""
-        random = self._random
-        long = self._deadline * 2.5
-        pick: Callable[..., Any] = lambda *choices: random.choice(choices)  # noqa: E731
-        match kind:
-            case Kind.CRASH | Kind.POWER_FAILURE if random.random() < 0.4:
-                return S, {"how": "disk", "count": random.randint(0, 14)}
-            case Kind.CLOSED:
-                return target, {"how": pick("end", "tail", "reset")}
-            case Kind.SILENT:
-                return target, {"how": pick("both", "one")}
-            case Kind.DELAY:
-                return target, {"how": pick("both", "one"), "seconds": pick(0.05, 0.3, long)}
-            case Kind.PARTIAL_WRITE:
-                how, seconds = pick("later", "later", "closed", "silent"), pick(0.01, 0.3, long)
-                return target, {"how": how, "seconds": seconds, "count": random.randint(0, 40)}
-            case Kind.SLOW_DISK:
-                return S, {"seconds": pick(0.01, 0.1, long / 4), "count": random.randint(1, 30)}
-            case Kind.FAILING_DISK:
-                how, seconds = pick(("once", 0.0), ("once", 0.0), ("while", 0.5), ("while", 3.0))
-                return S, {"how": how, "seconds": seconds, "count": random.randint(0, 14)}
-            case Kind.RESTART:
-                return target, {
-                    "how": pick("kill", "kill", "power", "spare"),
-                    "seconds": pick(0.05, 0.5, 2.0),
-                }
-            case Kind.ARBITER_LOSS if random.random() < 0.5:
-                return target, {"how": "answer", "count": random.randint(1, 3)}
-            case Kind.ARBITER_LOSS:
-                return target, {"how": pick("both", "one"), "seconds": pick(0.1, 1.0, 5.0)}
-            case Kind.TIMEOUT:
-                return target, {"seconds": pick(0.05, 0.3, long, long)}
-            case Kind.GUEST_FAILURE:
-                return target, {"how": pick(*HOOKS[target]), "count": random.choice((1, 1, 2))}
-            case Kind.SLOW_HOOK:
-                return target, {"how": pick(*HOOKS[target][:4]), "seconds": pick(0.05, 0.3, long, 2 * long)}
-            case Kind.REFUSED:
-                return P, {"seconds": pick(0.02, 0.2, 1.0, 5.0)}
-            case Kind.FAILING_ACCEPT:
-                return S, {"how": pick("aborted", "no-descriptors"), "count": random.randint(1, 3)}
-            case Kind.CORRUPT if random.random() < 0.5 and target is P:
-                return target, {"how": PAYLOAD, "count": random.randint(0, 1 << 15)}
-            case Kind.CORRUPT:
-                return target, {"how": "message", "count": random.randint(0, len(self._messages) + 1)}
-            case Kind.INJECT:
-                return target, {"count": pick(*self._messages)}
-            case _:
-                return target, {}
+    def _details(self, kind: Kind) -> dict[str, Any]:
+        """What else there is to say of a fault of this kind, and perhaps whom it strikes."""
+        random, long = self._random, 2.5 * self._deadline
+        either = ("both", "one")
+        calls = {"target": S, "count": range(15)}
+        choices: dict[Kind, Sequence[dict[str, Any]]] = {
+            Kind.CRASH: (*[{}] * 3, *[calls | {"how": "disk"}] * 2),
+            Kind.CLOSED: ({"how": ("end", "tail", "reset")},),
+            Kind.SILENT: ({"how": either},),
+            Kind.DELAY: ({"how": either, "seconds": (0.05, 0.3, long)},),
+            Kind.PARTIAL_WRITE: (
+                *[{"how": ("later", "closed"), "seconds": (0.01, 0.3, long), "count": range(41)}] * 2,
+                {"how": ("later", "silent"), "seconds": (0.01, 0.3, long), "count": range(41)},
+            ),
+            Kind.SLOW_DISK: ({"target": S, "seconds": (0.01, 0.1, long / 4), "count": range(1, 31)},),
+            Kind.FAILING_DISK: (
+                *[calls | {"how": "once"}] * 2, calls | {"how": "while", "seconds": (0.5, 3.0)},
+            ),
+            Kind.RESTART: ({"how": ("kill", "kill", "power", "spare"), "seconds": (0.05, 0.5, 2.0)},),
+            Kind.ARBITER_LOSS: (
+                {"how": "answer", "count": range(1, 4)}, {"how": either, "seconds": (0.1, 1.0, 5.0)},
+            ),
+            Kind.TIMEOUT: ({"seconds": (0.05, 0.3, long, long)},),
+            Kind.REFUSED: ({"target": P, "seconds": (0.02, 0.2, 1.0, 5.0)},),
+            Kind.FAILING_ACCEPT: ({"target": S, "how": ("aborted", "no-descriptors"), "count": range(1, 4)},),
+            Kind.CORRUPT: (
+                {"target": P, "how": PAYLOAD, "count": range(1 << 15)},
+                *[{"how": "message", "count": range(len(self._messages) + 2)}] * 3,
+            ),
+            Kind.INJECT: ({"count": self._messages},),
+        }  # fmt: skip
+        choices[Kind.POWER_FAILURE] = choices[Kind.CRASH]
+        found = {"target": random.choice((P, S))} | random.choice(choices.get(kind, ({},)))
+        if kind in (Kind.GUEST_FAILURE, Kind.SLOW_HOOK):
+            found["how"] = HOOKS[found["target"]]
+        if kind is Kind.GUEST_FAILURE:
+            found["count"] = (1, 1, 2)
+        if kind is Kind.SLOW_HOOK:
+            found["seconds"] = (0.05, 0.3, long, 2 * long)
+        return {
+            name: random.choice(value) if isinstance(value, tuple | range) else value
+            for name, value in found.items()
+        }

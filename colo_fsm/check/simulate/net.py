@@ -39,7 +39,7 @@ class Network:
         self.listeners: dict[str, Listener] = {}
         self.unreachable: set[str] = set()
         """Where the machine is without power: nothing comes back from there."""
-        self.refusing: Callable[[], bool] = lambda: False
+        self.refuses: Callable[[], bool] = lambda: False
         """Asked when somebody has tried to connect: whether nobody listens, whatever `listeners` says."""
         self._random = random
         self._delay = delay
@@ -76,14 +76,19 @@ class Endpoint:
     def after(self, delay: float, action: Callable[[], object]) -> None:
         self.network.kernel.after(delay, action)
 
-    def fileno(self) -> int:
-        return 3 if self.open else -1
-
     def setblocking(self, blocking: bool) -> None:
         """It never blocks."""
 
     def setsockopt(self, *_: object) -> None:
         """Nothing of this network can be tuned."""
+
+    def close(self) -> None:
+        """Nobody uses it any more."""
+        raise NotImplementedError
+
+    def vanish(self) -> None:
+        """The machine that it is on is gone, and nobody says so."""
+        raise NotImplementedError
 
 
 class Listener(Endpoint):
@@ -120,20 +125,19 @@ class Listener(Endpoint):
         return accepted, ""
 
     def close(self) -> None:
-        """Nobody listens here any more: who waits is reset."""
-        self.open = False
-        self.network.listeners.pop(self.where, None)
-        for connection in self._waiting:
-            connection.close(reset=True)
-        self._waiting.clear()
+        """Nobody listens here any more, and whoever waits is turned away."""
+        if self.open:
+            self.open = False
+            del self.network.listeners[self.where]
+            while self._waiting:
+                self._waiting.popleft().close()
 
     def vanish(self) -> None:
-        """The machine is gone."""
+        """The machine is gone: nobody there answers any more, or says so."""
         self.network.unreachable.add(self.where)
-        self.open = False
-        self.network.listeners.pop(self.where, None)
-        for connection in self._waiting:
-            connection.vanish()
+        while self._waiting:
+            self._waiting.popleft().vanish()
+        self.close()
 
 
 class Socket(Endpoint):
@@ -145,13 +149,12 @@ class Socket(Endpoint):
         self.tamper: Tamper | None = None
         """Changes what a write hands over, before anything else sees it."""
         self.silent = False
-        """Whether what is written here from now on arrives nowhere."""
-        self.held_until = 0.0
-        """What is written here arrives no earlier than this."""
+        """Whether what is written here arrives nowhere."""
         self.most: int | None = None
         """Take no more than so many bytes until this is None again."""
         self.limited: Callable[[], object] = lambda: None
         """Called when `most` has cut a write short."""
+        self._held_until = 0.0
         self._incoming = bytearray()
         self._cut = False
         self._flying: deque[bytes] = deque()
@@ -173,7 +176,7 @@ class Socket(Endpoint):
         if not self.open or where in self.network.unreachable:
             return
         listener = self.network.listeners.get(where)
-        if self.network.refusing() or listener is None:
+        if self.network.refuses() or listener is None:
             self._failed = errno.ECONNREFUSED
         else:
             self.join(there := Socket(self.network))
@@ -274,15 +277,15 @@ class Socket(Endpoint):
     def _fly(self, piece: bytes) -> None:
         now = self.network.kernel.now
         self._flying.append(piece)
-        self._last_arrival = max(self._last_arrival, self.held_until, now + self.network.latency())
+        self._last_arrival = max(self._last_arrival, self._held_until, now + self.network.latency())
         self.after(self._last_arrival - now, self._arrive)
 
     def _arrive(self) -> None:
         if not self._flying:
             return  # lost meanwhile
         now = self.network.kernel.now
-        if self.held_until > now:  # held after it was sent
-            self.after(self.held_until - now, self._arrive)
+        if self._held_until > now:  # held after it was sent
+            self.after(self._held_until - now, self._arrive)
             return
         piece = self._flying.popleft()
         if self.silent:
@@ -313,14 +316,14 @@ class Socket(Endpoint):
             self._shut = True
             self._fly(b"")
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self) -> None:
         """As the kernel does it: unread bytes make a reset of it, else the end follows the data."""
         if not self.open:
             return
         self.open = False
         if self.peer is None:
             return
-        if self._incoming or reset:
+        if self._incoming:
             self._incoming.clear()
             self.after(self.network.latency(), self.peer._reset)
         elif not self._shut:
@@ -329,9 +332,17 @@ class Socket(Endpoint):
     def vanish(self) -> None:
         """The machine at this end is gone, and nobody says so: nothing arrives any more, either way."""
         self.open = False
-        self.silent = True
+        self.fall_silent()
         if self.peer is not None:
-            self.peer.silent = True
+            self.peer.fall_silent()
+
+    def fall_silent(self) -> None:
+        """What is written here, or under way, arrives nowhere."""
+        self.silent = True
+
+    def hold(self, seconds: float) -> None:
+        """What is written here, or under way, arrives no earlier than in so many seconds."""
+        self._held_until = self.network.kernel.now + seconds
 
     def break_off(self, *, keep_tail: bool, reset: bool) -> None:
         """The link under both ends is gone: this end reads its end, or an error; nothing more is sent."""

@@ -165,7 +165,7 @@ class Operator:
         world = self._world
 
         def begin(_: Process) -> None:
-            survivor.ended = lambda process: None
+            survivor.on_end = lambda process: None
             world.kernel.after(0.005, lambda: survivor.do(start))
 
         def start() -> None:
@@ -176,7 +176,7 @@ class Operator:
                 self.restart(joining.machine, 0.1)
 
         if survivor.alone:
-            survivor.ended = begin
+            survivor.on_end = begin
             survivor.side.request_leave()
         else:
             begin(survivor)

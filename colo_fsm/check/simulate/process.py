@@ -1,36 +1,35 @@
-"""One process on one machine: serves the script of a pair on virtual time, as the drivers do on real."""
+"""One process on one machine: a side and its store, and the service that clients reach."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from colo_fsm.colo import Variant
 from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
 from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event, EventQueue
-from colo_fsm.replica.gate import Gate, NotRunning
+from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.pair import PairBase
 from colo_fsm.replica.primary import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary import SecondaryReplica
 from colo_fsm.replica.store.base import Checkpoint, MemoryStore, Store, StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
-from colo_fsm.replica.wish import Call, Script, Wait, Wish
+from colo_fsm.replica.wish import Call
 
 from .arbiter import ArbiterHandle
 from .clients import Answered
 from .disk import Killed, SimulatedDisk
-from .kernel import Timer
+from .driver import Cancelled, Driver, Host
+from .kernel import Kernel
 from .net import Endpoint, Listener, Place, Socket
 from .service import Broken, Request, SimulatedGuest, state_in
 from .setting import Machine, Setting
 from .witness import Release, WatchedKeyValue, Won
-
-Outcome = tuple[Callable[[Any], Wish], Any]
-"""How a script goes on, and with what: `send` and a result, or `throw` and an exception."""
 
 ARBITER_LATENCY = 0.0005
 """Seconds to the arbiter, or to it and back, on average."""
@@ -54,33 +53,32 @@ class Told(EventQueue):
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         super().__init__()
-        self.put = tell  # type: ignore[method-assign]
+        self._tell = tell
+
+    def put(self, event: Event) -> None:
+        self._tell(event)
 
 
 class Pair(PairBase):
-    """One side, for a process to drive."""
+    """One side, driven by its process."""
 
-    def __init__(self, process: Process, replica: Replica, place: Place) -> None:
-        store = process.store if replica.session.side is Side.SECONDARY else None
-        super().__init__(replica, place, lambda: store and store.close())
+    def __init__(self, process: Process, replica: Replica, place: Place, kernel: Kernel) -> None:
+        close = replica.store.close if isinstance(replica, SecondaryReplica) else lambda: None
+        super().__init__(replica, place, close)
         self.replica = replica
+        self.driver = self._driven_by(Driver(self._life.run(), kernel, process))
         self._told = replica.events.follow(Told(process.tell))
-        self._driven_by(process)
 
-    def script(self) -> Script[None]:
-        """Its life, to be served."""
-        return self._life.run()
+    def over(self, error: BaseException | None) -> None:
+        """Nothing is served any more."""
+        self._end(error)
 
     def give_up(self) -> None:
         """Who began it wants it no more."""
         self._abandon(Cancelled())
 
 
-class Cancelled(BaseException):
-    """The start of a side was cancelled."""
-
-
-class Process:
+class Process(Host):
     """One process, and in it one side after the other: a survivor becomes the next Primary."""
 
     def __init__(self, setting: Setting, machine: Machine, name: str, watcher: Watcher) -> None:
@@ -101,7 +99,7 @@ class Process:
         """Steps of the script in this state."""
         self.on_hook: Callable[[str], float] = lambda name: 0.0
         """Asked at every hook how many seconds longer it takes. May raise."""
-        self.ended: Callable[[Process], None] = lambda process: None
+        self.on_end: Callable[[Process], None] = lambda process: None
         """Called when a side of it is over."""
         self._random = setting.new_random()
         self._disk = SimulatedDisk(machine.platter, self._random, self._killed)
@@ -110,11 +108,7 @@ class Process:
         self._kernel = setting.kernel
         self._opened: list[Endpoint] = []
         self._owed = 0.0
-        self._woken = False
-        self._parked: Wait | None = None
-        self._wish: Wish | None = None
-        self._at_work = 0
-        self._patience: Timer | None = None
+        self._queue: deque[tuple[Request, Answered]] = deque()
         self._thawing: list[Callable[[], object]] = []
 
     # -- what it is ---------------------------------------------------------------------------
@@ -142,7 +136,7 @@ class Process:
     @property
     def settled(self) -> bool:
         """Whether nothing more will come of it by itself."""
-        return (self.over and not self._at_work) or self.alone
+        return (self.over and not self.side.driver.at_work) or self.alone
 
     @property
     def left_open(self) -> bool:
@@ -165,7 +159,7 @@ class Process:
         """Become a side, in its initial state; `start` runs it."""
         setting = self._setting
         self.role = self.arbiter.side = role
-        self.over = self.ran = self._woken = False
+        self.over = self.ran = False
         self.steps = 0
         self._opened = []
         session = Session(
@@ -175,14 +169,10 @@ class Process:
         if role is Side.PRIMARY:
             replica: Replica = PrimaryReplica(*parts, clock=self._kernel.clock)
         else:
+            assert self.store is not None
             replica = SecondaryReplica(*parts, clock=self._kernel.clock, store=self.store)
-        self.side = Pair(self, replica, Place(setting.network, where, self._opened))
-        self._script = self.side.script()
+        self.side = Pair(self, replica, Place(setting.network, where, self._opened), self._kernel)
         self._watcher.began(self)
-
-    def start(self) -> None:
-        """Run the side, to its end."""
-        self.do(lambda: self._go(self._script.send, None))
 
     def do(self, action: Callable[[], object]) -> None:
         """Let the process do this, when it can: after a freeze, or never."""
@@ -207,8 +197,9 @@ class Process:
 
     def forget(self) -> None:
         """The run is over: what is left of the script must not run at some other time."""
+        self._disk.kill()
         with contextlib.suppress(Exception, Killed):
-            self._script.close()
+            self.side.driver.forget()
 
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT later. The clock goes on, and so does the kernel under it."""
@@ -223,90 +214,33 @@ class Process:
             for action in waiting:
                 self.do(action)
 
-    # -- the script ---------------------------------------------------------------------------
+    # -- what its driver asks -----------------------------------------------------------------
 
-    def _go(self, step: Callable[[Any], Wish], answer: Any) -> None:
-        """Serve the script until it has to wait."""
-        while True:
-            try:
-                self._wish = wish = step(answer)
-            except (StopIteration, Exception, Cancelled, Killed) as error:
-                if self.alive:  # else its disk has killed it while it wrote what arrived
-                    self._end(None if isinstance(error, StopIteration) else error)
-                return
-            self._watcher.before_step(self)
-            self.steps += 1
-            if self.frozen:
-                self.do(lambda: self._resume(self._serve(wish) if self._wish is wish else None))
-                return
-            outcome = self._serve(wish) if self.alive and self._wish is wish else None
-            if outcome is None:
-                return
-            step, answer = outcome
+    def before_step(self) -> None:
+        self._watcher.before_step(self)
+        self.steps += 1
 
-    def _resume(self, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            self._go(*outcome)
+    def way(self, call: Call) -> float:
+        """To the arbiter it takes time: whoever asks a little later may be there first."""
+        return self._to_arbiter() if call.hook == self.arbiter.claim else 0.0
 
-    def _end(self, error: BaseException | None) -> None:
-        """Nothing is served any more."""
+    def cost(self) -> float:
+        """What the disk and the arbiter took, and the hook's own work."""
+        work = self._setting.schedule.work
+        own = self._random.expovariate(1 / work) if work and self._random.random() < 0.5 else 0.0
+        owed, self._owed = self._owed, 0.0
+        return own + owed + self._disk.time_taken()
+
+    def ended(self, error: BaseException) -> None:
+        if not self.alive:  # its disk has killed it while it wrote what arrived
+            return
         self.over = True
-        self._kernel.note(f"{self.name} over: {self.state}{f', {error}' if error else ''}")
-        self.side._end(error)
-        if error is not None and not isinstance(error, OSError | Cancelled):
-            self._setting.witness.bad_ends.append(f"{self.name} ended with {error!r}")
-        self.ended(self)
-
-    def interrupt(self, error: BaseException) -> None:
-        """Throw this into the script, also in the middle of a wish."""
-        self._unpark()
-        self._go(self._script.throw, error)
-
-    def _serve(self, wish: Wish) -> Outcome | None:
-        """What the script wishes; None when it has to wait."""
-        if isinstance(wish, Call):
-            return self._call(wish)
-        if self._answers(wish):
-            return self._script.send, None
-        self._parked = wish
-        if wish.socket is not None:
-            wish.socket.poke = self.poke
-        if wish.timeout is not None:
-            self._patience = self._kernel.after(wish.timeout, lambda: self.do(lambda: self._expire(wish)))
-        return None
-
-    def _answers(self, wish: Wait) -> bool:
-        if self._woken:
-            self._woken = False
-            return True
-        return wish.socket is not None and bool(wish.socket.ready(wish.writing))
-
-    def wake(self) -> None:
-        """Somebody has made a request of the pair."""
-        self._woken = True
-        self.poke()
-
-    def poke(self) -> None:
-        """Something may have changed for what it waits for."""
-        if self._parked is not None:
-            self.do(self._retry)
-
-    def _retry(self) -> None:
-        if self._parked is not None and self._answers(self._parked):
-            self._unpark()
-            self._go(self._script.send, None)
-
-    def _expire(self, wish: Wait) -> None:
-        if self._parked is wish:
-            step = self._script.send if self._answers(wish) else self._script.throw
-            self._unpark()
-            self._go(step, None if step == self._script.send else TimeoutError())
-
-    def _unpark(self) -> None:
-        self._parked = None
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        raised = None if isinstance(error, StopIteration) else error
+        self._kernel.note(f"{self.name} over: {self.state}{f', {raised}' if raised else ''}")
+        self.side.over(raised)
+        if raised is not None and not isinstance(raised, OSError | Cancelled):
+            self._setting.witness.bad_ends.append(f"{self.name} ended with {raised!r}")
+        self.on_end(self)
 
     # -- hooks --------------------------------------------------------------------------------
 
@@ -319,56 +253,12 @@ class Process:
             if self.role is Side.PRIMARY and generation is not None and generation not in witness.generations:
                 witness.generations.append(generation)
 
-    def _call(self, call: Call) -> Outcome | None:
-        if call.hook == self.arbiter.claim:  # whoever asks a little later may be there first
-            self._kernel.after(self._to_arbiter(), lambda: self.do(lambda: self._resume(self._called(call))))
-            return None
-        return self._called(call)
-
-    def _called(self, call: Call) -> Outcome | None:
-        """Call it, and let its answer come when its time has passed."""
-        outcome: Outcome
-        try:
-            outcome = self._script.send, call.hook(*call.args)
-        except Killed:
-            return None
-        except Exception as error:  # noqa: BLE001 - the script decides what it means
-            outcome = self._script.throw, error
-        seconds = self._cost()
-        if not seconds:
-            call.settle()
-            return outcome
-
-        def returned() -> None:
-            self._at_work -= 1
-            call.settle()
-            self._answered(call, outcome)
-
-        self._at_work += 1
-        self._kernel.after(seconds, lambda: self.do(returned))
-        if call.timeout is not None and seconds > call.timeout:
-            late = self._script.throw, TimeoutError()
-            self._kernel.after(call.timeout, lambda: self.do(lambda: self._answered(call, late)))
-        return None
-
-    def _answered(self, call: Call, outcome: Outcome) -> None:
-        """Go on with this, unless nobody waits for it any more."""
-        if self._wish is call:
-            self._go(*outcome)
-
     def _spend(self) -> None:
         """The way to the arbiter and back: whoever dies before the answer comes may have claimed."""
         self._owed += self._to_arbiter()
 
     def _to_arbiter(self) -> float:
         return ARBITER_LATENCY * self._random.uniform(0.2, 1.8)
-
-    def _cost(self) -> float:
-        """How long the call has taken: what the disk or the arbiter took, and its own work."""
-        work = self._setting.schedule.work
-        own = self._random.expovariate(1 / work) if work and self._random.random() < 0.5 else 0.0
-        owed, self._owed = self._owed, 0.0
-        return own + owed + self._disk.time_taken()
 
     # -- the service --------------------------------------------------------------------------
 
@@ -381,23 +271,27 @@ class Process:
 
     def _arrived(self, request: Request, answered: Answered) -> None:
         if self.ran:
-            self._attempt(self.side.replica.gate, Context(), request, answered)
+            self._queue.append((request, answered))
+            self._let_in()
         else:  # the service begins to listen when the guest runs
             answered(None)
 
-    def _attempt(self, gate: Gate, context: Context, request: Request, answered: Answered) -> None:
-        """Begin a turn as soon as the gate lets it in."""
+    def _let_in(self) -> None:
+        """Begin turns, in the order in which they were asked for, as far as the gate allows."""
+        gate = self.side.replica.gate
+        while self._queue:
+            context = Context()  # one for each: inside a turn no other may begin
+            try:
+                turn = context.run(gate.enter, self._again)
+            except NotRunning:
+                self._queue.popleft()[1](None)
+                continue
+            if turn is None:
+                return
+            self._take_turn(partial(context.run, gate.leave, turn), *self._queue.popleft())
 
-        def again() -> None:
-            self._kernel.after(0.0, lambda: self.do(lambda: self._attempt(gate, context, request, answered)))
-
-        try:
-            turn = context.run(gate.enter, again)
-        except NotRunning:
-            answered(None)
-            return
-        if turn is not None:
-            self._take_turn(lambda: context.run(gate.leave, turn), request, answered)
+    def _again(self) -> None:
+        self._kernel.after(0.0, lambda: self.do(self._let_in))
 
     def _take_turn(self, leave: Callable[[], object], request: Request, answered: Answered) -> None:
         """A turn of the service, which may take its time."""

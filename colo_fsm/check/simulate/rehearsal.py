@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 
 import attrs
 
@@ -33,8 +33,6 @@ class Seen:
     """Where it takes one when a generation begins."""
     passed: Mapping[Side, tuple[str, ...]]
     """Where it is in every round, and takes none."""
-    writes: Mapping[Side, tuple[str, ...]]
-    """Where it writes to the link."""
     during: Mapping[Kind, frozenset[At]]
     """Where both sides are while what such a fault strikes is happening."""
 
@@ -46,7 +44,6 @@ class _Spectator(Watcher):
         self.run = run
         self.visits: Counter[At] = Counter()
         self.steps: set[At] = set()
-        self.writes: set[At] = set()
         self.during: dict[Kind, set[At]] = {}
 
     def began(self, process: Process) -> None:
@@ -60,13 +57,13 @@ class _Spectator(Watcher):
     def before_step(self, process: Process) -> None:
         self.steps.add((process.role, process.state))
         if (link := process.link) is not None and link.tamper is None:
-            link.tamper = partial(self._wrote, process)
-        process.machine.platter.on_call = lambda: self._note(Kind.SLOW_DISK, Kind.FAILING_DISK)
+            link.tamper = self._wrote
+        if process.role is Side.SECONDARY:
+            process.machine.platter.on_call = lambda: self._note(Kind.SLOW_DISK, Kind.FAILING_DISK)
         process.on_hook = lambda name: self._note(Kind.SLOW_HOOK)
         self.run.faults.before_step(process)
 
-    def _wrote(self, process: Process, buffers: list[Buffer]) -> list[Buffer]:
-        self.writes.add((process.role, process.state))
+    def _wrote(self, buffers: list[Buffer]) -> list[Buffer]:
         self._note(Kind.PARTIAL_WRITE)
         return buffers
 
@@ -119,10 +116,6 @@ def _seen(tables: Tables, spectators: list[_Spectator]) -> Seen:
         rounds={side: states(side, often=True, stepping=True) for side in Side},
         once={side: states(side, often=False, stepping=True) for side in Side},
         passed={side: states(side, often=True, stepping=False) for side in Side},
-        writes={
-            side: tuple(state for state in tables_of[side].states if (side, state) in first.writes)
-            for side in Side
-        },
         during={
             kind: frozenset().union(*(each.during.get(kind, ()) for each in spectators))
             for kind in (Kind.PARTIAL_WRITE, Kind.SLOW_DISK, Kind.FAILING_DISK, Kind.SLOW_HOOK)

@@ -80,13 +80,8 @@ class Report:
 
     def as_json(self, coverage: Coverage) -> dict[str, Any]:
         """All of it as data."""
-        counts = {
-            field.name: value
-            for field in attrs.fields(Coverage)
-            if isinstance(value := getattr(coverage, field.name), int | float)
-        }
         kinds, cells = _kinds_of(coverage), sorted(coverage.cells.items())
-        return counts | {
+        return dict(coverage.counts) | {
             "problems": {kind: coverage.problems[kind] for kind in PROBLEM_KINDS},
             "documented": dict(coverage.documented),
             "struck": {str(kind): coverage.struck[kind] for kind in kinds},
@@ -123,27 +118,6 @@ class Report:
             yield f"{NEVER if why.never else RARE} {why.text} (cells: {cells})"
         if left := [cell for cell in self.missing(coverage) if cell[0] in kinds]:
             yield "not reached yet: " + ", ".join(f"{k}/{side[0].upper()} {state}" for k, side, state in left)
-
-
-def summary(coverage: Coverage) -> str:
-    """What was run and what came of it, a line each."""
-    c = coverage
-    nobody = c.runs - c.survived
-    problems = ", ".join(f"{kind} {c.problems[kind]}" for kind in PROBLEM_KINDS)
-    lines = [
-        f"schedules    {c.runs:,}: {c.ended_by_fault:,} ended by a fault, {c.short:,} too short",
-        f"problems     {problems}",
-        f"nobody left  {nobody:,} (no proof about loss)",
-        f"simulated    {c.seconds:,.0f} s, {c.generations:,} generations, {c.checkpoints:,} checkpoints",
-        f"claims       {c.won:,} won, {c.lost_claims:,} lost",
-        f"clients      {c.operations:,} operations answered",
-        f"faults       {c.struck.total():,} struck of {c.planned.total():,} planned, "
-        f"{len(c.pairs)} pairs of kinds",
-    ]
-    if c.documented:
-        documented = ", ".join(f"{kind} {c.documented[kind]}" for kind in PROBLEM_KINDS if c.documented[kind])
-        lines.insert(2, f"documented   {documented} (what such faults can do)")
-    return "\n".join(lines)
 
 
 def _kinds_of(coverage: Coverage) -> list[Kind]:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,12 +114,8 @@ class Outcome:
     strikes: tuple[Strike, ...]
     survived: bool
     ended_by_fault: bool
-    seconds: float
-    checkpoints: int
-    generations: int
-    won: int
-    lost_claims: int
-    operations: int
+    counts: Counter[str]
+    """What happened how often, and for how many milliseconds."""
     digest: str
     trace: tuple[str, ...] = attrs.field(default=(), repr=False)
 
@@ -148,8 +145,11 @@ class Bench:
         """Run this schedule. `trace`: keep what happened, a line each. `watch`: see `Run.to_the_end`."""
         for name in os.listdir(self._folder):
             os.unlink(self._folder / name)
-        clock = lambda: EPOCH + round(run.world.kernel.now * 1e6)  # noqa: E731
-        run = Run(schedule, SqliteArbiter(self._folder / "claim.db", clock=clock), self.tables)
+        run: Run
+        arbiter = SqliteArbiter(
+            self._folder / "claim.db", clock=lambda: EPOCH + round(run.world.kernel.now * 1e6)
+        )
+        run = Run(schedule, arbiter, self.tables)
         with _quiet():
             try:
                 run.to_the_end(watch and watch(run))
@@ -172,12 +172,14 @@ def _outcome(run: Run, trace: bool) -> Outcome:
         strikes=tuple(witness.strikes),
         survived=survivor(world) is not None,
         ended_by_fault=run.ended_by_fault,
-        seconds=world.kernel.now,
-        checkpoints=witness.checkpoints,
-        generations=world.generations,
-        won=len(witness.won),
-        lost_claims=witness.claims_lost,
-        operations=sum(asked.answer is not None for asked in world.clients.asked),
+        counts=Counter(
+            milliseconds=round(world.kernel.now * 1000),
+            checkpoints=witness.checkpoints,
+            generations=world.generations,
+            won=len(witness.won),
+            lost_claims=witness.claims_lost,
+            operations=sum(asked.answer is not None for asked in world.clients.asked),
+        ),
         digest=hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest(),
         trace=tuple(lines) if trace else (),
     )

@@ -42,7 +42,7 @@ def tamper_with(fault: Fault, end: Socket, struck: Callable[[], object]) -> Tamp
 
 
 def _is_message(buffer: Buffer) -> bool:
-    return isinstance(buffer, bytes) and len(buffer) == MESSAGE_SIZE
+    return len(buffer) == MESSAGE_SIZE
 
 
 def _is_payload(buffer: Buffer) -> bool:

@@ -50,8 +50,8 @@ class World:
         where = f"unix:/pair{self.generations}"
         primary.begin(Side.PRIMARY, where)
         secondary.begin(Side.SECONDARY, where)
-        primary.start()
-        secondary.start()
+        primary.side.driver.start()
+        secondary.side.driver.start()
 
     @property
     def pair(self) -> tuple[Process, Process]:
