@@ -119,3 +119,32 @@ def test_the_guest_stops_and_starts_where_a_row_says_so() -> None:
     assert COLO.sender[M.CHECKPOINT_REPLY] is SECONDARY
     assert shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     assert shadow.see(Seen(PRIMARY, Act.DID, Do.resume)) is not None
+
+
+@pytest.mark.parametrize("side", Side)
+def test_what_belongs_there_instead_of_what_one_side_s_log_has(side: Side) -> None:
+    """What it sends there, or else what it awaits: of all messages, wherever it stands."""
+    said = run()
+    for at, (sender, expected) in enumerate(said):
+        shadow = Shadow(sights=(Sight.ALL, Sight.ALL))
+        for by, message in said[:at]:
+            shadow.see(Seen(by, Act.SENT, message))
+            shadow.see(Seen(by.peer, Act.RECEIVED, message))
+        if side is not sender:
+            shadow.see(Seen(sender, Act.SENT, expected))
+        act = Act.SENT if side is sender else Act.RECEIVED
+        wrong = M.VMSTATE_SIZE if expected is not M.VMSTATE_SIZE else M.VMSTATE_SEND
+        found = shadow.see(Seen(side, act, wrong))
+        assert found is not None
+        assert found.expected == {expected}
+
+
+@pytest.mark.parametrize("side", Side)
+def test_where_nothing_more_is_seen_of_a_side_it_may_do_anything(side: Side) -> None:
+    shadow = Shadow()
+    said = run()
+    for each in said[:4]:
+        shadow.saw(*each)
+    shadow.look(side, Sight.NOTHING)
+    assert all(shadow.saw(*each) is None for each in said[4:] if each[0] is not side)
+    assert shadow.saw(side.peer, 7) is not None

@@ -27,7 +27,8 @@ from colo_fsm.qemu.watch.rounds import Kind, Round
 from colo_fsm.qemu.watch.tap import Tap
 from colo_fsm.replica import MemoryStore
 
-ROUNDS = 20
+pytestmark = pytest.mark.timeout(60)
+
 P2S, S2P = Side.PRIMARY, Side.SECONDARY
 
 

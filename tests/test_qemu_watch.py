@@ -14,6 +14,7 @@ import pytest
 from standby_process import (
     LOADED,
     READY,
+    RECEIVED,
     REPLY,
     REQUEST,
     SEND,
@@ -218,6 +219,8 @@ def events_of(channel: Forward | Return, data: bytes, step: int) -> list[Event]:
 
 
 LARGEST = 1 << 30
+CUT = struct.pack(">Q", len(devices(2))) + devices(2)
+"""A vmstate without its end mark."""
 
 
 class TestChannels:
@@ -258,9 +261,9 @@ class TestChannels:
             assert [type(e) for e in Forward().events(self.DATA[:size])] == [Initial]
 
     def test_answers_to_pings_are_no_messages(self) -> None:
-        data = READY + pong(7) + pong(1 << 31) + REPLY
+        data = READY + pong(7) + REPLY + pong(1) + pong(1 << 31) + RECEIVED
         for step in (1, 5, 100):
-            assert events_of(Return(), data, step) == [Said(0, 4, 0), Said(20, 24, 2)]
+            assert events_of(Return(), data, step) == [Said(0, 4, 0), Said(12, 16, 2), Said(32, 36, 5)]
 
     def test_commands_between_sections_are_no_messages(self) -> None:
         live_with_ping = command(2, u32(5)) + live(1)
@@ -275,6 +278,7 @@ class TestChannels:
             (initial() + REQUEST + SEND + b"\x0a", "section type 0x0a", len(initial()) + 8),
             (initial() + SIZE + struct.pack(">Q", LARGEST + 1), "vmstate of 1073741825", len(initial()) + 4),
             (initial() + SIZE + struct.pack(">Q", 2) + b"\0\0", "does not begin", len(initial()) + 12),
+            (initial() + SIZE + CUT, "does not end", len(initial()) + 12 + len(devices(2)) - 1),
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("step", [1, 1 << 20])
@@ -328,6 +332,15 @@ class TestCapture:
             assert b"".join(capture.read(live_part)) == live(number)
             assert b"".join(capture.read(vmstate)) == state(number)[8:]
         assert len(layout.rounds) == 2
+
+    def test_what_is_large_is_not_shown(self, tmp_path: Path) -> None:
+        capture = recorded(tmp_path / "c", 1)
+        with MemoryStore() as store:
+            watched(link(1), store=store)
+            assert store.newest is not None
+            vm = VmCheckpoint.of(store.newest)
+            for shown in (capture.layout(), next(Forward().events(initial())), vm):
+                assert len(repr(shown)) < 400
 
     def test_the_layout_of_one_that_was_cut_or_goes_wrong(self, tmp_path: Path) -> None:
         """What is whole counts, and nothing behind what cannot be decoded."""
