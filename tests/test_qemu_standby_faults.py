@@ -38,9 +38,9 @@ from standby_process import (
     until,
 )
 from vm_link import a_round, number_in
-from vm_stream import command, device, footer, ram, record, u32
+from vm_stream import BLOCKS, command, device, footer, ram, record, u32
 
-from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
+from colo_fsm.arbiter import SqliteArbiter, Unarbitrated, UnknownGeneration
 from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
@@ -66,10 +66,10 @@ class Script:
         self.link = FakeLink()
         self.events: list[Event] = []
         given: dict[str, Any] = {"disks_elsewhere": False, "memory_limit": 1 << 30, "options": Options()}
+        given |= {"arbiter": Unarbitrated()}
         self.replica = StandbyReplica(
             SecondarySession(),
             Held(),
-            Unarbitrated(),
             store=self.store,
             generation=GENERATION,
             clock=lambda: 0.0,
@@ -140,6 +140,21 @@ class TestTruncated:
             assert made.sent.startswith(READY) is (held >= 0), cut
             assert made.state is (State.ENDED if held >= 0 else State.STOPPED), cut
             assert len(made.errors) == 1, cut
+
+
+class TestDeadline:
+    def test_the_first_copy_has_ten_times_as_long_and_a_pause_between_rounds_all_time(self) -> None:
+        made = Script(options=Options(deadline=3.0))
+        assert made.replica.deadline() == 30
+        found: dict[str, float | None] = {}
+        made.replica.session.on_transition(lambda t: found.setdefault(t.dest, made.replica.deadline()))
+        made.run(initial() + a_round(1))
+        assert [found[s] for s in (State.READY, State.REPLIED, State.SIZED, State.LOADED)] == [
+            None,
+            3,
+            3,
+            None,
+        ]
 
 
 class TestPings:
@@ -251,6 +266,37 @@ class TestBadInput:
         assert problem in str(error)
         assert isinstance(error.__cause__, StreamError)
         assert "at byte" in str(error)
+        assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
+
+    def test_a_disk_in_the_initial_state(self) -> None:
+        data = initial().replace(devices(0), devices(0) + device(9, "0000:00:05.0/virtio-blk", b"x"))
+        made = Script().run(data + a_round(1))
+        (error,) = made.errors
+        assert "has disks (0000:00:05.0/virtio-blk)" in str(error)
+        assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
+        assert Script(disks_elsewhere=True).run(data + a_round(1)).sent.count(RECEIVED) == 1
+
+    def test_limits_are_what_is_still_taken(self) -> None:
+        memory, state_size = sum(BLOCKS.values()), len(state(0)) - 8
+        exact = Script(memory_limit=memory, options=Options(state_limit=state_size))
+        assert exact.run(initial() + a_round(1)).sent.count(RECEIVED) == 1
+        for more, problem in (
+            ({"memory_limit": memory - 1}, "over the limit"),
+            ({"options": Options(state_limit=len(devices(0)) - 1)}, "device sections of more than"),
+        ):
+            made = Script(**more).run(initial())
+            (error,) = made.errors
+            assert problem in str(error)
+            assert (made.store.newest, made.sent) == (None, b"")
+
+    def test_a_generation_that_is_over_is_refused_before_anything_is_received(self) -> None:
+        class Over(Unarbitrated):
+            def check(self, generation: int) -> None:
+                raise UnknownGeneration("the arbiter", generation)
+
+        made = Script(arbiter=Over()).run(initial() + a_round(1))
+        (error,) = made.errors
+        assert str(error).startswith("arbiter failed: UnknownGeneration")
         assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
 
     def test_a_description_that_is_none(self) -> None:

@@ -178,8 +178,7 @@ class Replay:
             Do.send_state: self._send_state,
             Do.disconnect: link.close,
         }
-        self.session.on_transition(self._is_ready, State.READY)
-        self.session.on_transition(self._is_loaded, State.LOADED)
+        self.session.on_transition(self._moved)
 
     def run(self) -> Outcome:
         """To the end. What goes wrong on the link stands in the outcome.
@@ -199,11 +198,10 @@ class Replay:
         reason = None if self._ended or session.error is None else str(session.error)
         return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, reason)
 
-    def _is_ready(self, _: Transition) -> None:
-        self._ready = True
-
-    def _is_loaded(self, _: Transition) -> None:
-        self.rounds += 1
+    def _moved(self, moved: Transition) -> None:
+        if moved.dest in self.session.table.idle:
+            self.rounds += self._ready  # the first time, it is the initial state
+            self._ready = True
 
     def _perform(self, effects: Effects) -> None:
         """Perform these effects, and all that follows from them and from messages that came early."""
