@@ -80,6 +80,14 @@ def test_one_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ask(tmp_path, "mute")
 
 
+def test_one_that_ends_before_it_listens() -> None:
+    with MemoryStore() as store:
+        keep(store, 0)
+        assert store.newest is not None
+        with pytest.raises(CheckFailed, match="checkpoint 0 does not load: I am a shell"):
+            check_loads(VmCheckpoint.of(store.newest), "sh -c 'echo I am a shell >&2'")
+
+
 def test_one_that_does_not_start() -> None:
     with MemoryStore() as store:
         keep(store, 0)

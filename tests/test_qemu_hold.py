@@ -51,7 +51,9 @@ class Holding:
             disks_elsewhere=False, memory_limit=1 << 20,
         )  # fmt: skip
         self._tell = tell
-        self.standby = Standby(self.listener, make, self._note)
+        self.before: Callable[[], object] = int
+        """Done when a connection has come, before it is held."""
+        self.standby = Standby(self.listener, lambda s: (self.before(), make(s))[1], self._note)
         self._outcomes: list[Outcome] = []
         self._news = threading.Condition()
         self._thread = threading.Thread(target=lambda: self._outcomes.append(self.standby.run()))
@@ -169,6 +171,13 @@ class TestEnd:
         assert holding.standby.run() == Outcome(State.ENDED, None, 0)
         holding.listener.close()
         holding.standby.end()
+
+    def test_when_a_connection_has_just_come(self) -> None:
+        with Holding() as holding:
+            holding.before = holding.standby.end
+            with holding.primary():
+                assert holding.outcome() == Outcome(State.ENDED, None, 0)
+            assert not any(isinstance(e, Refused) for e in holding.told)
 
     def test_while_the_arbiter_does_not_answer(self) -> None:
         with Holding(Silent()) as holding, awaiting_the_claim(holding):

@@ -21,6 +21,7 @@ def test_the_next_one() -> None:
             ours.sendall(b"here")
             theirs.setblocking(True)
             assert theirs.recv(4) == b"here"
+        assert not server.getblocking()  # a connection may be gone again when it is accepted
 
 
 def test_a_listener_that_is_of_no_use_is_an_error() -> None:

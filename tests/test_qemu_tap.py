@@ -8,6 +8,8 @@ import itertools
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -317,3 +319,17 @@ def test_a_recording_cut_anywhere_is_a_shorter_one(tmp_path: Path) -> None:
         assert len(list(Capture(path))) == (size - 19) // 16
     with pytest.raises(CaptureError, match="holds no whole initial state"):
         Capture(path).layout()
+
+
+def test_one_that_nobody_ends_does_not_keep_the_process(tmp_path: Path) -> None:
+    script = f"""
+import socket
+from colo_fsm.qemu.watch.tap import Tap
+server = socket.create_server(("127.0.0.1", 0))
+tap = Tap("unix:{tmp_path}/tap", f"tcp:127.0.0.1:{{server.getsockname()[1]}}").__enter__()
+link = socket.socket(socket.AF_UNIX)
+link.connect("{tmp_path}/tap")
+link.sendall(b"through")
+assert server.accept()[0].recv(7) == b"through"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -26,11 +27,12 @@ from standby_process import (
     state,
 )
 from vm_link import P2S, S2P, a_round, link, number_in, recorded
-from vm_stream import DESCRIPTION, command, described, ram, record, u32
+from vm_stream import DESCRIPTION, command, described, head, ram, record, start, u32
 
 from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import Side
 from colo_fsm.qemu.checkpoint import VmCheckpoint
+from colo_fsm.qemu.incoming import IncomingVm
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Piece, Recorder
 from colo_fsm.qemu.watch.channel import (
     DeviceState,
@@ -45,7 +47,7 @@ from colo_fsm.qemu.watch.channel import (
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict, Watch
 from colo_fsm.qemu.watch.tap import review
 from colo_fsm.replica import MemoryStore
-from colo_fsm.stream import pong
+from colo_fsm.stream import StreamError, pong
 
 M = COLOMessage
 HEADLESS = initial()[: -len(described())]
@@ -141,6 +143,11 @@ class TestRounds:
             assert bytes(store.newest.blocks["pc.ram"][4096:8192]) == page(1)[:3] + b"ab" + page(1)[5:]
         verdict, (_, _, two) = watched(pieces)
         assert (verdict.kind, two.pages) == (Kind.BROKE, 1)
+
+    def test_a_vmstate_without_a_live_state_is_no_round(self) -> None:
+        with MemoryStore() as store:
+            verdict, _ = watched([(P2S, initial()), (S2P, READY), (P2S, SIZE + state(1))], store=store)
+            assert (verdict.kind, number_in(store)) == (Kind.DEVIATION, 0)
 
 
 class TestVerdict:
@@ -306,6 +313,15 @@ class TestChannels:
         assert list(Forward().events(initial() + SIZE + struct.pack(">Q", LARGEST)))
 
 
+def test_the_most_memory_that_is_taken_unless_more_is_asked_for() -> None:
+    """1 TiB, as the standby's help says."""
+    for size, refused in ((1 << 40, False), ((1 << 40) + 4096, True)):
+        vm = IncomingVm(None)
+        declared = head() + start(blocks={"pc.ram": size})
+        with pytest.raises(StreamError, match="over the limit") if refused else contextlib.nullcontext():
+            vm.initial.feed(declared)
+
+
 class TestCapture:
     def test_a_piece_is_what_was_written(self, tmp_path: Path) -> None:
         with Recorder(tmp_path / "new" / "capture") as recorder:
@@ -314,6 +330,8 @@ class TestCapture:
         capture = Capture(tmp_path / "new" / "capture")
         assert list(capture) == [Piece(0.0, P2S, b"data"), Piece(0.25, S2P, b"back"), Piece(1.5, P2S, b"")]
         assert capture.path.stat().st_mode & 0o777 == 0o700
+        (tmp_path / "empty").mkdir()
+        Recorder(tmp_path / "empty").close()
         with pytest.raises(CaptureError, match="is not empty: name another directory"):
             Recorder(capture.path)
 

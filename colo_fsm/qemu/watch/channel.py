@@ -5,6 +5,7 @@ Behind which message a state comes, the Secondary's table says. Any chunking giv
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import attrs
@@ -20,7 +21,6 @@ from .shadow import TABLES
 CHANNELS = {Side.PRIMARY: "p2s", Side.SECONDARY: "s2p"}
 """The name of the channel on which a side sends."""
 
-NO_LIMIT = 1 << 62
 _STATE_BEHIND: dict[int, Do] = {
     row.trigger.message: effect
     for row in TABLES[Side.SECONDARY].written
@@ -140,7 +140,7 @@ class Forward(Channel):
 
     def __init__(self, store: Store | None = None) -> None:
         super().__init__()
-        self._vm = IncomingVm(store, limit=NO_LIMIT)
+        self._vm = IncomingVm(store, limit=sys.maxsize)
 
     def _parse(self) -> Parsing[None]:
         yield from self._receive_initial()
