@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -126,6 +127,17 @@ class TestOutcome:
                 primary.begin().round(1)
             assert holding.outcome().state is State.ALONE
             assert len([e for e in holding.told if isinstance(e, Refused)]) == 3
+
+
+    def test_who_breaks_the_connection_off_does_not_keep_the_next_one_out(self) -> None:
+        with Holding() as holding:
+            for size in (0, 10, 9000) * 3:
+                with holding.primary() as stranger:
+                    stranger.link.sendall(initial()[:size])
+                    stranger.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with holding.primary() as primary:
+                primary.begin()
+            assert holding.outcome().state is State.ALONE
 
 
 @contextlib.contextmanager
