@@ -1,0 +1,102 @@
+"""What only a Primary does: saves its guest, sends the state, and lets packets out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import attrs
+
+from colo_fsm import stream
+from colo_fsm.fsm import Do, NoReturnPath, encode_size
+from colo_fsm.stream.memory import Buffer
+
+from .guest import Saved
+from .script import Replica, Round, Step
+from .wish import Script
+
+T = TypeVar("T")
+
+
+@attrs.define
+class SavedRound(Round):
+    """A round of the Primary, with what of it is not sent yet."""
+
+    live: list[Buffer] = attrs.Factory(list)
+    state: bytes = b""
+
+
+class PrimaryReplica(Replica):
+    """The Primary at work. `checkpoint` is the newest one that let packets out."""
+
+    round: SavedRound
+    _number = 0
+    """The newest checkpoint that was saved."""
+
+    def effects(self) -> Mapping[Do, Step]:
+        return {
+            **super().effects(),
+            Do.send_initial: self._send_initial,
+            Do.save: self._save,
+            Do.send_live: self._send_live,
+            Do.send_state: self._send_state,
+            Do.release: self._at_once(self._release),
+        }
+
+    def new_round(self) -> SavedRound:
+        return SavedRound(self.clock())
+
+    def begin(self) -> Script[None]:
+        """A way to hear the peer, and a new generation at every start, before anything is sent."""
+        try:
+            if self.link is None:
+                raise NoReturnPath
+            self.link.getpeername()
+        except OSError as cause:
+            raise NoReturnPath(cause) from cause
+        self.generation = yield from self.call("arbiter", self.arbiter.open)
+
+    def _saved(self, full: bool, encode: Callable[[Saved], T]) -> Script[T]:
+        """Save, and encode what was saved in the hook's place too: the event loop stays free."""
+        guest = self.guest
+
+        def save() -> T:
+            return encode(guest.save(full))  # type: ignore[arg-type]
+
+        if not self.awaited(guest.save):
+            return (yield from self.call("guest.save", save))  # type: ignore[no-any-return]
+        saved = yield from self.call("guest.save", guest.save, full)
+        return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
+
+    def _send_initial(self) -> Script[None]:
+        self.send(*(yield from self._saved(True, self._encode_initial)))
+
+    def _encode_initial(self, saved: Saved) -> list[Buffer]:
+        self.outbox.seal()
+        assert self.generation is not None
+        return list(stream.initial(self.guest.blocks, saved.pages, saved.device, generation=self.generation))
+
+    def _save(self) -> Script[None]:
+        yield from self._saved(False, self._encode)
+
+    def _encode(self, saved: Saved) -> None:
+        self.outbox.seal()
+        self._number += 1
+        pages = list(saved.pages)
+        now = self.round
+        now.number, now.pages = self._number, len(pages)
+        now.live = list(stream.live(self.guest.blocks, pages))
+        now.state = stream.device_state(saved.device)
+        now.sent = sum(map(len, now.live)) + len(now.state)
+
+    def _send_live(self) -> None:
+        live, self.round.live = self.round.live, []
+        self.send(*live)
+
+    def _send_state(self) -> None:
+        state = self.round.state
+        self.send(encode_size(len(state)), state)
+
+    def _release(self) -> None:
+        self.checkpoint = self._number
+        self.outbox.release()

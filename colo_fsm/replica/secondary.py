@@ -1,0 +1,181 @@
+"""What only a Secondary does: receives a checkpoint, stores it whole, and loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from colo_fsm.fsm import SIZE_SIZE, Do, GuestFailed, Inbox, InvalidState, ProtocolError, Truncated
+from colo_fsm.stream import (
+    Blocks,
+    Decoder,
+    Delta,
+    InitialDecoder,
+    LiveDecoder,
+    PatchSink,
+    Ram,
+    StreamError,
+    decode_device_state,
+)
+
+from .events import CheckpointTaken
+from .script import Replica, Round, Step
+from .store.base import Checkpoint, Store
+from .wish import Script
+
+
+@attrs.define
+class ReceivedRound(Round):
+    """A round of the Secondary: what has arrived of it, on top of the checkpoint before."""
+
+    delta: Delta = attrs.Factory(Delta)
+    device: bytes = b""
+
+    def taken(self, now: float) -> CheckpointTaken:
+        return CheckpointTaken(self.number, len(self.delta), self.sent, 0.0, 0.0)
+
+
+class SecondaryReplica(Replica):
+    """The Secondary at work. `checkpoint` is the newest one that its guest holds."""
+
+    round: ReceivedRound
+
+    def __init__(self, *args: Any, store: Store, **kwargs: Any) -> None:
+        self.store = store
+        self.ram: Ram | None = None
+        self._loaded: tuple[int, int] | None = None
+        super().__init__(*args, **kwargs)
+
+    def effects(self) -> Mapping[Do, Step]:
+        return {
+            **super().effects(),
+            Do.receive_initial: self.receive_initial,
+            Do.receive_live: self.receive_live,
+            Do.receive_state: self._receive_state,
+            Do.store: self.store_round,
+            Do.load: self.load,
+            Do.discard: self._discard,
+        }
+
+    def new_round(self) -> ReceivedRound:
+        return ReceivedRound(self.clock())
+
+    # -- what arrives -------------------------------------------------------------------------
+
+    def receive_initial(self) -> Script[None]:
+        """The initial state, and the generation with it: stored, and loaded."""
+        limit = max(self.options.state_limit, sum(self.guest.blocks.values()))
+        decoder = InitialDecoder(self.new_image, limit=limit)
+        yield from self.decode(decoder)
+        self.ram, self.generation = decoder.ram, decoder.generation
+        yield from self.call("arbiter", self.arbiter.check, decoder.generation)
+        yield from self.call("store", self.store.complete, decoder.generation, decoder.device)
+        yield from self.load()
+
+    def new_image(self, blocks: Blocks) -> PatchSink:
+        """Where the pages of an initial state go. Raises InvalidState."""
+        if dict(blocks) != dict(self.guest.blocks):
+            raise InvalidState(
+                ValueError(
+                    f"the Primary's guest has the RAM blocks {dict(blocks)}, this side's has "
+                    f"{dict(self.guest.blocks)}: start both with the same guest and capacity"
+                )
+            )
+        return self.store.begin(blocks)
+
+    def receive_live(self) -> Script[None]:
+        """The pages of a round."""
+        assert self.ram is not None
+        decoder = LiveDecoder(self.ram, self.round.delta)
+        yield from self.decode(decoder)
+        self.round.sent = decoder.bytes
+
+    def _receive_state(self) -> Script[None]:
+        """A size, then that many bytes; a size over the limit is refused before room is made."""
+        inbox = Inbox()
+        while len(inbox) < SIZE_SIZE:
+            inbox.feed((yield from self._some()))
+        size = inbox.take_size() or 0
+        if size > self.options.state_limit:
+            limit = self.options.state_limit
+            raise InvalidState(ValueError(f"a device state of {size} bytes is over the limit of {limit}"))
+        while len(inbox) < size:
+            inbox.feed((yield from self._some()))
+        try:
+            self.round.device = self.device_state(inbox.take(size))
+        except StreamError as cause:
+            raise InvalidState(cause) from cause
+        self.round.sent += size
+        self.session.give_back(inbox.take())
+
+    def device_state(self, data: bytes) -> bytes:
+        """What to store of the bytes behind a size. Raises StreamError, InvalidState."""
+        return decode_device_state(data)
+
+    def decode(self, decoder: Decoder) -> Script[None]:
+        """Feed this with what arrives, until it is complete; what follows is given back."""
+        while not decoder.complete:
+            data = yield from self._some()
+            try:
+                used = decoder.feed(data)
+            except StreamError as cause:
+                raise InvalidState(cause) from cause
+            except ProtocolError:
+                raise
+            except Exception as cause:
+                raise GuestFailed("store", cause) from cause
+            if used < len(data):
+                self.session.give_back(memoryview(data)[used:])
+
+    def _some(self) -> Script[bytes]:
+        data = yield from self.receive()
+        if not data:
+            raise Truncated
+        return data
+
+    # -- what becomes of it -------------------------------------------------------------------
+
+    def store_round(self) -> Script[None]:
+        """Make the round the newest checkpoint."""
+        yield from self.call("store", self._commit)
+
+    def _commit(self) -> None:
+        self.store.commit(self.round.delta, self.round.device)
+        self.round.number = self._newest().number
+
+    def load(self) -> Script[None]:
+        """Load the newest checkpoint, unless the guest holds it already."""
+        if not self.awaited(self.guest.load):
+            yield from self.call("guest.load", self._load_here)
+        else:
+            newest = yield from self.call("store", self._newest)
+            if self._not_held(newest):
+                yield from self.call("guest.load", self.guest.load, newest)
+            self._held(newest)
+
+    def _load_here(self) -> None:
+        newest = self.named("store", self._newest)
+        if self._not_held(newest):
+            self.named("guest.load", self.guest.load, newest)
+        self._held(newest)
+
+    def _newest(self) -> Checkpoint:
+        newest = self.store.newest
+        assert newest is not None
+        return newest
+
+    def _not_held(self, newest: Checkpoint) -> bool:
+        held = self._loaded == (newest.generation, newest.number)
+        self._loaded = None
+        return not held
+
+    def _held(self, newest: Checkpoint) -> None:
+        self._loaded = newest.generation, newest.number
+        self.checkpoint = self.round.number = newest.number
+
+    def _discard(self) -> Script[None]:
+        """Drop a part of a checkpoint that has arrived, too."""
+        yield from self.call("store", self.store.abort)
+        self._at_once(self.outbox.discard)()
