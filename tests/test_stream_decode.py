@@ -28,7 +28,7 @@ from colo_fsm.stream import (
     initial,
     live,
 )
-from colo_fsm.stream.pieces import CHUNK
+from colo_fsm.stream.encode import CHUNK
 
 A = b"A" * PAGE_SIZE
 FULL = b"\xff" * PAGE_SIZE
@@ -456,7 +456,7 @@ class TestInitialErrors:
         limit = sum(BLOCKS.values())
         stream = small_initial([], device=bytes(limit + 1))
         error = error_of(InitialDecoder(lambda blocks: Delta(), limit=limit), stream)
-        assert error.problem == f"device state of {limit + 1} bytes is over the limit of {limit}"
+        assert error.problem == f"device state of {limit + 1} bytes, at most {limit} are read"
 
 
 PAGE_RECORD = record(0, 0x08, "low") + A
@@ -518,7 +518,7 @@ def test_device_state_errors() -> None:
         (guest + good, len(guest), "device section after the last one"),
         (b"\x02" + good[1:], 0, "section type 0x02 does not belong here"),
         (good.replace(b"guest", b"guess"), 5, "section 'guess', expected 'guest'"),
-        (good.replace(b"\0\0\0\6", b"\xff\xff\xff\xff"), length, "over the limit"),
+        (good.replace(b"\0\0\0\6", b"\xff\xff\xff\xff"), length, "at most 35 are read"),
         (guest[:-5] + b"\x00" + good[-5:], len(guest) - 5, "footer"),
     ]
     for data, offset, problem in cases:

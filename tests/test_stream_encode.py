@@ -21,8 +21,7 @@ from colo_fsm.stream import (
     initial,
     live,
 )
-from colo_fsm.stream.encode import PART_PAGES
-from colo_fsm.stream.pieces import CHUNK
+from colo_fsm.stream.encode import CHUNK, PART_PAGES
 
 A = b"A" * PAGE_SIZE
 BLOCKS = {"low": 2 * PAGE_SIZE, "hi": PAGE_SIZE}

@@ -22,8 +22,7 @@ from colo_fsm.protocol.vocabulary import Do, Fault, Send, State
 from colo_fsm.protocol.wire import MESSAGE_SIZE, encode_message, encode_size
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
-from colo_fsm.stream.commands import ENABLE_COLO
-from colo_fsm.stream.format import COMMAND, U8, U16
+from colo_fsm.stream.format import COMMAND, ENABLE_COLO, U8, U16
 
 from .capture import Capture
 from .channel import Message, Return

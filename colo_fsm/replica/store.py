@@ -22,8 +22,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from ..stream.memory import PAGE_SIZE, Blocks, Buffer, Delta
-from ..stream.ram import PatchSink
+from ..stream.memory import PAGE_SIZE, Blocks, Buffer, Delta, PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 

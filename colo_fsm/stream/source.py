@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TypeVar
 
-from .errors import StreamError
 from .format import U8, U16, U32, U64
 from .memory import Buffer
 
@@ -20,6 +19,27 @@ Parsing = Generator[None, None, T]
 """A parser that returns T; it yields where it needs more bytes."""
 
 _NOTHING = memoryview(b"")
+
+
+class StreamError(ValueError):
+    """The stream is malformed, or holds what this decoder does not read.
+
+    `offset` counts bytes from the start of the stream (of the round's part of it, in a round) to
+    the field at fault. There is no way to go on: drop what has arrived of this checkpoint.
+    """
+
+    def __init__(self, offset: int, problem: str) -> None:
+        super().__init__(offset, problem)
+        self.offset = offset
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.problem} (at byte {self.offset})"
+
+
+def capability_error(offset: int, what: str, capability: str) -> StreamError:
+    """The error for `what`, which QEMU sends only while `capability` is on."""
+    return StreamError(offset, f"{what} is not read here: switch {capability} off at the Primary")
 
 
 class Source:
@@ -111,6 +131,21 @@ class Source:
     def u64(self) -> Parsing[int]:
         (value,) = U64.unpack((yield from self.take(U64.size)))
         return int(value)
+
+    def known(self, expected: int, kind: str, whose: str) -> Parsing[None]:
+        """A u32 that has to be `expected`: the `kind` (version, instance) of `whose`."""
+        at = self.offset
+        found = yield from self.u32()
+        if found != expected:
+            raise StreamError(at, f"{kind} {found} of {whose}, expected {expected}")
+
+    def length(self, what: str, limit: int) -> Parsing[int]:
+        """A u32, the number of bytes of `what`; it has to be at most `limit`."""
+        at = self.offset
+        size = yield from self.u32()
+        if size > limit:
+            raise StreamError(at, f"{what} of {size} bytes, at most {limit} are read")
+        return size
 
     def text(self, size: int) -> Parsing[str]:
         """A name of `size` bytes; it has to be UTF-8 and not empty."""
