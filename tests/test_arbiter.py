@@ -12,7 +12,7 @@ import pytest
 from arbiter_claimer import claimer
 from arbiter_once import once
 
-from colo_fsm.arbiter import Arbiter, open_arbiter
+from colo_fsm.arbiter import Arbiter, Claim, Unarbitrated, open_arbiter
 from colo_fsm.protocol.vocabulary import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -143,3 +143,12 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
         other.execute("CREATE TABLE accounts (id)")
     with pytest.raises(ValueError, match=r"other\.db: this file is no claim database"):
         open_arbiter(f"sqlite:{tmp_path / 'other.db'}")
+
+
+def test_no_arbiter_grants_every_claim_on_any_machine() -> None:
+    nobody = Unarbitrated()
+    generation = nobody.open()
+    nobody.check(generation)
+    assert [nobody.claim(generation, side) for side in (P, S)] == [Claim(P, generation), Claim(S, generation)]
+    assert (str(nobody), nobody.local_only) == ("no arbiter", False)
+    assert nobody.open() >= generation > 0

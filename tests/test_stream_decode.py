@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import random
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -28,7 +30,6 @@ from colo_fsm.stream import (
     initial,
     live,
 )
-from colo_fsm.stream.encode import CHUNK
 
 A = b"A" * PAGE_SIZE
 FULL = b"\xff" * PAGE_SIZE
@@ -146,6 +147,13 @@ class TestRoundTrip:
         assert decoder.bytes == len(stream)
 
 
+def test_nothing_is_known_before_the_first_byte() -> None:
+    decoder = new_initial()
+    assert (decoder.machine, decoder.blocks, decoder.generation, decoder.device) == ("", {}, None, b"")
+    assert (decoder.complete, decoder.bytes, decoder.pages, decoder.zero_pages) == (False, 0, 0, 0)
+    assert decoder.feed(b"") == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, len(small_initial())), max_size=8))
 def test_cuts_make_no_difference(cuts: list[int]) -> None:
@@ -251,7 +259,7 @@ def test_cut_short_anywhere_is_never_complete_and_never_an_error(
 ) -> None:
     decoder = new()
     for i in range(len(stream)):
-        assert not decoder.complete
+        assert decoder.complete is False
         decoder.feed(stream[i : i + 1])
         if i % 16 == 0:
             fresh = new()
@@ -404,7 +412,7 @@ class TestInitialErrors:
             (GUEST + 15, b"\0\0\0\2", "version 2 of section 'guest', expected 1"),
             (STOP, b"\x04", "device section after the last one"),
             (STOP + 1, b"\x00", "no description"),
-            (STOP + 2, b"\x7f\0\0\0", "description of 2130706432 bytes"),
+            (STOP + 2, b"\1\0\0\1", "description of 16777217 bytes, at most 16777216"),
         ],
     )
     def test_wrong_field(self, at: int, new: bytes, problem: str) -> None:
@@ -457,6 +465,26 @@ class TestInitialErrors:
         stream = small_initial([], device=bytes(limit + 1))
         error = error_of(InitialDecoder(lambda blocks: Delta(), limit=limit), stream)
         assert error.problem == f"device state of {limit + 1} bytes, at most {limit} are read"
+
+    def test_as_much_as_the_limits_allow_is_read(self) -> None:
+        limit = sum(BLOCKS.values())
+        decoder = InitialDecoder(lambda blocks: Delta(), limit=limit)
+        decoder.feed(small_initial([], device=bytes(limit)))
+        assert decoder.complete
+        long_description = self.patched(self.STOP + 2, b"\1\0\0\0")
+        assert new_initial().feed(long_description) == len(long_description)
+
+    @pytest.mark.parametrize("pages", [0, 1])
+    def test_64_gib_may_be_declared_where_nothing_else_is_said(self, pages: int) -> None:
+        size = (64 << 30) + pages * PAGE_SIZE
+        listed = record(size, 0x04) + b"\x03big" + size.to_bytes(8, "big") + EOS
+        stream = self.STREAM[: self.BLOCK_LIST] + listed + b"\x7e\0\0\0\1"
+        if pages:
+            self.refuses(stream, self.BLOCK_LIST, f"{size} bytes of memory are over the limit")
+        else:
+            opened: list[Blocks] = []
+            InitialDecoder(lambda blocks: opened.append(blocks) or Delta()).feed(stream)  # type: ignore[func-returns-value]
+            assert opened == [{"big": size}]
 
 
 PAGE_RECORD = record(0, 0x08, "low") + A
@@ -527,6 +555,38 @@ def test_device_state_errors() -> None:
         assert caught.value.offset == offset
 
 
+def calls(work: Callable[[], object]) -> int:
+    """How many functions `work` calls."""
+    count = 0
+
+    def counting(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counting)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("kind", [record(2 * PAGE_SIZE, 0x28) + A, record(2 * PAGE_SIZE, 0x22) + b"\0"])
+def test_a_page_that_goes_on_costs_two_calls(kind: bytes) -> None:
+    """To read its word, and the sink's: a generator for each field would take several times as long."""
+
+    class Sink:
+        def put(self, block: str, offset: int, data: Buffer, /) -> None:
+            pass
+
+    def cost(pages: int) -> int:
+        decoder = LiveDecoder(Ram(BLOCKS), Sink())
+        decoder.feed(b"\x02\0\0\0\1" + PAGE_RECORD)
+        return calls(partial(decoder.feed, kind * pages))
+
+    assert [cost(n) - cost(1) for n in (2, 3, 20)] == [2, 4, 38]
+
+
 def test_decoder_stays_failed() -> None:
     decoder = new_live()
     first = error_of(decoder, b"\x09")
@@ -553,7 +613,7 @@ def test_error_is_data() -> None:
 
 
 def test_buffers_of_the_encoder_can_be_fed_as_they_come() -> None:
-    device = b"d" * (3 * CHUNK)
+    device = b"d" * (768 << 10)
     decoder = new_initial()
     for buffer in initial(BLOCKS, EVERYTHING, device, generation=1):
         assert decoder.feed(buffer) == len(buffer)

@@ -38,6 +38,7 @@ from vm_stream import (
 )
 
 from colo_fsm.stream import (
+    DEVICE_LIMIT,
     PAGE_SIZE,
     DescriptionDecoder,
     Ram,
@@ -45,6 +46,7 @@ from colo_fsm.stream import (
     VmInitialDecoder,
     VmLiveDecoder,
     device_sections,
+    pong,
 )
 from colo_fsm.stream.source import Decoder
 
@@ -106,6 +108,12 @@ class TestInitial:
         assert decoder.devices == one + two
         assert decoder.sections == device_sections(one + two + b"\x00")
         assert decoder.pings == [1, 2, 3]
+
+
+def test_nothing_is_known_before_the_first_byte() -> None:
+    decoder = new_initial()
+    assert (decoder.machine, decoder.head, decoder.devices, decoder.sections) == ("", b"", b"", ())
+    assert (decoder.complete, decoder.pings, DescriptionDecoder().description) == (False, [], None)
 
 
 def test_a_section_is_found_in_the_devices_by_its_offset() -> None:
@@ -203,7 +211,11 @@ BEHIND = BETWEEN + len(ram(3, b""))
         (initial(before=command(1)), BEFORE, "OPEN_RETURN_PATH .* switch return-path .* off"),
         (initial(before=command(3)), BEFORE, "POSTCOPY_ADVISE .* switch postcopy-ram .* off"),
         (initial(between=command(4)), BETWEEN, "POSTCOPY_LISTEN .* switch postcopy-ram off"),
+        (initial(between=command(5)), BETWEEN, "POSTCOPY_RUN .* switch postcopy-ram off"),
+        (initial(between=command(6)), BETWEEN, "POSTCOPY_RAM_DISCARD .* switch postcopy-ram off"),
         (initial(between=command(7)), BETWEEN, "PACKAGED .* switch postcopy-ram off"),
+        (initial(between=command(9)), BETWEEN, "POSTCOPY_RESUME .* switch postcopy-ram off"),
+        (initial(between=command(10)), BETWEEN, "RECV_BITMAP .* switch postcopy-ram off"),
         (initial(before=command(0)), BEFORE, "command 0 is unknown"),
         (initial(before=command(12)), BEFORE, "command 12 is unknown"),
         (initial(before=command(8, b"x")), BEFORE, "command 8 with 1 bytes of data, expected 0"),
@@ -263,6 +275,7 @@ def test_what_is_refused(stream: bytes, offset: int, problem: str) -> None:
 
 
 def test_limits() -> None:
+    assert DEVICE_LIMIT == 1 << 30
     def unopened(blocks: object) -> Memory:
         raise AssertionError("opened")
 
@@ -387,3 +400,7 @@ def test_a_timer_that_looks_like_a_footer_and_an_end() -> None:
         assert feed_all(decoder, whole(initial(devices=devices) + behind)) == behind
         assert [section.name for section in decoder.sections] == ["timer", "apic"]
         assert decoder.devices == devices
+
+
+def test_answer_to_a_ping() -> None:
+    assert pong(0x01020304) == bytes.fromhex("0002 0004 01020304")

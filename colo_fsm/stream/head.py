@@ -52,7 +52,7 @@ def read_subsection(source: Source) -> Parsing[bytes]:
 def _page_bits(source: Source) -> Parsing[bytes]:
     at = source.offset
     bits = yield from source.u32()
-    if 1 << min(bits, 64) != PAGE_SIZE:
+    if PAGE_SIZE >> bits != 1:
         raise StreamError(at, f"pages of 2^{bits} bytes, expected {PAGE_SIZE}")
     return U32.pack(bits)
 

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TypeVar
 
+import attrs
+
 from .format import U8, U16, U32, U64
 from .memory import Buffer
 
@@ -21,6 +23,7 @@ Parsing = Generator[None, None, T]
 _NOTHING = memoryview(b"")
 
 
+@attrs.define(slots=False)
 class StreamError(ValueError):
     """The stream is malformed, or holds what this decoder does not read.
 
@@ -28,10 +31,8 @@ class StreamError(ValueError):
     the field at fault. There is no way to go on: drop what has arrived of this checkpoint.
     """
 
-    def __init__(self, offset: int, problem: str) -> None:
-        super().__init__(offset, problem)
-        self.offset = offset
-        self.problem = problem
+    offset: int
+    problem: str
 
     def __str__(self) -> str:
         return f"{self.problem} (at byte {self.offset})"
