@@ -12,7 +12,7 @@ import pytest
 from arbiter_claimer import claimer
 from arbiter_once import once
 
-from colo_fsm.arbiter import Arbiter, Claim, Unarbitrated, open_arbiter
+from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, ExecArbiter, Unarbitrated, open_arbiter
 from colo_fsm.protocol.vocabulary import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -109,6 +109,24 @@ def test_a_side_frozen_before_its_claim_loses(arbiter: Arbiter, url: str) -> Non
         assert won.winner is S
         frozen.signal(signal.SIGCONT)
         assert frozen.answer() == won
+
+
+def descriptors() -> set[Path]:
+    """The files that this process has open."""
+    return {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+
+def test_no_call_leaves_a_descriptor_open(arbiter: Arbiter, tmp_path: Path) -> None:
+    """Not even while the error of a failed one is kept."""
+    before = descriptors()
+    generation = arbiter.open()
+    arbiter.check(generation)
+    arbiter.claim(generation, P)
+    failing = open_arbiter("exec:sh -c 'exit 2'") if isinstance(arbiter, ExecArbiter) else arbiter
+    with pytest.raises(ArbiterError) as kept:
+        failing.claim(generation + 1, P)
+    assert kept.value.__traceback__ is not None
+    assert descriptors() == before
 
 
 def test_each_form(database: str) -> None:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -88,15 +89,24 @@ def test_frozen_within_its_claim_denies_the_others_and_wins(arbiter: SqliteArbit
     assert arbiter.claim(generation, S) == won
 
 
-def test_a_locked_database(arbiter: SqliteArbiter) -> None:
+def test_a_locked_database(arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = arbiter.open()
+    connect: Any = sqlite3.connect
+    waits = []
+
+    def connecting(*args: Any, timeout: float, **options: Any) -> Any:
+        waits.append(timeout)
+        return connect(*args, timeout=timeout, **options)
+
     with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr("sqlite3.connect", connecting)
         for call in (arbiter.open, lambda: arbiter.claim(generation, P)):
             begun = time.monotonic()
             with pytest.raises(ArbiterUnreachable, match=r"claim.db is unreachable: .*locked"):
                 call()
-            assert 0.1 <= time.monotonic() - begun < 2
+            assert time.monotonic() - begun >= 0.1
+    assert waits == [0.1, 0.1]
     assert arbiter.claim(generation, S).winner is S
 
 
@@ -154,13 +164,21 @@ def test_claims_are_flushed_to_disk(arbiter: SqliteArbiter) -> None:
     arbiter.check(generation)
 
 
-def test_a_first_start_waits_for_another(arbiter: SqliteArbiter) -> None:
+def test_a_first_start_waits_for_another(arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+
     with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # the file is not in WAL mode yet
-        begun = time.monotonic()
-        with pytest.raises(ArbiterUnreachable, match="locked"):
-            arbiter.open()
-        assert 0.1 <= time.monotonic() - begun < 2
+        with monkeypatch.context() as patch:
+            patch.setattr("time.sleep", sleep)
+            patch.setattr("time.monotonic", lambda: slept)
+            with pytest.raises(ArbiterUnreachable, match="locked"):
+                arbiter.open()
+        assert slept == pytest.approx(0.1, abs=0.01)
     arbiter.check(arbiter.open())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import random
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vm_stream import EOS, Pieces, at_random, byte_by_byte, feed_all, record, whole
 
 from colo_fsm.stream import (
     PAGE_SIZE,
@@ -54,35 +54,6 @@ CASES = {
 TRAILING = bytes.fromhex("00000001 00000003")
 
 Decoder = InitialDecoder | LiveDecoder
-Pieces = Callable[[bytes], Iterator[bytes]]
-
-
-def whole(data: bytes) -> Iterator[bytes]:
-    yield data
-
-
-def byte_by_byte(data: bytes) -> Iterator[bytes]:
-    return (data[i : i + 1] for i in range(len(data)))
-
-
-def at_random(data: bytes) -> Iterator[bytes]:
-    rng = random.Random(len(data))
-    at = 0
-    while at < len(data):
-        step = rng.choice((0, 1, 7, 8, 9, 4095, 4096, 4105, 20000))
-        yield data[at : at + step]
-        at += step
-
-
-def feed_all(decoder: Decoder, pieces: Iterator[bytes]) -> bytes:
-    """Feed every piece as a socket's reader would; return what the decoder left over."""
-    rest = bytearray()
-    for piece in pieces:
-        rest += piece
-        # Resizing fails if the decoder has kept a view of the buffer.
-        del rest[: decoder.feed(rest)]
-        assert decoder.complete or not rest
-    return bytes(rest)
 
 
 def image(pages: list[Page]) -> dict[tuple[str, int], bytes]:
@@ -184,19 +155,14 @@ def test_pages_in_a_piece_are_not_copied() -> None:
     LiveDecoder(Ram(BLOCKS), Sink()).feed(stream)
     expected = [ZERO_PAGE if page.data is ZERO_PAGE else stream for page in EVERYTHING]
     assert [x is y for x, y in zip(seen, expected, strict=True)] == [True] * len(EVERYTHING)
-
-
-def record(address: int, flags: int, name: str = "") -> bytes:
-    word = (address | flags).to_bytes(8, "big")
-    return word + (bytes([len(name)]) + name.encode() if name else b"")
+    up_to_a_page = b"\x02\0\0\0\1" + record(0, 0x08, "low") + A
+    LiveDecoder(Ram(BLOCKS), Sink()).feed(up_to_a_page)
+    assert seen[-1] is up_to_a_page
 
 
 def section(kind: int, body: bytes, number: int = 1) -> bytes:
     raw = number.to_bytes(4, "big")
     return bytes([kind]) + raw + body + b"\x7e" + raw
-
-
-EOS = record(0, 0x10)
 
 
 def test_fill_bytes_other_than_zero_expand() -> None:

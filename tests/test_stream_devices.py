@@ -67,6 +67,7 @@ ONE = device(5, "one", b"body")
         (ONE[:-5] + b"\x7d" + ONE[-4:] + END, 0, "section 'one' does not end"),
         (ONE + b"\x08\x00\x0b\x00\x00" + END, 0, "section 'one' does not end"),
         (ONE + header(6, "two") + b"body" + END, len(ONE), "section 'two' does not end"),
+        (ONE + header(6, "two", version=256), len(ONE), "section 'two' does not end"),
         (ONE + device(6, "two\n", b"") + END, 0, "section 'one' does not end"),
         (ONE + device(6, "one", b"") + END, len(ONE) + 17, "section 'one' or its id 6 is there twice"),
         (ONE + device(5, "two", b"") + END, len(ONE) + 17, "section 'two' or its id 5 is there twice"),

@@ -157,6 +157,7 @@ def test_pages_are_joined_until_a_buffer_is_full_and_a_large_piece_only_fills_it
     small, large = b"d" * (2 * CHUNK - 1), b"d" * (2 * CHUNK)
     assert len(next(initial(blocks, [], small, generation=1))) == body + len(small)
     assert sizes_but_last(initial(blocks, [], large, generation=1)) == [CHUNK, body + CHUNK]
+    assert len(next(initial(blocks, [], b"d" * (CHUNK - body), generation=1))) == CHUNK
 
 
 def test_large_device_state_is_not_copied_and_arrives_whole() -> None:

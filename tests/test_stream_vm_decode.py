@@ -245,6 +245,11 @@ BEHIND = BETWEEN + len(ram(3, b""))
         (initial(devices=header(1, "")), BEHIND, "without a valid header"),
         (initial(devices=header(1, "a\nb")), BEHIND, "without a valid header"),
         (initial(devices=DEVICES + device(9, "apic", b"")), BEHIND + len(DEVICES) + 18, "'apic' .* twice"),
+        (
+            initial(devices=DEVICES + ping(1) + device(9, "apic", b"")),
+            BEHIND + len(DEVICES + ping(1)) + 18,
+            "'apic' .* twice",
+        ),
         (initial(devices=DEVICES + device(7, "new", b"")), BEHIND + len(DEVICES) + 17, "id 7 is there twice"),
         (
             initial(between=subsection("configuration/uuid", bytes(16))),
@@ -276,6 +281,7 @@ def test_what_is_refused(stream: bytes, offset: int, problem: str) -> None:
 
 def test_limits() -> None:
     assert DEVICE_LIMIT == 1 << 30
+
     def unopened(blocks: object) -> Memory:
         raise AssertionError("opened")
 

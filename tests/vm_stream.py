@@ -1,12 +1,11 @@
-"""Streams as a real QEMU writes them, but small: for the tests of `colo_fsm.stream`."""
+"""Streams as a real QEMU writes them, but small, and the pieces that they come in."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
 
-from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer
-from colo_fsm.stream.source import Decoder
+from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder
 
 BLOCKS = {"pc.ram": 3 * PAGE_SIZE, "pc.bios": PAGE_SIZE}
 A = b"A" * PAGE_SIZE
