@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder
+from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder, VmInitialDecoder
 
 BLOCKS = {"pc.ram": 3 * PAGE_SIZE, "pc.bios": PAGE_SIZE}
 A = b"A" * PAGE_SIZE
@@ -115,6 +117,18 @@ def described(description: bytes = DESCRIPTION) -> bytes:
     return b"\x06" + u32(len(description)) + description
 
 
+LIMIT = sum(BLOCKS.values())
+REQUEST = u32(1)
+
+
+def ping(value: int) -> bytes:
+    return command(2, u32(value))
+
+
+def new_initial(memory: Memory | None = None) -> VmInitialDecoder:
+    return VmInitialDecoder(lambda blocks: memory or Memory(), limit=LIMIT)
+
+
 Pieces = Callable[[bytes], Iterator[bytes]]
 
 
@@ -144,3 +158,15 @@ def feed_all(decoder: Decoder, pieces: Iterator[bytes]) -> bytes:
         del rest[: decoder.feed(rest)]
         assert decoder.complete or not rest
     return bytes(rest)
+
+
+@contextmanager
+def memory_under(limit: int) -> Iterator[None]:
+    """What is done inside never needs more than `limit` bytes at a time."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
