@@ -130,6 +130,10 @@ def test_no_call_leaves_a_descriptor_open(arbiter: Arbiter, tmp_path: Path) -> N
 
 
 def test_each_form(database: str) -> None:
+    path = Path(database.removeprefix("sqlite:"))
+    assert repr(open_arbiter(database)) == f"SqliteArbiter(path={path!r}, timeout=5.0)"
+    assert repr(open_arbiter("exec:true")) == "ExecArbiter(command='true', timeout=10.0)"
+    assert len({open_arbiter(url) for url in (database, database, "exec:true")}) == 2
     assert str(open_arbiter(database)) == database
     assert str(open_arbiter("exec:true  'a b'")) == "exec:true  'a b'"
 

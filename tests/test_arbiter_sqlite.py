@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sqlite3
 import time
@@ -158,14 +159,15 @@ def test_an_empty_file_claims_nothing(arbiter: SqliteArbiter) -> None:
 
 def test_claims_are_flushed_to_disk(arbiter: SqliteArbiter) -> None:
     generation = arbiter.open()
+    with closing(sqlite3.connect(arbiter.path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     with arbiter._transaction() as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     arbiter.check(generation)
 
 
 def test_a_first_start_waits_for_another(arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept = 0.0
+    slept, looked = 0.0, itertools.count()
 
     def sleep(seconds: float) -> None:
         nonlocal slept
@@ -175,7 +177,7 @@ def test_a_first_start_waits_for_another(arbiter: SqliteArbiter, monkeypatch: py
         other.execute("BEGIN IMMEDIATE")  # the file is not in WAL mode yet
         with monkeypatch.context() as patch:
             patch.setattr("time.sleep", sleep)
-            patch.setattr("time.monotonic", lambda: slept)
+            patch.setattr("time.monotonic", lambda: slept + next(looked) / 1e6)
             with pytest.raises(ArbiterUnreachable, match="locked"):
                 arbiter.open()
         assert slept == pytest.approx(0.1, abs=0.01)

@@ -317,7 +317,7 @@ def test_device_state_errors() -> None:
     length = good.index(b"\0\0\0\6")
     cases = [
         (b"\x00", 0, "ends without its section 'guest'"),
-        (good + b"\x00", len(good), "1 bytes behind the end"),
+        (good + b"\x00", len(good), "^1 bytes behind the end"),
         (guest + good, len(guest), "device section after the last one"),
         (b"\x02" + good[1:], 0, "section type 0x02 does not belong here"),
         (good.replace(b"guest", b"guess"), 5, "section 'guess', expected 'guest'"),

@@ -124,8 +124,8 @@ class SqliteArbiter:
 
     def _fresh(self, db: sqlite3.Connection, column: str) -> int:
         """A number above all those of `column`."""
-        (newest,) = db.execute(f"SELECT MAX({column}) FROM colo_generations").fetchone()
-        return fresh_number(newest or 0, self.clock)
+        (newest,) = db.execute(f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations").fetchone()
+        return fresh_number(newest, self.clock)
 
     @contextmanager
     def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:

@@ -23,7 +23,7 @@ Parsing = Generator[None, None, T]
 _NOTHING = memoryview(b"")
 
 
-@attrs.define(slots=False)
+@attrs.define
 class StreamError(ValueError):
     """The stream is malformed, or holds what this decoder does not read.
 
