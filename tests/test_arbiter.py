@@ -51,7 +51,10 @@ def test_generations_and_tokens_rise(arbiter: Arbiter) -> None:
 
 
 def test_generations_rise_while_the_clock_does_not(arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    microseconds = 4_102_444_800_123_456  # in the year 2100
+    monkeypatch.setattr("time.time_ns", lambda: microseconds * 1000 + 999)
     before = arbiter.open()
+    assert before == microseconds
     monkeypatch.setattr("time.time_ns", lambda: 0)
     assert before < arbiter.open() < arbiter.open()
 

@@ -53,6 +53,13 @@ def test_a_generation_never_opened(arbiter: SqliteArbiter, generation: int) -> N
             call(generation)
 
 
+def test_the_largest_number_that_sqlite_can_hold(tmp_path: Path) -> None:
+    arbiter = SqliteArbiter(tmp_path / "claim.db", clock=lambda: 2**63 - 1)
+    generation = arbiter.open()
+    assert generation == 2**63 - 1
+    assert arbiter.claim(generation, P).winner is P
+
+
 def test_tokens_follow_the_grants_not_the_generations(
     arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

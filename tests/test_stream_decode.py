@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -22,7 +20,7 @@ from own_stream import (
     small_initial,
     small_live,
 )
-from vm_stream import MIXED, A, Pieces, at_random, byte_by_byte, feed_all, record, whole
+from vm_stream import MIXED, A, Pieces, at_random, byte_by_byte, calls, feed_all, record, whole
 
 from colo_fsm.stream import (
     PAGE_SIZE,
@@ -171,22 +169,6 @@ def test_round_may_be_empty_or_end_without_an_end_section() -> None:
         decoder = new_live()
         assert decoder.feed(stream) == len(stream)
         assert decoder.complete
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many functions `work` calls."""
-    count = 0
-
-    def counting(frame: object, event: str, arg: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(counting)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("kind", [record(2 * PAGE_SIZE, 0x28) + A, record(2 * PAGE_SIZE, 0x22) + b"\0"])

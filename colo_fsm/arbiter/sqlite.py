@@ -72,7 +72,7 @@ class SqliteArbiter:
 
     path: Path = attrs.field(converter=_absolute)
     timeout: float = 5.0
-    clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False, eq=False)
+    clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.path.is_dir() or not self.path.parent.is_dir():

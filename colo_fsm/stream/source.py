@@ -20,8 +20,6 @@ T = TypeVar("T")
 Parsing = Generator[None, None, T]
 """A parser that returns T; it yields where it needs more bytes."""
 
-_NOTHING = memoryview(b"")
-
 
 @attrs.define
 class StreamError(ValueError):
@@ -53,9 +51,8 @@ class Source:
     __slots__ = ("_base", "_position", "_view")
 
     def __init__(self) -> None:
-        self._view = _NOTHING
-        self._position = 0
         self._base = 0
+        self.lend(b"")
 
     @property
     def offset(self) -> int:
@@ -70,9 +67,8 @@ class Source:
     def give_back(self) -> int:
         """Let go of the piece lent; return how many bytes of it were read."""
         consumed = self._position
-        self._view = _NOTHING
         self._base += consumed
-        self._position = 0
+        self.lend(b"")
         return consumed
 
     def take(self, size: int) -> Parsing[Buffer]:
