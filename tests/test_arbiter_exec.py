@@ -66,6 +66,12 @@ def test_no_answer(script: str, reason: str) -> None:
     assert str(caught.value).startswith("arbiter exec:sh -c ")
 
 
+def test_of_what_it_wrote_the_last_4_kib_are_told() -> None:
+    with pytest.raises(ArbiterUnreachable) as caught:
+        ExecArbiter(shell("head -c 5000 /dev/zero | tr '\\0' x >&2; exit 2")).claim(17, P)
+    assert caught.value.reason.endswith("is lost): " + "x" * 4096)
+
+
 def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
