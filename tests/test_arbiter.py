@@ -6,13 +6,22 @@ import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from arbiter_claimer import claimer
 from arbiter_once import once
 
-from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, ExecArbiter, Unarbitrated, open_arbiter
+from colo_fsm.arbiter import (
+    Arbiter,
+    ArbiterError,
+    Claim,
+    ExecArbiter,
+    SqliteArbiter,
+    Unarbitrated,
+    open_arbiter,
+)
 from colo_fsm.protocol.vocabulary import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -136,6 +145,8 @@ def test_each_form(database: str) -> None:
     path = Path(database.removeprefix("sqlite:"))
     assert repr(open_arbiter(database)) == f"SqliteArbiter(path={path!r}, timeout=5.0)"
     assert repr(open_arbiter("exec:true")) == "ExecArbiter(command='true', timeout=10.0)"
+    assert [*signature(SqliteArbiter).parameters] == ["path", "timeout", "clock"]
+    assert [*signature(ExecArbiter).parameters] == ["command", "timeout"]
     assert len({open_arbiter(url) for url in (database, database, "exec:true")}) == 2
     assert str(open_arbiter(database)) == database
     assert str(open_arbiter("exec:true  'a b'")) == "exec:true  'a b'"

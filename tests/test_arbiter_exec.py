@@ -55,6 +55,7 @@ def test_the_answer(script: str, claim: Claim) -> None:
     ("script", "reason"),
     [
         ("echo one >&2; echo no quorum >&2; exit 2", r"status 2 .*: no quorum$"),
+        ("echo no >&2; exit 2", r"status 2 \(0 is won, 1 is lost\): no$"),
         ("exit 255", r"status 255 \(0 is won, 1 is lost\)$"),
         ("kill -9 $$", "ended by signal 9$"),
         ("/no/such/command", "status 127 .*not found"),

@@ -118,6 +118,15 @@ def test_a_locked_database(arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPat
     assert arbiter.claim(generation, S).winner is S
 
 
+def test_a_database_that_is_locked_now_may_be_ours(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "claim.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        arbiter = SqliteArbiter(tmp_path / "claim.db", timeout=0.1)
+        with pytest.raises(ArbiterUnreachable, match="locked"):
+            arbiter.open()
+    arbiter.check(arbiter.open())
+
+
 def test_a_claim_waits_for_a_short_lock(arbiter: SqliteArbiter) -> None:
     patient = attrs.evolve(arbiter, timeout=30)
     generation = arbiter.open()
