@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def shell(script: str) -> str:
 
 def test_it_may_serve_several_machines() -> None:
     assert not ExecArbiter("true").local_only
+
+
+def test_what_it_is_made_of() -> None:
+    assert [*signature(ExecArbiter).parameters] == ["command", "timeout"]
+    arbiter = ExecArbiter("true")
+    assert repr(arbiter) == "ExecArbiter(command='true', timeout=10.0)"
+    assert {arbiter} == {arbiter}
 
 
 def test_generation_and_side_come_last(tmp_path: Path) -> None:

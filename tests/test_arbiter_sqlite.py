@@ -8,6 +8,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ def arbiter(tmp_path: Path) -> SqliteArbiter:
 
 def test_it_serves_one_machine(arbiter: SqliteArbiter) -> None:
     assert arbiter.local_only
+
+
+def test_what_it_is_made_of(tmp_path: Path) -> None:
+    assert [*signature(SqliteArbiter).parameters] == ["path", "timeout", "clock"]
+    path = tmp_path / "claim.db"
+    assert repr(SqliteArbiter(path)) == f"SqliteArbiter(path={path!r}, timeout=5.0)"
+    assert {SqliteArbiter(path)} == {open_arbiter(f"sqlite:{path}")}
 
 
 def test_check_accepts_an_open_generation_only(arbiter: SqliteArbiter) -> None:

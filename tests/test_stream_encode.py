@@ -226,7 +226,7 @@ def test_what_the_format_cannot_hold_is_refused_before_the_first_byte(
 
 
 def test_the_largest_that_the_format_can_hold_is_written() -> None:
-    blocks = {"b" * 255: PAGE_SIZE}
+    blocks = {"b" * 255: PAGE_SIZE, "c": PAGE_SIZE}
     stream = join(initial(blocks, [], b"", generation=(1 << 64) - 1, machine="m" * 255))
     opened = []
 

@@ -133,7 +133,7 @@ def _fits(behind: bytes) -> bool:
     return following[:1] == _DESCRIPTION or _REQUEST.startswith(following)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class _Open:
     """A section whose header was found at `start`, its end not yet; `before` is the one that ends there."""
 

@@ -36,7 +36,7 @@ def read_subsection(source: Source) -> Parsing[bytes]:
     """
     at = source.offset
     name = yield from source.name()
-    yield from source.known(_VERSION, "version", f"subsection {name!r}")
+    yield from source.known(_VERSION, "version", "subsection", name)
     if name == "configuration/uuid":
         body = bytes((yield from source.take(_UUID_SIZE)))
     elif name == "configuration/target-page-bits":

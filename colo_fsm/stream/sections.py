@@ -58,8 +58,8 @@ def header(source: Source, expected: str) -> Parsing[int]:
         raise capability_error(at, f"section {name!r}", UNREAD_NAMES[name])
     if name != expected:
         raise StreamError(at, f"section {name!r}, expected {expected!r}")
-    yield from source.known(INSTANCE, "instance", f"section {name!r}")
-    yield from source.known(VERSIONS[name], "version", f"section {name!r}")
+    yield from source.known(INSTANCE, "instance", "section", name)
+    yield from source.known(VERSIONS[name], "version", "section", name)
     return section
 
 

@@ -20,6 +20,8 @@ T = TypeVar("T")
 Parsing = Generator[None, None, T]
 """A parser that returns T; it yields where it needs more bytes."""
 
+_NOTHING = memoryview(b"")
+
 
 @attrs.define
 class StreamError(ValueError):
@@ -52,7 +54,7 @@ class Source:
 
     def __init__(self) -> None:
         self._base = 0
-        self.lend(b"")
+        self.lend(_NOTHING)
 
     @property
     def offset(self) -> int:
@@ -68,7 +70,7 @@ class Source:
         """Let go of the piece lent; return how many bytes of it were read."""
         consumed = self._position
         self._base += consumed
-        self.lend(b"")
+        self._view, self._position = _NOTHING, 0
         return consumed
 
     def take(self, size: int) -> Parsing[Buffer]:
@@ -129,20 +131,21 @@ class Source:
         (value,) = U64.unpack((yield from self.take(U64.size)))
         return int(value)
 
-    def known(self, expected: int, kind: str, whose: str) -> Parsing[None]:
-        """A u32 that has to be `expected`: the `kind` (version, instance) of `whose`."""
+    def known(self, expected: int, kind: str, of: str, name: str | None = None) -> Parsing[None]:
+        """A u32 that has to be `expected`: the `kind` (version, instance) `of` what has that `name`."""
         at = self.offset
-        found = yield from self.u32()
+        (found,) = U32.unpack((yield from self.take(U32.size)))
         if found != expected:
+            whose = of if name is None else f"{of} {name!r}"
             raise StreamError(at, f"{kind} {found} of {whose}, expected {expected}")
 
     def length(self, what: str, limit: int) -> Parsing[int]:
         """A u32, the number of bytes of `what`; it has to be at most `limit`."""
         at = self.offset
-        size = yield from self.u32()
+        (size,) = U32.unpack((yield from self.take(U32.size)))
         if size > limit:
             raise StreamError(at, f"{what} of {size} bytes, at most {limit} are read")
-        return size
+        return int(size)
 
     def text(self, size: int) -> Parsing[str]:
         """A name of `size` bytes; it has to be UTF-8 and not empty."""
