@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import tracemalloc
@@ -174,16 +175,20 @@ def memory_under(limit: int) -> Iterator[None]:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions `work` calls."""
+    """How many functions `work` calls; what the collector of garbage calls in between is not counted."""
     count = 0
 
     def counting(frame: object, event: str, arg: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
+    collects = gc.isenabled()
+    gc.disable()
     sys.setprofile(counting)
     try:
         work()
     finally:
         sys.setprofile(None)
+        if collects:
+            gc.enable()
     return count
