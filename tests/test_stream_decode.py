@@ -102,6 +102,17 @@ def test_cuts_make_no_difference(cuts: list[int]) -> None:
     assert image(list(sink)) == image(EVERYTHING)
 
 
+def test_a_round_cut_in_two_anywhere() -> None:
+    pages = record(PAGE_SIZE, 0x22) + b"\0" + record(2 * PAGE_SIZE, 0x28) + MIXED + record(0, 0x22) + b"\0"
+    stream = section(3, PAGE_RECORD + pages) + b"\0"
+    for cut in range(len(stream) + 1):
+        sink = Delta()
+        decoder = LiveDecoder(Ram(BLOCKS), sink)
+        assert (decoder.feed(stream[:cut]), decoder.feed(stream[cut:])) == (cut, len(stream) - cut)
+        assert decoder.complete
+        assert [page.data for page in sink] == [ZERO_PAGE, ZERO_PAGE, MIXED]
+
+
 def test_nothing_more_is_taken_once_complete() -> None:
     decoder = new_live()
     decoder.feed(small_live())
