@@ -28,6 +28,8 @@ from .replica import (
     secondary,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Arbiter",
     "AsyncGuest",
