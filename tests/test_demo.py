@@ -180,6 +180,16 @@ def test_a_side_that_does_not_start_is_one_line() -> None:
     assert "must be a number of bytes, not 'much'" in result.stderr
 
 
+def test_a_reader_that_goes_away_ends_nothing() -> None:
+    told = [sys.executable, "-m", "colo_fsm", "demo", "--kill", "none", "--seconds", "2"]
+    with subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(HANGS)) == ("", 0)
+
+
 def test_bad_usage_is_one_line() -> None:
     status, _, complaint = demo("--kill", "everything")
     assert status == 2

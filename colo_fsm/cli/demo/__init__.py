@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -96,7 +97,11 @@ def demo(
     console = Console()
 
     async def watch(run: Run) -> None:
-        if not as_json:
+        if as_json:
+            return
+        with contextlib.suppress(
+            SystemExit, BrokenPipeError
+        ):  # nobody reads any more: the exit status will tell
             await (show.on_terminal if console.is_terminal else show.as_lines)(run, console)
 
     try:
