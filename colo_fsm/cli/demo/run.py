@@ -24,8 +24,8 @@ from .verdict import ENOUGH_CHECKPOINTS, ENOUGH_ROWS, Verdict, split_brain
 from .worker import Worker
 
 DEADLINE = 10.0
-"""Seconds that the link may stand still inside a checkpoint. On a machine slowed to a tenth a whole one takes
-0.3 s, so that nothing but a cut is taken for one."""
+"""Seconds that the link may stand still inside a checkpoint. On a machine slowed to a tenth a whole one took
+0.8 s at most, so that nothing but a cut is taken for one."""
 
 TOO_SLOW = 300.0
 """Seconds over and above its own time that a run may take to show enough."""
