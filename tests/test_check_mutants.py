@@ -20,22 +20,8 @@ from colo_fsm.check.mutation.judge import VARIANTS, Report, candidates, check
 from colo_fsm.check.mutation.mutants import REST, Mutant, Slip, mutants
 from colo_fsm.check.mutation.mutated import Asking, Difference, Machines, Mutated
 from colo_fsm.check.mutation.report import as_json, equivalents, lines, markdown, table
-from colo_fsm.protocol import (
-    COLOMessage,
-    CompleteTable,
-    Do,
-    Fault,
-    Mode,
-    Profile,
-    ReleaseOn,
-    Row,
-    Side,
-    State,
-    Variant,
-    complete,
-)
-from colo_fsm.protocol.machine import TABLES
-from colo_fsm.protocol.table import done, recv
+from colo_fsm.colo import TABLES, COLOMessage, Mode, Profile, ReleaseOn, State, Variant
+from colo_fsm.fsm import CompleteTable, Do, Fault, Row, Side, complete, done, recv
 
 PAGE = Path(__file__).parent.parent / "docs" / "mutants.md"
 USUAL = Variant(release_on=ReleaseOn.LOADED)

@@ -19,8 +19,8 @@ from colo_fsm.check.model.world import NEVER, Channel, MaybeDead, World
 from colo_fsm.check.promela import export
 from colo_fsm.check.scenarios import MATRIX, documented
 from colo_fsm.check.search.explore import Result, Search, explore
-from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, ReleaseOn, Send, Side, State, Variant
-from colo_fsm.protocol.table import Row, Trigger, done, lost, recv
+from colo_fsm.colo import COLOMessage, ReleaseOn, State, Variant
+from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Send, Side, Trigger, done, lost, recv
 
 TOO_LARGE = {"two-injected-loaded"}
 """Scenarios of 100,000 states or more."""

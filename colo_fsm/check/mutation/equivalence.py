@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
-from colo_fsm.protocol import Side, State, Variant
-from colo_fsm.protocol.table import Trigger
+from colo_fsm.colo import Variant
+from colo_fsm.fsm import Side, Trigger
 
 from ..model.control import Control
 from ..model.properties import Property
@@ -105,11 +105,11 @@ class Probe(Search):
         controls.update(self.controls)
         self.views: dict[tuple[Side, Local], list[int]] = {}
         """Moments with all that a side which looks like this ever sees."""
-        self._moments: dict[tuple[Side, State, Trigger | None], list[Moment]] = {}
+        self._moments: dict[tuple[Side, StrEnum, Trigger | None], list[Moment]] = {}
         self._steps: dict[tuple[Side, int], list[Step] | None] = {}
         self._same: set[Hashable] = set()
         self._pairs: dict[tuple[Side, Pair], Pairs | None] = {}
-        self._kept: dict[tuple[Side, frozenset[State]], dict[int, Moves]] = {}
+        self._kept: dict[tuple[Side, frozenset[StrEnum]], dict[int, Moves]] = {}
         self.ignored = frozenset(Property)
         self.run()
         self.unused, self.ignored = unused, frozenset(self._broken) | unused
@@ -296,7 +296,7 @@ class Probe(Search):
         by = next((each for each in Property if each in broken), None)
         return None if by is None else Judged(Outcome.KILLED, by, self.name, when)
 
-    def _known_moves(self, side: Side, touched: frozenset[State]) -> dict[int, Moves]:
+    def _known_moves(self, side: Side, touched: frozenset[StrEnum]) -> dict[int, Moves]:
         """What is known of a side in the states in which the mutant answers as the sound table does."""
         key = (side, touched)
         if key not in self._kept:
@@ -304,7 +304,7 @@ class Probe(Search):
             self._kept[key] = {at: sound[at] for at in sound if self._untouched(side, at, touched)}
         return self._kept[key]
 
-    def _known_loops(self, side: Side, touched: frozenset[State]) -> Loops:
+    def _known_loops(self, side: Side, touched: frozenset[StrEnum]) -> Loops:
         loops = Loops()
         loops._edges = {
             (at, here): set(there)
@@ -313,7 +313,7 @@ class Probe(Search):
         }
         return loops
 
-    def _untouched(self, side: Side, packed: int, touched: frozenset[State]) -> bool:
+    def _untouched(self, side: Side, packed: int, touched: frozenset[StrEnum]) -> bool:
         own = self._own(side, packed)
         return own is None or own.state not in touched
 

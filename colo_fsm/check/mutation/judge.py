@@ -16,8 +16,8 @@ from zlib import crc32
 
 import attrs
 
-from colo_fsm.protocol import Mode, Profile, ReleaseOn, Row, Side, Variant, complete
-from colo_fsm.protocol.machine import TABLES
+from colo_fsm.colo import TABLES, Mode, Profile, ReleaseOn, Variant
+from colo_fsm.fsm import Row, Side, complete
 
 from ..model.properties import Property
 from ..model.scenario import Policy, Scenario

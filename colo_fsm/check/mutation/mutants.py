@@ -19,9 +19,9 @@ from itertools import permutations
 
 import attrs
 
-from colo_fsm.protocol import CompleteTable, Effect, Row, Side, State, Variant
-from colo_fsm.protocol.machine import TABLES
-from colo_fsm.protocol.table import Kind as Trigger_
+from colo_fsm.colo import TABLES, State, Variant
+from colo_fsm.fsm import CompleteTable, Effect, Row, Side
+from colo_fsm.fsm import Kind as Trigger_
 
 ALL_ORDERS = 4
 """Up to so many effects are tried in every order; of more, neighbours change places."""
@@ -67,6 +67,7 @@ class Mutant:
 
     @property
     def variant(self) -> Variant:
+        assert isinstance(self.table.variant, Variant)
         return self.table.variant
 
     def __str__(self) -> str:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from copy import copy
+from enum import StrEnum
 
 import attrs
 
-from colo_fsm.protocol import CompleteTable, Session, State
-from colo_fsm.protocol.machine import ColoMachine
-from colo_fsm.protocol.session import Effects
-from colo_fsm.protocol.table import Trigger, begin
+from colo_fsm.fsm import CompleteTable, Effects, Session, TableMachine, Trigger, begin
 
 from ..model.control import Control, Reaction
 from .mutants import Mutant
 
-Question = tuple[State, Trigger]
+Question = tuple[StrEnum, Trigger]
 
 
 @attrs.frozen(eq=False)
@@ -30,7 +28,7 @@ class Difference:
     """
 
     questions: frozenset[Question]
-    states: frozenset[State] = frozenset()
+    states: frozenset[StrEnum] = frozenset()
     start: bool = False
 
     @classmethod
@@ -38,21 +36,21 @@ class Difference:
         """Where this mutant may answer otherwise."""
         if sound.triggers != mutant.table.triggers:
             return cls(frozenset(), frozenset(sound.states))
-        states: set[State] = set()
+        states: set[StrEnum] = set()
         if not all(row.implied for row in mutant.was + mutant.now):  # else what is written is as it was
             states = {s for s in sound.states if _in_order(sound, s) != _in_order(mutant.table, s)}
         questions = frozenset((row.source, row.trigger) for row in mutant.was)
         return cls(questions, frozenset(states), sound.start != mutant.table.start)
 
-    def has(self, state: State, trigger: Trigger) -> bool:
+    def has(self, state: StrEnum, trigger: Trigger) -> bool:
         return state in self.states or (state, trigger) in self.questions
 
     @property
-    def touched(self) -> frozenset[State]:
+    def touched(self) -> frozenset[StrEnum]:
         return self.states | {state for state, _ in self.questions}
 
 
-def _in_order(table: CompleteTable, state: State) -> tuple[object, ...]:
+def _in_order(table: CompleteTable, state: StrEnum) -> tuple[object, ...]:
     """What a session in this state looks at besides the row that fires."""
     orders = [table.by_input[state, order].implied for order in (begin.checkpoint, begin.leave)]
     return (bool(table.accepts[state]), table.expects[state], *orders)
@@ -69,7 +67,7 @@ class Asking(Control):
         self.noting = True
 
     def _ask(
-        self, state: State, key: object, trigger: Trigger, feed: Callable[[Session], Effects | None]
+        self, state: StrEnum, key: object, trigger: Trigger, feed: Callable[[Session], Effects | None]
     ) -> Reaction | None:
         if self.noting:
             self.asked.add(trigger)
@@ -80,25 +78,25 @@ class Asking(Control):
 class Mutated(Control):
     """A mutant's answers: asked of a session over the mutated table wherever they may differ."""
 
-    def __init__(self, sound: Asking, table: CompleteTable, machine: ColoMachine, where: Difference) -> None:
+    def __init__(self, sound: Asking, table: CompleteTable, machine: TableMachine, where: Difference) -> None:
         self.side, self.table = sound.side, table
         self._machine, self._known = machine, {}
         self.sound, self.where = sound, where
 
     def _ask(
-        self, state: State, key: object, trigger: Trigger, feed: Callable[[Session], Effects | None]
+        self, state: StrEnum, key: object, trigger: Trigger, feed: Callable[[Session], Effects | None]
     ) -> Reaction | None:
         if self.where.has(state, trigger):
             return super()._ask(state, key, trigger, feed)
         return self.sound._ask(state, key, trigger, feed)
 
-    def changed(self) -> dict[tuple[State, object], tuple[Trigger | None, object]]:
+    def changed(self) -> dict[tuple[StrEnum, object], tuple[Trigger | None, object]]:
         """The answers that differ, of all that are asked over the sound table.
 
         With each its trigger; None where it is not an answer but what the state waits for.
         """
         sound, where = self.sound, self.where
-        found: dict[tuple[State, object], tuple[Trigger | None, object]] = {}
+        found: dict[tuple[StrEnum, object], tuple[Trigger | None, object]] = {}
         for (state, trigger), asked in sound.questions.items():
             if where.has(state, trigger) and trigger in self.table.triggers:
                 for key, feed in asked.items():
@@ -116,13 +114,13 @@ class Machines:
     """Machines of mutated tables. One knows only where rows lead, so mutants that lead alike share one."""
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, ColoMachine] = {}
+        self._made: dict[Hashable, TableMachine] = {}
 
-    def of(self, table: CompleteTable) -> ColoMachine:
+    def of(self, table: CompleteTable) -> TableMachine:
         """A machine with this table."""
         key = (table.triggers, tuple(row.dest for row in table.rows))
         if key not in self._made:
-            self._made[key] = ColoMachine(table)
+            self._made[key] = TableMachine(table)
         machine = copy(self._made[key])
         vars(machine)["table"] = table  # it is frozen; but for the table it is the same machine
         return machine

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from colo_fsm.protocol import COLOMessage, Fault, ReleaseOn, State, Variant
-from colo_fsm.protocol.table import fault, recv
+from colo_fsm.colo import COLOMessage, ReleaseOn, State, Variant
+from colo_fsm.fsm import Fault, fault, recv
 
 from .equivalence import EQUIVALENT, Outcome
 from .judge import VARIANTS, Report, Verdict, check
@@ -161,7 +161,7 @@ def _which(variants: frozenset[Variant], judged: frozenset[Variant]) -> str:
         return ""
     parts = dict.fromkeys(part for v in VARIANTS for part in (v.profile, v.mode, v.release_on))
     for part in parts:
-        if variants == frozenset(v for v in judged if v.meets(part)) & (
+        if variants == frozenset(v for v in judged if part in v) & (
             judged if isinstance(part, ReleaseOn) else most
         ):
             return str(part)

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.protocol import Mode, Profile, Side
+from colo_fsm.colo import Mode, Profile
+from colo_fsm.fsm import Side
 
 from ..model.scenario import Arbiter, Policy, Scenario, Strike
 from ..model.world import FAR, INVALID, ROOM

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 
-from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, Fault, Send, Side, State
-from colo_fsm.protocol.table import Row, Trigger, begin, fault, lost, won
+from colo_fsm.colo import COLOMessage, State
+from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
 from colo_fsm.replica.options import NO_DEADLINE
 
 from ..model.properties import Property
@@ -109,13 +110,13 @@ def both() -> str:
     return "\n".join(lines)
 
 
-def _any(members: Iterable[State | Do], what: str = "s") -> str:
+def _any(members: Iterable[StrEnum | Do], what: str = "s") -> str:
     return "(" + (" || ".join(f"{what} == {each.name.upper()}" for each in members) or "false") + ")"
 
 
-def _rows(rows: CompleteTable, state: State) -> Iterator[str]:
+def _rows(rows: CompleteTable, state: StrEnum) -> Iterator[str]:
     """The rows of one state. What most triggers lead to stands last, for all that are not listed."""
-    groups: dict[tuple[State, tuple[Effect, ...]], list[Row]] = {}
+    groups: dict[tuple[StrEnum, tuple[Effect, ...]], list[Row]] = {}
     for row in rows.rows:
         if row.source is state:
             groups.setdefault((row.dest or state, row.effects), []).append(row)
@@ -130,7 +131,7 @@ def _rows(rows: CompleteTable, state: State) -> Iterator[str]:
     yield "        fi"
 
 
-def _leads(dest: State, effects: tuple[Effect, ...]) -> str:
+def _leads(dest: StrEnum, effects: tuple[Effect, ...]) -> str:
     return "; ".join(part for part in (f"x_to = {dest.name}", _puts(effects)) if part)
 
 

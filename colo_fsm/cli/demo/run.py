@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.replica import Address
 
 from .clients import PATIENCE, Clients, Refused, answers, contents

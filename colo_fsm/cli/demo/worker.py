@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Self
 
-from colo_fsm.protocol import Side, State
+from colo_fsm.colo import TABLES, Variant
+from colo_fsm.fsm import FailoverStatus, Side, complete
 
 Line = dict[str, Any]
 
@@ -26,7 +27,10 @@ class Worker:
 
     def __init__(self, side: Side, arguments: list[str], environment: dict[str, str]) -> None:
         self.side = side
-        self.state = State.INIT
+        table = complete(TABLES[side], Variant())
+        self.state: str = table.initial
+        self._alone = table.alone
+        self._whole = {s for s, at in table.status.items() if at is FailoverStatus.NONE} - table.final
         self.lines: list[Line] = []
         self.killed = self.over = False
         self.complaint = ""
@@ -79,7 +83,7 @@ class Worker:
     def _take(self, line: Line) -> None:
         """A state is kept the first time, a checkpoint until the next: a long run has too many of both."""
         if line["event"] in ("state", "over"):
-            self.state = State(line["state"])
+            self.state = line["state"]
             self.reason = self.reason or line["error"]
         if line["event"] == "checkpoint":
             self.checkpoints += 1
@@ -114,17 +118,17 @@ class Worker:
     @property
     def alone(self) -> bool:
         """Whether it goes on without the other side."""
-        return self.state is State.ALONE
+        return self.state in self._alone
 
     @property
     def broken(self) -> bool:
         """Whether it does not replicate any more."""
-        return self.over or self.state in (State.FAILOVER, State.ALONE, State.STOPPED, State.ENDED)
+        return self.over or self.state not in self._whole
 
     @property
     def final_state(self) -> str:
         """The state that it was last in, `killed` for a killed one."""
-        return "killed" if self.killed else str(self.state)
+        return "killed" if self.killed else self.state
 
     def kill(self) -> None:
         """SIGKILL."""
