@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -55,8 +56,7 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
         await self._process.wait()
         await self._reader
 
@@ -71,8 +71,10 @@ class Worker:
                 await self._tell()
         except (ValueError, KeyError) as error:
             self.complaint = f"it said what is no event: {error}"
-            self._process.kill()
-        self.complaint = self.complaint or (await complaining).decode(errors="replace").strip()
+            self._signal(signal.SIGKILL)
+        said = (await complaining).decode(errors="replace").split("\n")
+        last = next((line for line in reversed(said) if line.strip()), "no reason given")
+        self.complaint = self.complaint or last.removeprefix("Error: ")
         self.over = True
         await self._tell()
 
@@ -133,12 +135,17 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL."""
         self.killed = True
-        self._process.kill()
+        self._signal(signal.SIGKILL)
 
     async def stop(self, timeout: float) -> None:
         """SIGTERM: end in order."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), timeout)
             await self._reader
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Not by the process's own methods: they reap a side that has just ended, behind asyncio's back."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
