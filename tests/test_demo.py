@@ -20,7 +20,7 @@ from colo_fsm.cli.demo import run
 from colo_fsm.cli.demo.clients import LONGEST, Answer
 from colo_fsm.cli.demo.ledger import KEPT, SCHEMA, Ledger
 from colo_fsm.cli.demo.verdict import split_brain
-from colo_fsm.replica.sqlite import REPLIES, SqliteGuest, Statements
+from colo_fsm.services.sqlite import REPLIES, SqliteGuest, Statements
 
 PLANTED = Path(__file__).parent / "planted"
 KILLS = ("primary", "secondary", "link", "none")
