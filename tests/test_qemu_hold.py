@@ -128,7 +128,6 @@ class TestOutcome:
             assert holding.outcome().state is State.ALONE
             assert len([e for e in holding.told if isinstance(e, Refused)]) == 3
 
-
     def test_who_breaks_the_connection_off_does_not_keep_the_next_one_out(self) -> None:
         with Holding() as holding:
             for size in (0, 10, 9000) * 3:
