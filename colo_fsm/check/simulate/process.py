@@ -140,8 +140,9 @@ class Process(Host):
 
     @property
     def left_open(self) -> bool:
-        """Whether it has come to its end, and holds something still."""
-        return self.over and (any(each.open for each in self._opened) or self._disk.in_use)
+        """Whether it has come to its end, no hook is at work any more, and it holds something still."""
+        ended = self.over and not self.side.driver.at_work
+        return ended and (any(each.open for each in self._opened) or self._disk.in_use)
 
     @property
     def link(self) -> Socket | None:
