@@ -50,6 +50,8 @@ if typing.TYPE_CHECKING:
     )
     from .replica.aio import primary, secondary
 
+__version__ = "0.1.0"
+
 __all__ = [
     "COLO",
     "Arbiter",

@@ -24,9 +24,9 @@ from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
 from colo_fsm.fsm import Session, Side, Table, machine_for
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
-from colo_fsm.replica.primary import PrimaryReplica
+from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.wish import Call, Wait, Wish
 from colo_fsm.stream import PAGE_SIZE, Blocks, Page
 

@@ -14,7 +14,7 @@ from colo_fsm.check.simulate.service import Verb
 from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.store import DirectoryStore
 
 MOST_SEEDS = 2000

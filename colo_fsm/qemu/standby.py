@@ -14,7 +14,7 @@ import attrs
 from colo_fsm.fsm import Effects, InvalidState
 from colo_fsm.replica import Checkpoint, Saved, Store
 from colo_fsm.replica.events import CheckpointTaken
-from colo_fsm.replica.secondary import ReceivedRound, SecondaryReplica
+from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
 from colo_fsm.stream import (
     PAGE_SIZE,

@@ -20,9 +20,9 @@ from .life import Life
 from .link import Link, Place
 from .options import Options
 from .outbox import NotCommitted, Outbox
-from .primary import PrimaryReplica
+from .primary_script import PrimaryReplica
 from .script import Replica
-from .secondary import SecondaryReplica
+from .secondary_script import SecondaryReplica
 from .store.base import MemoryStore, Store
 from .store.directory import DirectoryStore
 

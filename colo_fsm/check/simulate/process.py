@@ -13,9 +13,9 @@ from colo_fsm.colo import Variant
 from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
 from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event
 from colo_fsm.replica.gate import NotRunning
-from colo_fsm.replica.primary import PrimaryReplica
+from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.store.base import Checkpoint, MemoryStore, Store, StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
 from colo_fsm.replica.wish import Call

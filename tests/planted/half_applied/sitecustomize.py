@@ -5,7 +5,7 @@ import time
 
 from colo_fsm.arbiter import SqliteArbiter
 from colo_fsm.fsm import ProtocolError, Side
-from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 
 receive_live, claim = SecondaryReplica.receive_live, SqliteArbiter.claim
 
