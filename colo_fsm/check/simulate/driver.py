@@ -9,7 +9,7 @@ from typing import Any
 from colo_fsm.replica.events import Event, EventQueue
 from colo_fsm.replica.pair import PairBase
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary import SecondaryReplica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.wish import Call, Script, Wait, Wish
 
 from .disk import Killed
