@@ -1,31 +1,65 @@
-"""The COLO checkpointing protocol as explicit state machines.
+"""Checkpointing protocols as explicit state machines, and COLO's, with QEMU's wire.
 
 Replicate a guest and survive its Primary: `primary`, `secondary` (asyncio) or `blocking`. Or take
-the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself.
+the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself. Or declare a
+protocol of your own, with `Words`, `Table` and `row` (docs/framework.md).
 """
 
-from colo_fsm.colo import COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
-from colo_fsm.fsm import ProtocolError, Side
+from __future__ import annotations
 
-from .arbiter import Arbiter, open_arbiter
-from .replica import (
-    AsyncGuest,
-    Guest,
-    NotCommitted,
-    NotRunning,
-    Options,
-    StateGuest,
-    blocking,
-    link_pair,
-    primary,
-    secondary,
+import importlib
+import typing
+
+from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+from .fsm import (
+    Do,
+    Fault,
+    Message,
+    ProtocolError,
+    Session,
+    Side,
+    SyncPoint,
+    Table,
+    TableError,
+    Words,
+    begin,
+    complete,
+    definition,
+    done,
+    fault,
+    lost,
+    machine_for,
+    otherwise,
+    recv,
+    row,
+    send,
+    won,
 )
 
+if typing.TYPE_CHECKING:
+    from .arbiter import Arbiter, open_arbiter
+    from .replica import (
+        AsyncGuest,
+        Guest,
+        NotCommitted,
+        NotRunning,
+        Options,
+        StateGuest,
+        blocking,
+        link_pair,
+        primary,
+        secondary,
+    )
+
 __all__ = [
+    "COLO",
     "Arbiter",
     "AsyncGuest",
     "COLOMessage",
+    "Do",
+    "Fault",
     "Guest",
+    "Message",
     "NotCommitted",
     "NotRunning",
     "Options",
@@ -33,13 +67,39 @@ __all__ = [
     "ProtocolError",
     "ReleaseOn",
     "SecondarySession",
+    "Session",
     "Side",
     "State",
     "StateGuest",
+    "SyncPoint",
+    "Table",
+    "TableError",
     "Variant",
+    "Words",
+    "begin",
     "blocking",
+    "complete",
+    "definition",
+    "done",
+    "fault",
     "link_pair",
+    "lost",
+    "machine_for",
     "open_arbiter",
+    "otherwise",
     "primary",
+    "recv",
+    "row",
     "secondary",
+    "send",
+    "won",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load drivers and arbiters when they are asked for: who drives a session himself needs none."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("arbiter", "replica"))
+    found = globals()[name] = next(getattr(room, name) for room in rooms if name in room.__all__)
+    return found

@@ -149,13 +149,6 @@ def test_a_driver_with_a_bug_is_found() -> None:
     assert "no-split-brain          fails" in result.output
 
 
-def test_a_system_is_written_for_spin(tmp_path: Path) -> None:
-    file = tmp_path / "claim.pml"
-    assert verify("--scenario", "claim", "--promela", file).exit_code == 0
-    assert "colo-fsm verify --promela" in file.read_text()
-    assert verify("--scenario", "claim", "--promela", tmp_path / "no" / "x.pml").exit_code == 1
-
-
 def test_the_list_names_them_all() -> None:
     lines = verify("--list").output.splitlines()
     assert [line.split()[0] for line in lines] == [each.name for each in MATRIX]

@@ -11,7 +11,7 @@ from .model.properties import Property
 from .model.scenario import DISTURBANCES, Arbiter, Policy, Scenario, Strike, TooLarge
 from .report import Verdict
 from .scenarios import MATRIX, Documented, documented
-from .search.explore import Result, Trail, explore
+from .search.explore import Result, Trail, explore, moments
 from .trail import exchange
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "documented",
     "exchange",
     "explore",
+    "moments",
 ]

@@ -6,7 +6,6 @@ import click
 
 from .demo import demo
 from .diagram import diagram
-from .mutants import mutants
 from .restore import inspect, restore
 from .side import primary, secondary
 from .simulate import simulate
@@ -39,7 +38,6 @@ for _command in (
     trace,
     diagram,
     verify,
-    mutants,
     simulate,
 ):
     cli.add_command(_command)

@@ -25,7 +25,6 @@ from colo_fsm.check import (
     explore,
     report,
 )
-from colo_fsm.check.promela import export
 from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
 from colo_fsm.draw import DrawError
 from colo_fsm.fsm import CompleteTable, Side, Table, TableError, complete
@@ -96,13 +95,6 @@ def _choice(kind: Any) -> click.Choice[str]:
     metavar="PROPERTY",
     help="Which counterexample to show or draw. Default: all; drawn, the first.",
 )
-@click.option(
-    "--promela",
-    "promela_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the system for SPIN, and end.",
-)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(
     name: str | None,
@@ -110,7 +102,6 @@ def verify(
     limit: int,
     counterexample: Path | None,
     which: str | None,
-    promela_file: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -130,13 +121,8 @@ def verify(
             click.echo(f"{each.name:<24} {each.scenario}")
         return
     chosen = _chosen(name, options)
-    if len(chosen) > 1 and (counterexample or which or promela_file):
-        raise click.UsageError(
-            "--counterexample, --property and --promela take one system: name a --scenario"
-        )
-    if promela_file is not None:
-        _write(promela_file, export(chosen[0].scenario).encode())
-        return
+    if len(chosen) > 1 and (counterexample or which):
+        raise click.UsageError("--counterexample and --property take one system: name a --scenario")
     format = _format_of(counterexample)
     verdicts = [_explored(each, limit) for each in chosen]
     if as_json:
@@ -253,13 +239,8 @@ def _draw(
         click.echo(f"nothing to draw: {which or 'everything'} holds; {file} was not written", err=True)
         return
     try:
-        _write(file, exchange(verdict.result, broken[0]).to(format))
+        file.write_bytes(exchange(verdict.result, broken[0]).to(format))
     except DrawError as error:
         raise click.ClickException(str(error)) from None
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        file.write_bytes(data)
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None

@@ -15,7 +15,7 @@ from colo_fsm.fsm import Side
 
 Line = dict[str, Any]
 
-GUEST = "colo_fsm.replica.sqlite_server:guest"
+GUEST = "colo_fsm.services.sqlite_server:guest"
 
 
 class WorkerFailed(Exception):

@@ -22,8 +22,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from ..stream.memory import PAGE_SIZE, Blocks, Buffer, Delta
-from ..stream.ram import PatchSink
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Delta
+from colo_fsm.stream.ram import PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
-from colo_fsm.colo import COLOMessage, State
+from colo_fsm.check import Property
+from colo_fsm.check.model.wire import Wire
+from colo_fsm.colo import COLO, COLOMessage, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
-from colo_fsm.replica.options import NO_DEADLINE
 
-from ..model.properties import Property
-from ..model.world import INITIAL, INVALID, LIVE, STATE
-
+WIRE = Wire(COLO)
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
 
 _DONE, _SEND = 64, 64
@@ -29,11 +28,14 @@ _TRIGGERS: dict[Trigger, str] = {
 
 def names() -> str:
     """Every constant that stands for something in the protocol, and the properties."""
-    triggers = {name: INVALID + n for n, name in enumerate(_TRIGGERS.values())}
+    triggers = {name: WIRE.invalid + n for n, name in enumerate(_TRIGGERS.values())}
     groups: list[tuple[str, dict[str, int]]] = [
         ("states; DEAD is a side that has crashed, UNBORN one that has not started", _states()),
         ("messages; each is the trigger of its arrival, too", {m.name: int(m) for m in COLOMessage}),
-        ("what travels besides messages", {"INITIAL": INITIAL, "LIVE_STATE": LIVE, "STATE": STATE}),
+        (
+            "what travels besides messages",
+            {"INITIAL": WIRE.initial, "LIVE_STATE": WIRE.live, "STATE": WIRE.state},
+        ),
         ("other triggers; NEITHER is none", triggers | {"NEITHER": 255, "DONE": _DONE}),
         ("effects; SEND + a message sends it, DONE + an effect is its completion", _effects()),
         ("properties", {f"P_{each.name}": n for n, each in enumerate(Property)}),
@@ -103,7 +105,7 @@ def both() -> str:
     lines += [
         "#define EARLY(v) (x_me == PRI -> PRI_EARLY(ME.s_state, v) : SEC_EARLY(ME.s_state, v))",
         "#define AWAITED(e) (x_me == PRI -> PRI_AWAITED(e) : SEC_AWAITED(e))",
-        f"#define NO_DEADLINE(s) {_any(s for s in State if s in NO_DEADLINE)}",
+        f"#define NO_DEADLINE(s) {_any(s for s in (State.INIT, State.READY, State.LOADED))}",
         "inline looks_up() { if :: x_me == PRI -> pri_row() :: else -> sec_row() fi }",
         "inline starts_with() { if :: x_me == PRI -> pri_start() :: else -> sec_start() fi }",
     ]

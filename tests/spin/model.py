@@ -22,15 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from colo_fsm.check import Arbiter, Policy, Scenario, Strike
+from colo_fsm.check.model.world import FAR, ROOM
 from colo_fsm.colo import Mode, Profile
 from colo_fsm.fsm import Side
 
-from ..model.scenario import Arbiter, Policy, Scenario, Strike
-from ..model.world import FAR, INVALID, ROOM
 from .effects import EFFECTS
 from .process import FOR_EVER, LIVE, STEP
 from .steps import FIRES, STEPS
-from .tables import both, names, sizes, table
+from .tables import WIRE, both, names, sizes, table
 from .world import DECLARATIONS, REST, SURROUNDINGS
 
 MUST = ("GOES_ON", "FINDS_DAMAGE", "BEGINS", "NOTICES")
@@ -88,7 +88,7 @@ acceptance cycle, MUST steps that go on for ever without a round, and breaks "se
 run would be errors of this model. With -DDUMP as well, spin makes a verifier whose first run prints every
 moment, as bytes: "STATE hex".
 
-This is generated: `colo-fsm verify --promela FILE`. */"""
+This is generated: tests/spin writes one for each scenario. */"""
 
 
 def export(scenario: Scenario) -> str:
@@ -203,7 +203,7 @@ def _aims() -> Iterator[str]:
     yield "        if"
     yield "        :: event / 2 == CORRUPTS || event / 2 == FORGES ->"
     yield "            if"
-    yield from (f"            :: value = {value}" for value in range(INVALID + 1))
+    yield from (f"            :: value = {value}" for value in WIRE.values)
     yield "            fi"
     yield "        :: else"
     yield "        fi;"

@@ -1,0 +1,1 @@
+"""A second opinion on the explorer: its scenarios as Promela models, for SPIN."""
