@@ -78,13 +78,14 @@ def _picture(what: str, tables: dict[Side, CompleteTable]) -> draw.Picture:
 
 
 def _table(side: Side, spec: str | None, variant: Variant) -> CompleteTable:
-    """A table that has no choices among COLO's is of no variant."""
-    table = TABLES[side] if spec is None else table_named(side, spec)
+    """This side's table, of this variant if its rows have choices."""
+    hint = f"--{side}"
+    table = TABLES[side] if spec is None else table_named(spec, hint, side)
+    parts = (table.rows, table.begins_with, table.on_error)
     try:
-        of_none, chosen = complete(table), complete(table, variant)
+        return complete(table, variant if any(part(variant) != part(()) for part in parts) else ())
     except TableError as error:
-        raise click.BadParameter(f"'{spec}': {error}", param_hint=f"--{side}") from None
-    return chosen
+        raise click.BadParameter(f"'{spec}': {error}", param_hint=hint) from None
 
 
 def _by_ending(output: Path | None) -> str | None:

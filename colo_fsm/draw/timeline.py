@@ -33,18 +33,21 @@ _UNIT, _LEAD = 64.0, 0.9
 """How wide a step is, and how many of them are shown before the first one and behind the last."""
 
 _NAMES, _MARGIN, _HEADING, _TOP, _WIRE = 72.0, 12.0, 26.0, 54.0, 112.0
-_BAR, _WORK, _GAP = 22.0, 38.0, 7.0
+_BAR, _LINE, _GAP = 22.0, 11.5, 7.0
 _CHARACTERS = 11
 """How many fit into a step in the widest of the fonts that may be there (DejaVu Sans)."""
 
 
 @attrs.frozen
 class _Lane:
-    """Bars side by side, under one name."""
+    """Bars side by side, under one name; as high as the words in them need."""
 
     name: str
-    height: float
     bars: tuple[Bar, ...]
+
+    @property
+    def height(self) -> float:
+        return max([_BAR, *(_LINE * len(_lines(bar)) + 6 for bar in self.bars)])
 
 
 def drawn(primary: CompleteTable, secondary: CompleteTable) -> str:
@@ -68,7 +71,7 @@ class _Timeline:
         """Everything, from the top downwards."""
         sent = packets(primary, self._steps)
         rows = [
-            _Lane("" if i else "packets", _BAR, self._cut(bar for part in row for bar in part.bars))
+            _Lane("" if i else "packets", self._cut(bar for part in row for bar in part.bars))
             for i, row in enumerate(_rows(sent, self._start))
         ]
         above = self._side(primary, _TOP, [*rows, *self._lanes(primary)])
@@ -87,8 +90,8 @@ class _Timeline:
 
     def _lanes(self, table: CompleteTable) -> list[_Lane]:
         return [
-            _Lane("guest", _BAR, self._cut(guest(table, self._steps))),
-            _Lane("work", _WORK, self._cut(work(table, self._shown))),
+            _Lane("guest", self._cut(guest(table, self._steps))),
+            _Lane("work", self._cut(work(table, self._shown))),
         ]
 
     def _x(self, at: float) -> float:
@@ -117,9 +120,8 @@ class _Timeline:
     def _bar(self, name: str, bar: Bar, top: float, height: float) -> None:
         middle = ((self._x(bar.start) + self._x(bar.end)) / 2, top + height / 2)
         width = self._x(bar.end) - self._x(bar.start)
-        lines = wrapped(bar.text, round(_CHARACTERS * width / _UNIT))
         look = {"style": "filled", "fixedsize": "true"} | _LOOK[bar.tone]
-        self._canvas.node(name, centered(lines), middle, look, (width - 2, height))
+        self._canvas.node(name, centered(_lines(bar)), middle, look, (width - 2, height))
 
     def _message(self, step: Step, heights: tuple[float, float]) -> None:
         """An arrow down or up, from when it is sent to when it is taken."""
@@ -146,6 +148,10 @@ class _Timeline:
         self._canvas.node("after", "", (self._x(self._end), y), POINT)
         self._canvas.edge("before", "time", color=SOFT, dir="none", penwidth="1")
         self._canvas.edge("time", "after", color=SOFT, penwidth="1")
+
+
+def _lines(bar: Bar) -> list[str]:
+    return wrapped(bar.text, round(_CHARACTERS * (bar.end - bar.start)))
 
 
 def _rows(parts: Sequence[Packets], start: float) -> list[list[Packets]]:
