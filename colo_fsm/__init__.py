@@ -51,6 +51,8 @@ if typing.TYPE_CHECKING:
         secondary,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "COLO",
     "Arbiter",

@@ -32,8 +32,7 @@ from colo_fsm.fsm import (
 )
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
-from colo_fsm.stream.commands import ENABLE_COLO
-from colo_fsm.stream.format import COMMAND, U8, U16
+from colo_fsm.stream.format import COMMAND, ENABLE_COLO, U8, U16
 
 from .capture import Capture
 from .channel import Message, Return

@@ -16,16 +16,25 @@ from collections.abc import Iterator
 
 import attrs
 
-from .commands import KNOWN
-from .errors import StreamError
-from .format import COMMAND, DESCRIPTION, END_OF_STREAM, SECTION_FULL, U8, U16, U32
+from .format import (
+    COMMAND,
+    COMMAND_SIZES,
+    DESCRIPTION,
+    END_OF_STREAM,
+    SECTION_FULL,
+    U8,
+    U16,
+    U32,
+    UNREAD_COMMANDS,
+)
 from .memory import Buffer
-from .source import Parsing, Source
+from .source import Parsing, Source, StreamError
 
 _FOOTER = re.compile(rb"\x7e(?=....[\x00\x04\x08])", re.DOTALL)
 _FOOTER_SIZE = U8.size + U32.size
 _DESCRIPTION = U8.pack(DESCRIPTION)
-_REQUEST = U32.pack(1)  # checkpoint-request, the first COLO message; see `protocol.vocabulary`
+_REQUEST = U32.pack(1)  # checkpoint-request, the first COLO message
+_COMMANDS = COMMAND_SIZES.keys() | UNREAD_COMMANDS.keys()
 _NAME = U8.size + U32.size  # where in a header the name's length stands
 
 
@@ -60,8 +69,8 @@ def device_sections(data: Buffer) -> tuple[DeviceSection, ...]:
     for last, end in search.ends(data):
         if end == len(data) - 1:
             return _unique(_chain(last, end), 0)
-    latest = search.latest
-    raise StreamError(latest.start, f"section {latest.name!r} does not end, or nothing valid follows it")
+    name = search.latest.device.name
+    raise StreamError(search.latest.start, f"section {name!r} does not end, or nothing valid follows it")
 
 
 class DeviceReader:
@@ -92,7 +101,7 @@ class DeviceReader:
             end = self._more(data, search)
             if moved + (end or len(data)) > self._limit:
                 problem = f"device sections of more than {self._limit} bytes, the last of them"
-                raise StreamError(at + search.latest.start, f"{problem} {search.latest.name!r}")
+                raise StreamError(at + search.latest.start, f"{problem} {search.latest.device.name!r}")
             if end is not None:
                 break
             yield
@@ -119,22 +128,22 @@ def _fits(behind: bytes) -> bool:
     a timer's state has 7e and many of them in one of 256 streams.
     """
     if behind[0] == COMMAND:
-        return len(behind) < 3 or U16.unpack_from(behind, 1)[0] in KNOWN
+        return len(behind) < 3 or U16.unpack_from(behind, 1)[0] in _COMMANDS
     following = behind[1:]
     return following[:1] == _DESCRIPTION or _REQUEST.startswith(following)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class _Open:
-    """A section whose header was found at `start`; `before` is the one that ends there."""
+    """A section whose header was found at `start`, its end not yet; `before` is the one that ends there."""
 
-    name: str
-    instance: int
-    version: int
-    section: int
+    device: DeviceSection  # its size is not known yet
     start: int
-    body: int
     before: _Open | None
+
+    @property
+    def body(self) -> int:
+        return self.device.offset
 
 
 class _Search:
@@ -142,7 +151,7 @@ class _Search:
 
     def __init__(self, first: _Open) -> None:
         self.latest = first
-        self._open = {first.section: first}
+        self._open = {first.device.section: first}
         self._position = first.body
 
     def ends(self, data: Buffer) -> Iterator[tuple[_Open, int]]:
@@ -159,7 +168,7 @@ class _Search:
             elif end + _header_size(data, end) > len(data):
                 undecided = min(undecided, mark)
             elif (opened := _header(data, end, section)) is not None:
-                self.latest = self._open[opened.section] = opened
+                self.latest = self._open[opened.device.section] = opened
         self._position = undecided
 
 
@@ -179,7 +188,7 @@ def _header(data: Buffer, at: int, before: _Open | None) -> _Open | None:
     name = bytes(data[at + _NAME + U8.size : body - 2 * U32.size]).decode("ascii", "replace")
     if not name or not name.isascii() or not name.isprintable():
         return None
-    return _Open(name, instance, version, section, at, body, before)
+    return _Open(DeviceSection(name, instance, version, section, body, 0), at, before)
 
 
 def _chain(last: _Open, end: int) -> tuple[DeviceSection, ...]:
@@ -187,8 +196,7 @@ def _chain(last: _Open, end: int) -> tuple[DeviceSection, ...]:
     found = []
     at: _Open | None = last
     while at is not None:
-        size = end - _FOOTER_SIZE - at.body
-        found.append(DeviceSection(at.name, at.instance, at.version, at.section, at.body, size))
+        found.append(attrs.evolve(at.device, size=end - _FOOTER_SIZE - at.body))
         end, at = at.start, at.before
     return tuple(reversed(found))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .errors import StreamError, capability_error
 from .format import CONFIGURATION, MAGIC, MAX_NAME, SUBSECTION, U8, U32, VERSION
 from .memory import PAGE_SIZE
-from .source import Parsing, Source
+from .source import Parsing, Source, StreamError, capability_error
 
 _VERSION = 1
 _UUID_SIZE = 16
@@ -16,18 +15,11 @@ def read_head(source: Source) -> Parsing[str]:
     magic = yield from source.u32()
     if magic != MAGIC:
         raise StreamError(0, f"magic {magic:#010x} is not that of a migration stream")
-    at = source.offset
-    version = yield from source.u32()
-    if version != VERSION:
-        raise StreamError(at, f"version {version} of the stream, expected {VERSION}")
+    yield from source.known(VERSION, "version", "the stream")
     at = source.offset
     if (yield from source.u8()) != CONFIGURATION:
         raise StreamError(at, "the stream does not name its machine (no configuration)")
-    at = source.offset
-    size = yield from source.u32()
-    if size > MAX_NAME:
-        raise StreamError(at, f"machine name of {size} bytes, at most {MAX_NAME} are read")
-    return (yield from source.text(size))
+    return (yield from source.text((yield from source.length("machine name", MAX_NAME))))
 
 
 def head(machine: bytes) -> bytes:
@@ -44,10 +36,7 @@ def read_subsection(source: Source) -> Parsing[bytes]:
     """
     at = source.offset
     name = yield from source.name()
-    version_at = source.offset
-    version = yield from source.u32()
-    if version != _VERSION:
-        raise StreamError(version_at, f"version {version} of subsection {name!r}, expected {_VERSION}")
+    yield from source.known(_VERSION, "version", "subsection", name)
     if name == "configuration/uuid":
         body = bytes((yield from source.take(_UUID_SIZE)))
     elif name == "configuration/target-page-bits":
@@ -57,13 +46,13 @@ def read_subsection(source: Source) -> Parsing[bytes]:
     else:
         raise StreamError(at, f"subsection {name!r} is not read here")
     raw = name.encode()
-    return U8.pack(SUBSECTION) + U8.pack(len(raw)) + raw + U32.pack(version) + body
+    return U8.pack(SUBSECTION) + U8.pack(len(raw)) + raw + U32.pack(_VERSION) + body
 
 
 def _page_bits(source: Source) -> Parsing[bytes]:
     at = source.offset
     bits = yield from source.u32()
-    if 1 << min(bits, 64) != PAGE_SIZE:
+    if PAGE_SIZE >> bits != 1:
         raise StreamError(at, f"pages of 2^{bits} bytes, expected {PAGE_SIZE}")
     return U32.pack(bits)
 
