@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from replicas import FakeLink
 from standby_process import (
     COMMAND,
     READY,
@@ -39,8 +40,8 @@ from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
 from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
-from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options, Store
-from colo_fsm.replica.script import Call, Disconnect, Read, Write
+from colo_fsm.replica import DirectoryStore, MemoryStore, Options, Store
+from colo_fsm.replica.wish import Call, Wait
 from colo_fsm.stream import PAGE_SIZE, StreamError
 
 GENERATION = 7
@@ -65,12 +66,6 @@ def number_in(store: Store) -> int | None:
     return number
 
 
-class NoGate:
-    def open(self) -> None: ...
-
-    close = open
-
-
 class Script:
     """The standby's script, its link a byte string that ends; no thread, no socket, no clock."""
 
@@ -85,43 +80,37 @@ class Script:
             Unarbitrated(),
             store=self.store,
             generation=GENERATION,
-            gate=NoGate(),
-            emit=self._note,
             clock=lambda: 0.0,
             **given | more,
         )
+        self.replica.link = FakeLink()
+        self.replica.session.on_transition(self._note)
 
     @property
     def state(self) -> StrEnum:
         return self.replica.session.state
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Transition) and event.error is not None:
-            self.errors.append(event.error)
+    def _note(self, moved: Transition) -> None:
+        if moved.error is not None:
+            self.errors.append(moved.error)
 
     def run(self, data: bytes, step: int = 1 << 20) -> Self:
         """Until the script is over; whoever won the claim leaves then."""
-        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        link = self.replica.link
+        assert isinstance(link, FakeLink)
+        link.incoming += [*(data[at : at + step] for at in range(0, len(data), step)), b""]
         script = self.replica.run()
         answer: Any = None
         while True:
             try:
-                op = script.send(answer)
+                wish = script.send(answer)
             except StopIteration:
+                self.sent = b"".join(link.written)
                 return self
-            answer = None
-            match op:
-                case Read(from_link=True):
-                    answer = pieces.pop(0) if pieces else b""
-                case Read():
-                    assert self.state is State.ALONE
-                    self.replica.leave_requested = True
-                case Write(buffers):
-                    self.sent += b"".join(map(bytes, buffers))
-                case Call(hook, args):
-                    answer = hook(*args)
-                case Disconnect():
-                    pass
+            answer = wish.run() if isinstance(wish, Call) else None
+            if isinstance(wish, Wait) and wish.socket is None:
+                assert self.state is State.ALONE
+                self.replica.leave_requested = True
 
 
 def a_round(number: int) -> bytes:

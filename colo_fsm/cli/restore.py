@@ -20,7 +20,7 @@ from colo_fsm.qemu.channel import CHANNELS
 from colo_fsm.qemu.check import CheckFailed, check_loads
 from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.replica import DirectoryStore, StoreError
-from colo_fsm.replica.disk import LOCAL_DISK
+from colo_fsm.replica.store import LOCAL_DISK
 from colo_fsm.stream import StreamError
 
 EXIT_CODES = "\b\nExit status:\n  0  done\n  1  it could not be; the last line says why\n  2  bad usage"

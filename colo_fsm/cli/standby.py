@@ -29,7 +29,6 @@ from colo_fsm.replica import (
     Event,
     Options,
     StoreError,
-    deadlines,
 )
 from colo_fsm.replica.address import address_of
 
@@ -44,9 +43,6 @@ Exit status:
 A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
 (power it off, or make its QEMU quit) before it starts the VM from DIR. See docs/standby.md.
 """
-
-FIRST_COPY = 10
-"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
 
 
 @click.command(epilog=EXIT_CODES)
@@ -130,8 +126,7 @@ def standby(
     """
     logging.basicConfig(level=logging.CRITICAL)
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
-    patience = {**deadlines(deadline), State.INIT: FIRST_COPY * deadline}
-    options = Options(deadlines=patience, state_limit=size_limit)
+    options = Options(deadline=deadline, state_limit=size_limit)
     teller = Teller(as_json)
     try:
         with DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:

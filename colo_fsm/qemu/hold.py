@@ -6,7 +6,6 @@ import contextlib
 import socket
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 
 import attrs
 
@@ -81,7 +80,7 @@ class Standby:
 
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
-        pair = Pair(link, self._arbiter, partial(self._make, SecondarySession()))
+        pair = Pair(self._make(SecondarySession()), link)
         reached: set[StrEnum] = set()
         pair.on_transition(lambda moved: reached.add(moved.dest))
         pair.on_transition(lambda _: pair.request_leave(), State.ALONE)

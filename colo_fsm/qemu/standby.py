@@ -11,12 +11,11 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import Effects, InvalidState, Transition
+from colo_fsm.fsm import Effects, InvalidState
 from colo_fsm.replica import Checkpoint, Saved, Store
 from colo_fsm.replica.events import CheckpointTaken
-from colo_fsm.replica.script import Script
-from colo_fsm.replica.secondary_script import SecondaryReplica
+from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
+from colo_fsm.replica.wish import Script
 from colo_fsm.stream import (
     PAGE_SIZE,
     Blocks,
@@ -34,6 +33,9 @@ from colo_fsm.stream import (
 
 from .checkpoint import END_MARK, meta_of
 from .disks import disks
+
+FIRST_COPY = 10
+"""Deadlines that the first copy may stand still."""
 
 MEMORY_LIMIT = 1 << 40
 """The most RAM that a Primary may declare unless asked otherwise, in bytes."""
@@ -94,6 +96,22 @@ class RoundDelta(Delta):
         return self._store.newest.blocks[block][offset : offset + PAGE_SIZE]
 
 
+@attrs.define
+class StandbyRound(ReceivedRound):
+    """A round of a VM, with what has decoded its live state."""
+
+    delta: RoundDelta = attrs.field(kw_only=True)
+    live: VmLiveDecoder | None = None
+
+    def taken(self, now: float) -> VmRound:
+        live, vmstate = self.live, len(self.device) + len(END_MARK)
+        assert live is not None
+        return VmRound(
+            self.number, live.pages, live.bytes + vmstate, 0.0, now - self.began,
+            live.zero_pages, live.bytes, vmstate,
+        )  # fmt: skip
+
+
 class StandbyReplica(SecondaryReplica):
     """The Secondary's script for the stream of a real QEMU.
 
@@ -101,39 +119,44 @@ class StandbyReplica(SecondaryReplica):
     that a Primary may declare.
     """
 
+    round: StandbyRound
+
     def __init__(
         self, *args: Any, generation: int, disks_elsewhere: bool, memory_limit: int, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.generation: int = generation
+        self.generation: int | None = generation
         self._disks_elsewhere = disks_elsewhere
         self._memory_limit = memory_limit
         self._description: DescriptionDecoder | None = None
         self._initial: VmInitialDecoder
-        self._live: VmLiveDecoder
         self._meta: dict[str, str] = {}
-        self._began = 0.0
-        self.session.on_transition(self._round_begins, State.REQUESTED)
 
-    def _round_begins(self, _: Transition) -> None:
-        self._began = self._clock()
+    def new_round(self) -> StandbyRound:
+        return StandbyRound(self.clock(), delta=RoundDelta(self.store))
 
-    def _receive_initial(self) -> Script[Effects]:
+    def deadline(self) -> float | None:
+        """Who says nothing must not keep the next Primary out, be it before the first copy is over."""
+        if self.session.state is self.table.initial:
+            return FIRST_COPY * self.options.deadline
+        return super().deadline()
+
+    def receive_initial(self) -> Script[None]:
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         self._initial = decoder = VmInitialDecoder(
-            self._new_image, limit=self._memory_limit, device_limit=self.options.state_limit
+            self.new_image, limit=self._memory_limit, device_limit=self.options.state_limit
         )
-        yield from self._decode(decoder)
+        yield from self.decode(decoder)
         self._refuse_disks(decoder.sections, decoder.devices)
-        self._ram = decoder.ram
+        self.ram = decoder.ram
         self._meta = self._meta_with(None)
         self._description = DescriptionDecoder()
         self.session.give_back(self._past_description(self.session.unread()))
         yield from self.call("store", self.store.complete, self.generation, decoder.devices, self._meta)
         self._answer(decoder.pings)
-        return (yield from self._load())
+        yield from self.load()
 
-    def _new_image(self, blocks: Blocks) -> PatchSink:
+    def new_image(self, blocks: Blocks) -> PatchSink:
         return self.store.begin(blocks)
 
     def _meta_with(self, description: bytes | None) -> dict[str, str]:
@@ -168,26 +191,15 @@ class StandbyReplica(SecondaryReplica):
             self._meta = self._meta_with(decoder.description)
         return data[used:]
 
-    def _receive_live(self) -> Script[Effects]:
-        assert self._ram is not None
-        self._delta = delta = RoundDelta(self.store)
-        self._live = VmLiveDecoder(self._ram, delta)
-        yield from self._decode(self._live)
-        self._answer(self._live.pings)
-        self._received = self._live.bytes
-        return ()
+    def receive_live(self) -> Script[None]:
+        assert self.ram is not None
+        self.round.live = decoder = VmLiveDecoder(self.ram, self.round.delta)
+        yield from self.decode(decoder)
+        self._answer(decoder.pings)
 
     def device_state(self, data: bytes) -> bytes:
         self._refuse_disks(device_sections(data), data)
         return data.removesuffix(END_MARK)
 
-    def _store(self) -> Script[Effects]:
-        yield from self.call("store", self.store.commit, self._delta, self._device, self._meta)
-        return ()
-
-    def taken(self, number: int) -> VmRound:
-        live, vmstate = self._live, len(self._device) + len(END_MARK)
-        return VmRound(
-            number, live.pages, live.bytes + vmstate, 0.0, self._clock() - self._began,
-            live.zero_pages, live.bytes, vmstate,
-        )  # fmt: skip
+    def store_round(self) -> Script[None]:
+        yield from self.call("store", self.store.commit, self.round.delta, self.round.device, self._meta)

@@ -9,7 +9,6 @@ from colo_fsm.check import Property
 from colo_fsm.check.model.wire import Wire
 from colo_fsm.colo import COLO, COLOMessage, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
-from colo_fsm.replica.options import NO_DEADLINE
 
 WIRE = Wire(COLO)
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
@@ -106,7 +105,7 @@ def both() -> str:
     lines += [
         "#define EARLY(v) (x_me == PRI -> PRI_EARLY(ME.s_state, v) : SEC_EARLY(ME.s_state, v))",
         "#define AWAITED(e) (x_me == PRI -> PRI_AWAITED(e) : SEC_AWAITED(e))",
-        f"#define NO_DEADLINE(s) {_any(s for s in State if s in NO_DEADLINE)}",
+        f"#define NO_DEADLINE(s) {_any(s for s in (State.INIT, State.READY, State.LOADED))}",
         "inline looks_up() { if :: x_me == PRI -> pri_row() :: else -> sec_row() fi }",
         "inline starts_with() { if :: x_me == PRI -> pri_start() :: else -> sec_start() fi }",
     ]

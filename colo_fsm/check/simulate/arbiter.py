@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import attrs
@@ -28,33 +28,31 @@ class ArbiterService:
     def __init__(self, kernel: Kernel, real: SqliteArbiter) -> None:
         self.real: Arbiter = real
         self.grants: list[Grant] = []
-        self.lost_until: dict[Side, float] = {}
-        self.answers_to_lose = 0
-        self.answer_lost: Callable[[], object] = lambda: None
+        self.loses_answer: Callable[[], bool] = lambda: False
+        """Asked when a claim is recorded: whether nobody hears the answer."""
+        self._lost_until: dict[Side, float] = {}
         self._kernel = kernel
 
-    def loss(self, side: Side, seconds: float) -> None:
-        """This side reaches it no more, for so long."""
-        self.lost_until[side] = self._kernel.now + seconds
+    def loss(self, sides: Iterable[Side], seconds: float) -> None:
+        """These sides reach it no more, for so long."""
+        self._lost_until |= dict.fromkeys(sides, self._kernel.now + seconds)
 
     def heal(self) -> None:
-        """Everybody reaches it from now on, and hears it."""
-        self.lost_until.clear()
-        self.answers_to_lose = 0
+        """Everybody reaches it from now on."""
+        self._lost_until.clear()
 
     def check_reachable(self, side: Side) -> None:
         """Raises ArbiterUnreachable."""
-        if self.lost_until.get(side, 0.0) > self._kernel.now:
+        if self._lost_until.get(side, 0.0) > self._kernel.now:
             raise ArbiterUnreachable("simulated", "no route")
 
     def claim(self, generation: int, side: Side) -> Claim:
+        """See `Arbiter.claim`."""
         claim = self.real.claim(generation, side)
         if all(grant.generation != generation for grant in self.grants):
             self.grants.append(Grant(self._kernel.now, generation, claim))
             self._kernel.note(f"arbiter grants {generation} to the {claim.winner}")
-        if self.answers_to_lose:
-            self.answers_to_lose -= 1
-            self.answer_lost()
+        if self.loses_answer():
             raise ArbiterUnreachable("simulated", "the answer was lost")
         return claim
 
@@ -64,21 +62,27 @@ class ArbiterHandle:
 
     local_only: ClassVar[bool] = True
 
-    def __init__(self, service: ArbiterService) -> None:
+    def __init__(self, service: ArbiterService, spend: Callable[[], object]) -> None:
+        """`spend` is called for every question: it takes its time."""
         self.side = Side.PRIMARY
         self._service = service
+        self._spend = spend
+
+    def _ask(self) -> None:
+        self._spend()
+        self._service.check_reachable(self.side)
 
     def open(self) -> int:
         """See `Arbiter.open`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         return self._service.real.open()
 
     def check(self, generation: int) -> None:
         """See `Arbiter.check`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         self._service.real.check(generation)
 
     def claim(self, generation: int, side: Side) -> Claim:
         """See `Arbiter.claim`."""
-        self._service.check_reachable(self.side)
+        self._ask()
         return self._service.claim(generation, side)

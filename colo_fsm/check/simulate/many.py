@@ -1,8 +1,9 @@
-"""Many schedules, on as many processes as asked for; a failing one is made short."""
+"""Many schedules, on as many processes as asked for."""
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,8 +13,8 @@ import attrs
 from .coverage import Coverage
 from .generate import generate
 from .run import Bench, Outcome
-from .schedule import Kind, Schedule
-from .shrink import shrink
+from .schedule import Kind
+from .tables import Tables
 
 BATCH = 50
 """Seeds that a process runs at a time."""
@@ -29,21 +30,34 @@ class Result:
     failures: list[Outcome] = attrs.field(factory=list)
 
 
-def run_seeds(seeds: Iterable[int], kinds: Sequence[Kind]) -> Result:
+def run_seeds(
+    seeds: Iterable[int],
+    kinds: Sequence[Kind],
+    tables: Tables = Tables(),  # noqa: B008 - frozen
+) -> Result:
     """Run these seeds here, one after the other."""
     result = Result()
-    with Bench() as bench:
+    with Bench(tables) as bench:
         for seed in seeds:
-            outcome = bench.run(generate(seed, kinds))
+            outcome = bench.run(generate(seed, kinds, tables))
             result.coverage.add(outcome)
             if not outcome.ok and len(result.failures) < MOST_FAILURES:
                 result.failures.append(outcome)
     return result
 
 
+_tables: list[Tables] = []
+"""Of a process of `run_many`: tables are inherited, for they hold words that cannot be copied."""
+
+
+def _run_batch(seeds: Iterable[int], kinds: Sequence[Kind]) -> Result:
+    return run_seeds(seeds, kinds, *_tables)
+
+
 def run_many(
     first: int,
     kinds: Sequence[Kind],
+    tables: Tables = Tables(),  # noqa: B008 - frozen
     *,
     seeds: int | None = None,
     seconds: float | None = None,
@@ -54,12 +68,13 @@ def run_many(
     deadline = None if seconds is None else time.monotonic() + seconds
     total = Result()
     batches = _batches(first, seeds)
-    with ProcessPoolExecutor(jobs) as pool:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, fork, _tables.append, (tables,)) as pool:
         running: set[Future[Result]] = set()
         while True:
             in_time = deadline is None or time.monotonic() < deadline
             room = 2 * jobs - len(running) if in_time else 0
-            running |= {pool.submit(run_seeds, batch, kinds) for batch in itertools.islice(batches, room)}
+            running |= {pool.submit(_run_batch, batch, kinds) for batch in itertools.islice(batches, room)}
             if not running:
                 return total
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -76,14 +91,3 @@ def _batches(first: int, seeds: int | None) -> Iterator[range]:
         if start >= end:
             return
         yield range(start, end)
-
-
-def shortest(outcome: Outcome) -> Outcome:
-    """The shortest run found that shows the first problem of this one, with its trace."""
-    wanted = outcome.problems[0].kind
-    with Bench() as bench:
-
-        def fails(schedule: Schedule) -> bool:
-            return any(problem.kind == wanted for problem in bench.run(schedule).problems)
-
-        return bench.run(shrink(outcome.schedule, fails), trace=True)

@@ -7,11 +7,24 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from .run import Bench, Outcome
 from .schedule import Fault, Schedule
+from .tables import Tables
 
 MOST_RUNS = 400
 
 PLAIN = Schedule()
+
+
+def shortest(outcome: Outcome, tables: Tables = Tables()) -> Outcome:  # noqa: B008 - frozen
+    """The shortest run found that shows the first problem of this one, with its trace."""
+    wanted = outcome.problems[0].kind
+    with Bench(tables) as bench:
+
+        def fails(schedule: Schedule) -> bool:
+            return any(problem.kind == wanted for problem in bench.run(schedule).problems)
+
+        return bench.run(shrink(outcome.schedule, fails), trace=True)
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from colo_fsm.fsm import MESSAGE_SIZE
 from colo_fsm.stream.memory import Buffer
 
-from .link import End, Tamper
+from .net import Socket, Tamper
 from .schedule import Fault, Kind
 
 PAYLOAD = "payload"
 """Corrupts a byte of what stands behind the messages, not a message."""
 
 
-def tamper_with(fault: Fault, end: End, struck: Callable[[], object]) -> Tamper:
+def tamper_with(fault: Fault, end: Socket, struck: Callable[[], object]) -> Tamper:
     """What to install at the sender's end; it does its work once and takes itself away."""
 
     def once(change: Callable[[list[Buffer], int], list[Buffer]], wanted: Callable[[Buffer], bool]) -> Tamper:
@@ -42,7 +42,7 @@ def tamper_with(fault: Fault, end: End, struck: Callable[[], object]) -> Tamper:
 
 
 def _is_message(buffer: Buffer) -> bool:
-    return isinstance(buffer, bytes) and len(buffer) == MESSAGE_SIZE
+    return len(buffer) == MESSAGE_SIZE
 
 
 def _is_payload(buffer: Buffer) -> bool:
@@ -55,7 +55,7 @@ def _flipped(buffers: list[Buffer], at: int, place: int) -> list[Buffer]:
     return [*buffers[:at], bytes(changed), *buffers[at + 1 :]]
 
 
-def _swapped(buffers: list[Buffer], at: int, end: End) -> list[Buffer]:
+def _swapped(buffers: list[Buffer], at: int, end: Socket) -> list[Buffer]:
     """The message goes behind the next buffer: in this write, or else in the next one."""
     held = buffers.pop(at)
     if at < len(buffers):

@@ -27,9 +27,10 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from ..stream.memory import PAGE_SIZE, ZERO_PAGE, Buffer
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Buffer
+
+from .base import Layout
 from .disk import Disk
-from .store import Layout
 
 MARKER = b"colo_fsm store, version 1\n"
 

@@ -1,6 +1,6 @@
 """Serves an `SqliteGuest` to clients; a reply leaves when a checkpoint covers it.
 
-    colo-fsm primary --guest colo_fsm.replica.sqlite_server:guest ...
+    colo-fsm primary --guest colo_fsm.services.sqlite_server:guest ...
 
 Newline-delimited JSON over TCP or a Unix socket, UTF-8, no line longer than 1 MiB. A request:
 
@@ -34,10 +34,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from colo_fsm.fsm import ProtocolError, Side
+from colo_fsm.replica.address import Address, address_of
+from colo_fsm.replica.aio import Pair
+from colo_fsm.replica.gate import NotRunning
 
-from .address import Address, address_of
-from .aio import Pair
-from .pair import NotRunning
 from .sqlite import SqliteGuest, StatementError, Statements
 
 LINE_LIMIT = 1 << 20

@@ -22,10 +22,11 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..stream.memory import Buffer
+from colo_fsm.stream.memory import Buffer
+
+from .base import Checkpoint, ImageStore, Layout, StoreError
 from .directory_files import MARKER, ImageFile, LoggedPage, Record
 from .disk import LOCAL_DISK, Disk
-from .store import Checkpoint, ImageStore, Layout, StoreError
 
 
 class DirectoryStore(ImageStore[ImageFile]):

@@ -16,9 +16,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from colo_fsm.replica.guest import CapacityExceeded, StateGuest
 from colo_fsm.stream.memory import PAGE_SIZE
-
-from .guest import CapacityExceeded, StateGuest
 
 MOST_CAPACITY = 1 << 30
 """Where SQLite stops a database that was deserialized from growing, as it is usually built."""

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ..stream.memory import Buffer
+from colo_fsm.stream.memory import Buffer
 
 
 class Disk(Protocol):

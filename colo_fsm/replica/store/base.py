@@ -22,7 +22,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from ..stream.memory import PAGE_SIZE, Blocks, Buffer, Delta, PatchSink
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Delta, PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 
