@@ -4,17 +4,10 @@ Replicate a guest and survive its Primary: `primary`, `secondary` (asyncio) or `
 the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself.
 """
 
+from colo_fsm.colo import COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+from colo_fsm.fsm import ProtocolError, Side
+
 from .arbiter import Arbiter, open_arbiter
-from .protocol import (
-    ColoError,
-    COLOMessage,
-    PrimarySession,
-    ReleaseOn,
-    SecondarySession,
-    Side,
-    State,
-    Variant,
-)
 from .replica import (
     AsyncGuest,
     Guest,
@@ -32,12 +25,12 @@ __all__ = [
     "Arbiter",
     "AsyncGuest",
     "COLOMessage",
-    "ColoError",
     "Guest",
     "NotCommitted",
     "NotRunning",
     "Options",
     "PrimarySession",
+    "ProtocolError",
     "ReleaseOn",
     "SecondarySession",
     "Side",

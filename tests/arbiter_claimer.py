@@ -22,7 +22,7 @@ from unittest import mock
 import attrs
 
 from colo_fsm.arbiter import Claim, open_arbiter
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 
 @attrs.frozen

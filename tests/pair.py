@@ -12,28 +12,31 @@ from typing import TypeVar
 
 import attrs
 
-from colo_fsm.protocol import (
+from colo_fsm.colo import COLO, PrimarySession, Profile, SecondarySession, Variant
+from colo_fsm.fsm import (
     CompleteTable,
     Do,
     Effect,
-    PrimarySession,
-    Profile,
+    Line,
     Row,
-    SecondarySession,
     Send,
     Session,
     Side,
     Table,
     TableError,
-    Variant,
+    begin,
     complete,
-    encode_message,
+    done,
+    lost,
+    won,
 )
-from colo_fsm.protocol.table import Line, begin
 
 T = TypeVar("T")
 
-SESSIONS: Mapping[Side, type[Session]] = {Side.PRIMARY: PrimarySession, Side.SECONDARY: SecondarySession}
+SESSIONS: Mapping[Side, Callable[[Variant], Session]] = {
+    Side.PRIMARY: PrimarySession,
+    Side.SECONDARY: SecondarySession,
+}
 PATCH = Variant(Profile.PATCH)
 
 
@@ -124,19 +127,19 @@ class Driver:
                 self._do(effect)
             effects = self.session.next_effects()
         if self.eager and self.session.may(begin.checkpoint):
-            self.perform(self.session.begin_checkpoint())
+            self.perform(self.session.fire(begin.checkpoint))
 
     def _do(self, effect: Effect) -> None:
         self.did.append(str(effect))
         if isinstance(effect, Send):
-            self.sent.append(encode_message(effect.message))
+            self.sent.append(COLO.encode(effect.message))
         elif effect is Do.disconnect:
             self.hung_up = True
         elif effect is Do.claim and self.claim is not None:
-            won = self.claim(self.session.side)
-            self.perform(self.session.won() if won else self.session.lost())
-        elif effect in self.session.table.awaited:
-            self.perform(self.session.done(effect))
+            granted = self.claim(self.session.side)
+            self.perform(self.session.fire(won) if granted else self.session.fire(lost))
+        elif self.session.awaits(effect):
+            self.perform(self.session.fire(done(effect)))
 
 
 class Pair:
@@ -162,7 +165,7 @@ class Pair:
 
     def checkpoint(self) -> None:
         """One whole round, begun by the Primary."""
-        self.perform(self.primary, self.primary.session.begin_checkpoint())
+        self.perform(self.primary, self.primary.session.fire(begin.checkpoint))
 
     def perform(self, driver: Driver, effects: tuple[Effect, ...]) -> None:
         """Let a side do these, and both sides all that follows."""

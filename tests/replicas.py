@@ -12,13 +12,17 @@ import struct
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
+from enum import StrEnum
 from pathlib import Path
 from select import select
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
+import attrs
+
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
-from colo_fsm.protocol import ColoError, PrimarySession, SecondarySession, Side, State, Variant
+from colo_fsm.colo import PrimarySession, SecondarySession, State, Variant
+from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, aio, blocking
 from colo_fsm.replica.events import Event
 from colo_fsm.replica.primary_script import PrimaryReplica
@@ -244,7 +248,7 @@ class Bench:
         self._script = self.replica.run()
 
     @property
-    def state(self) -> State:
+    def state(self) -> StrEnum:
         return self.session.state
 
     @property
@@ -430,7 +434,7 @@ class Live(ABC):
         for state in RESTING:
             self.pair.on_transition(lambda _: self._resting.set(), state)
 
-    def settled(self) -> State:
+    def settled(self) -> StrEnum:
         """Where this side comes to rest: it runs alone, or never again."""
         assert self._resting.wait(PATIENCE), f"the {self.pair.side} hangs in {self.pair.state}"
         if self.pair.state is State.ALONE:
@@ -521,9 +525,11 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
 
 
-def same(found: ColoError | None, expected: ColoError) -> bool:
+def same(found: ProtocolError | None, expected: ProtocolError) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
-    return type(found) is type(expected) and vars(found) == vars(expected)
+    return type(found) is type(expected) and attrs.asdict(found, recurse=False) == attrs.asdict(
+        expected, recurse=False
+    )
 
 
 def descriptors() -> int:

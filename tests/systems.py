@@ -8,9 +8,8 @@ from functools import cache
 import attrs
 
 from colo_fsm.check import Result, Scenario, documented, explore
-from colo_fsm.protocol import CompleteTable, Do, Effect, Row, Side, State, complete
-from colo_fsm.protocol.machine import TABLES
-from colo_fsm.protocol.table import Trigger
+from colo_fsm.colo import TABLES, State
+from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Side, Trigger, complete
 
 
 @cache
@@ -30,7 +29,7 @@ def changed(
 
 
 def _with(table: CompleteTable, rows: tuple[Row, ...]) -> CompleteTable:
-    return CompleteTable(table.side, table.variant, table.states, table.triggers, rows, table.start)
+    return attrs.evolve(table, rows=rows)
 
 
 def at(source: State, trigger: Trigger) -> Callable[[Row], bool]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from replicas import PATIENCE, Counting, OneShot, unix
 
-from colo_fsm.protocol import State
+from colo_fsm.colo import State
 from colo_fsm.replica import Address, AddressError, aio, blocking, primary
 from colo_fsm.replica.address import address_of
 

@@ -26,7 +26,8 @@ from replicas import (
     unix,
 )
 
-from colo_fsm.protocol import FailoverStatus, GuestFailed, LinkLost, State, Transition
+from colo_fsm.colo import State
+from colo_fsm.fsm import FailoverStatus, GuestFailed, LinkLost, Transition
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,

@@ -13,7 +13,7 @@ from arbiter_claimer import claimer
 from arbiter_once import once
 
 from colo_fsm.arbiter import Arbiter, open_arbiter
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 

@@ -16,7 +16,7 @@ from colo_fsm.arbiter import (
     ExecArbiter,
     open_arbiter,
 )
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 

@@ -20,7 +20,7 @@ from colo_fsm.arbiter import (
     UnknownGeneration,
     open_arbiter,
 )
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from replicas import NEVER, PATIENCE, Broken, Counting, OneShot, descriptors, unix
 
-from colo_fsm.protocol import GuestFailed, State, Transition
+from colo_fsm.colo import State
+from colo_fsm.fsm import GuestFailed, Transition
 from colo_fsm.replica import (
     CheckpointTaken,
     DirectoryStore,

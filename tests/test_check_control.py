@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+from enum import StrEnum
 
 import pytest
 from pair import SESSIONS, wire
 
 from colo_fsm.check.model.control import Control
 from colo_fsm.check.model.world import INVALID
-from colo_fsm.protocol import COLOMessage as M
-from colo_fsm.protocol import Do, Fault, Session, Side, State, Variant, complete
-from colo_fsm.protocol.machine import TABLES
+from colo_fsm.colo import TABLES, State, Variant
+from colo_fsm.colo import COLOMessage as M
+from colo_fsm.fsm import Do, Fault, Session, Side, complete, fault
 
 BOTH = [(side, variant) for side in Side for variant in Variant.all()]
 
 
-def at(state: State, side: Side, variant: Variant) -> Session:
+def at(state: StrEnum, side: Side, variant: Variant) -> Session:
     session = SESSIONS[side](variant)
     session.state = state
     return session
@@ -47,7 +48,7 @@ def test_a_fault_is_what_the_session_makes_of_it(side: Side, variant: Variant) -
     for state in asked.table.states:
         for kind in Fault:
             session = at(state, side, variant)
-            effects = session.fault(kind)
+            effects = session.fire(fault(kind))
             reaction = asked.fault(state, kind)
             assert (reaction.dest, reaction.effects) == (session.state, effects)
 
@@ -77,5 +78,5 @@ def test_a_question_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         control(Side.PRIMARY, Variant()).fault(State.READY, Fault.EOF)
         assert caplog.records == []
-        at(State.READY, Side.PRIMARY, Variant()).fault(Fault.EOF)
+        at(State.READY, Side.PRIMARY, Variant()).fire(fault(Fault.EOF))
         assert len(caplog.records) == 2

@@ -23,11 +23,9 @@ from colo_fsm.check.model.steps import Steps
 from colo_fsm.check.model.surroundings import steps as around
 from colo_fsm.check.model.world import World
 from colo_fsm.check.search.space import Space
-from colo_fsm.protocol import COLOMessage as M
-from colo_fsm.protocol import Do, Fault, Send, Session, Side, State, complete
-from colo_fsm.protocol.machine import TABLES
-from colo_fsm.protocol.session import Effects
-from colo_fsm.protocol.table import begin
+from colo_fsm.colo import TABLES, State
+from colo_fsm.colo import COLOMessage as M
+from colo_fsm.fsm import Do, Effects, Fault, Send, Session, Side, Trigger, begin, complete, fault
 
 NAMES = [each.name for each in MATRIX]
 FAILING = [(each.name, p) for each in MATRIX for p in each.fails]
@@ -200,11 +198,11 @@ def test_more_faults_never_make_fewer_states() -> None:
 
 def test_a_bug_in_the_session_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in the tables, not in the machine: the session alone forgets that the link has ended."""
-    real = Session.fault
+    real = Session.fire
 
-    def forgets(self: Session, kind: Fault, cause: BaseException | None = None) -> Effects:
-        return () if kind is Fault.EOF else real(self, kind, cause)
+    def forgets(self: Session, trigger: Trigger, cause: BaseException | None = None) -> Effects:
+        return () if trigger == fault(Fault.EOF) else real(self, trigger, cause)
 
-    monkeypatch.setattr(Session, "fault", forgets)
+    monkeypatch.setattr(Session, "fire", forgets)
     broken = explore(documented("claim").scenario).broken
     assert {Property.FAILOVER, Property.SETTLES} <= set(broken)

@@ -6,9 +6,9 @@ import pytest
 from systems import also, at, backwards, changed, doing, errors, to, without
 
 from colo_fsm.check import Policy, Property, Scenario, Strike, documented, explore
-from colo_fsm.protocol import COLOMessage as M
-from colo_fsm.protocol import Do, Fault, Send, Side, State, Variant
-from colo_fsm.protocol.table import begin, done, fault, recv, won
+from colo_fsm.colo import COLOMessage as M
+from colo_fsm.colo import State, Variant
+from colo_fsm.fsm import Do, Fault, Send, Side, begin, done, fault, recv, won
 
 S = State
 P = Side.PRIMARY

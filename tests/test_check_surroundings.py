@@ -20,8 +20,8 @@ from colo_fsm.check.model.world import (
     Take,
     older,
 )
-from colo_fsm.protocol import COLOMessage as M
-from colo_fsm.protocol import Profile, Variant
+from colo_fsm.colo import COLOMessage as M
+from colo_fsm.colo import Profile, Variant
 
 QEMU, PATCH = Variant(), Variant(Profile.PATCH)
 REQUEST, SEND = Item(M.CHECKPOINT_REQUEST), Item(M.VMSTATE_SEND)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import pytest
 
 from colo_fsm.arbiter import SqliteArbiter
-from colo_fsm.protocol import Side as SideName
+from colo_fsm.fsm import Side as SideName
 
 COMMAND = [sys.executable, "-m", "colo_fsm"]
 GUESTS = """

@@ -13,9 +13,8 @@ from colo_fsm.cli.app import cli
 
 TABLES = """
 import attrs
-from colo_fsm.protocol import PRIMARY, SECONDARY
-from colo_fsm.protocol.table import recv
-from colo_fsm.protocol.vocabulary import COLOMessage, Do, Send, State
+from colo_fsm.colo import COLOMessage, PRIMARY, SECONDARY, State
+from colo_fsm.fsm import Do, Send, recv
 
 def without(line, effect):
     return attrs.evolve(line, effects=tuple(e for e in line.effects if e != effect))

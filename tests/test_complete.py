@@ -6,29 +6,34 @@ from itertools import product
 
 import pytest
 
-from colo_fsm.protocol import (
-    PRIMARY,
-    SECONDARY,
-    COLOMessage,
+from colo_fsm.colo import COLO, PRIMARY, SECONDARY, COLOMessage, Mode, State, Variant
+from colo_fsm.fsm import (
     Do,
-    Mode,
+    Fault,
     Row,
     Side,
-    State,
     Table,
     TableError,
-    Variant,
+    always,
+    begin,
     complete,
+    done,
+    fault,
+    lost,
+    otherwise,
+    recv,
+    row,
+    send,
     validate,
+    won,
 )
-from colo_fsm.protocol.table import ALWAYS, begin, done, fault, lost, otherwise, recv, row, send, won
-from colo_fsm.protocol.vocabulary import Fault
 
 M, S, do = COLOMessage, State, Do
 HYBRID = Variant(mode=Mode.HYBRID)
 
 SMALL = Table(
     Side.PRIMARY,
+    COLO,
     start=(do.send_initial,),
     error=(do.disconnect, do.stop_comparing(Mode.HYBRID), do.claim),
     lines=(
@@ -48,7 +53,7 @@ SMALL = Table(
 def test_it_is_total(written: Table, variant: Variant) -> None:
     table = complete(written, variant)
     assert [(r.source, r.trigger) for r in table.rows] == list(product(table.states, table.triggers))
-    assert set(ALWAYS) < set(table.triggers)
+    assert set(always(COLO)) < set(table.triggers)
     assert dict(table.by_input) == {(r.source, r.trigger): r for r in table.rows}
     assert {r.dest for r in table.rows} - {None} <= set(table.states)
     assert (table.side, table.variant) == (written.side, variant)
@@ -79,7 +84,7 @@ def test_what_is_read_off_it() -> None:
     assert table.states == (S.INIT, S.REQUESTED, S.REPLIED, S.FAILOVER, S.STOPPED, S.ENDED)
     assert table.start == (do.send_initial,)
     assert table.awaited == {"save"}
-    assert table.triggers == (*ALWAYS, done(do.save))
+    assert table.triggers == (*always(COLO), done(do.save))
     assert table.final == {S.FAILOVER, S.STOPPED, S.ENDED}
     assert {s: set(m) for s, m in table.accepts.items() if m} == {S.REPLIED: {M.VMSTATE_RECEIVED}}
     ahead = dict.fromkeys((S.INIT, S.REQUESTED, S.REPLIED), M.VMSTATE_RECEIVED)
@@ -104,6 +109,7 @@ def test_which_effects_are_to_be_reported(written: Table, awaited: set[str]) -> 
 def test_a_table_with_problems_is_refused_with_all_of_them() -> None:
     broken = Table(
         Side.PRIMARY,
+        COLO,
         (
             row(S.INIT, won, S.READY, send(M.CHECKPOINT_READY)),
             row(S.INIT, won, S.READY),
@@ -116,5 +122,5 @@ def test_a_table_with_problems_is_refused_with_all_of_them() -> None:
         complete(broken, HYBRID)
     assert caught.value.problems == problems
     title, *listed = str(caught.value).splitlines()
-    assert title == "the table of the primary in qemu/hybrid/received is no machine:"
+    assert title == "the primary's table in qemu/hybrid/loaded is no machine:"
     assert listed == [f"  - {p}" for p in problems]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
@@ -17,25 +18,28 @@ import pygraphviz
 import pytest
 
 from colo_fsm import draw
+from colo_fsm.colo import COLO, PRIMARY, SECONDARY, COLOMessage, State, Variant
 from colo_fsm.draw.__main__ import main
 from colo_fsm.draw.arrows import among, asked, said
-from colo_fsm.protocol import (
-    PRIMARY,
-    SECONDARY,
-    COLOMessage,
+from colo_fsm.fsm import (
     CompleteTable,
     Do,
     Fault,
+    Line,
+    Message,
     Row,
     Send,
     Side,
-    State,
     Table,
     Trigger,
-    Variant,
+    begin,
     complete,
+    done,
+    fault,
+    recv,
+    row,
+    won,
 )
-from colo_fsm.protocol.table import SENDER, Line, begin, done, fault, recv, row, won
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLES = [complete(table, variant) for variant in Variant.all() for table in (PRIMARY, SECONDARY)]
@@ -91,7 +95,7 @@ def _notes(lines: list[str], table: CompleteTable, row: Row) -> bool:
     return False
 
 
-def _named(text: str, states: tuple[State, ...]) -> Iterator[State]:
+def _named(text: str, states: tuple[StrEnum, ...]) -> Iterator[StrEnum]:
     for part in text.removeprefix("in ").split(", "):
         first, _, last = part.partition(" … ")
         if first in states:
@@ -133,10 +137,10 @@ def test_every_message_crosses_once_from_its_sender(pair: tuple[CompleteTable, C
         [right] = {r.dest for r in pair[1].written if _carries(r, message)}
         assert (into, out) == (f"primary_{left}", f"secondary_{right}")
         ways = graph.directions[into, message.text], graph.directions[message.text, out]
-        assert ways == (("none", "forward") if SENDER[message] is Side.PRIMARY else ("back", "none"))
+        assert ways == (("none", "forward") if COLO.sender[message] is Side.PRIMARY else ("back", "none"))
 
 
-def _carries(row: Row, message: COLOMessage) -> bool:
+def _carries(row: Row, message: Message) -> bool:
     return row.trigger.message is message or Send(message) in row.effects
 
 
@@ -260,7 +264,7 @@ def test_mermaid_of_a_pair_is_one_round_in_order(pair: tuple[CompleteTable, Comp
     assert lines.count("end") == len(opened)
     sent = [line for line in lines if "->>" in line]
     used = [m for m in COLOMessage if any(Send(m) in r.effects for table in pair for r in table.written)]
-    assert sent == [f"{SENDER[m]}->>{SENDER[m].peer}: {m.text}" for m in used]
+    assert sent == [f"{COLO.sender[m]}->>{COLO.sender[m].peer}: {m.text}" for m in used]
     assert lines.index("loop next checkpoint") > lines.index(sent[0])
     assert lines.index("loop next checkpoint") < lines.index(sent[1])
 

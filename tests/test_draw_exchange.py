@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from colo_fsm import draw
 from colo_fsm.draw import Exchange, Moment, Tone
 from colo_fsm.draw.moment import balanced, wrapped
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 SHORT = Exchange(

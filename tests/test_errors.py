@@ -8,9 +8,8 @@ import pickle
 
 import pytest
 
-from colo_fsm.protocol import (
-    ColoError,
-    COLOMessage,
+from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.fsm import (
     FailoverRequested,
     Fault,
     GuestFailed,
@@ -19,9 +18,9 @@ from colo_fsm.protocol import (
     LinkLost,
     NoReturnPath,
     OutOfOrder,
+    ProtocolError,
     SendFailed,
     Side,
-    State,
     TimedOut,
     Truncated,
     UnexpectedMessage,
@@ -32,7 +31,7 @@ M = COLOMessage
 RESET = ConnectionResetError(errno.ECONNRESET, "whatever the platform says")
 BROKEN = BrokenPipeError(errno.EPIPE, "x")
 
-TEXTS: list[tuple[ColoError, Fault | None, str]] = [
+TEXTS: list[tuple[ProtocolError, Fault | None, str]] = [
     (InvalidMessage(7), Fault.INVALID, "colo_receive_message: Invalid message"),
     (InvalidMessage(7, sending=True), Fault.INVALID, "colo_send_message: Invalid message"),
     (InvalidState(ValueError("no footer")), Fault.INVALID, "Invalid VM state: no footer"),
@@ -66,17 +65,25 @@ TEXTS: list[tuple[ColoError, Fault | None, str]] = [
 
 
 @pytest.mark.parametrize(("error", "kind", "text"), TEXTS, ids=lambda value: type(value).__name__)
-def test_the_text_is_the_patchs(error: ColoError, kind: Fault | None, text: str) -> None:
-    assert str(error) == text
+def test_the_text_is_the_patchs(error: ProtocolError, kind: Fault | None, text: str) -> None:
+    assert str(copy.copy(error).worded(COLO.texts)) == text
     assert error.kind is kind
 
 
+@pytest.mark.parametrize(
+    ("error", "text"), [(e, text) for e, _, text in TEXTS], ids=lambda v: type(v).__name__
+)
+def test_another_protocols_errors_do_not_read_as_colos(error: ProtocolError, text: str) -> None:
+    assert str(error)
+    assert "colo" not in str(error).lower()
+
+
 def test_every_error_is_covered_and_every_fault_has_one() -> None:
-    assert {type(error) for error, _, _ in TEXTS} == set(subclasses(ColoError))
+    assert {type(error) for error, _, _ in TEXTS} == set(subclasses(ProtocolError))
     assert {kind for _, kind, _ in TEXTS if kind} == set(Fault)
 
 
-def subclasses(cls: type[ColoError]) -> list[type[ColoError]]:
+def subclasses(cls: type[ProtocolError]) -> list[type[ProtocolError]]:
     direct = cls.__subclasses__()
     return [*direct, *(deeper for c in direct for deeper in subclasses(c))]
 
@@ -87,8 +94,9 @@ def test_the_tree_lets_a_caller_catch_the_broader_class() -> None:
 
 
 @pytest.mark.parametrize("error", [error for error, _, _ in TEXTS], ids=lambda e: type(e).__name__)
-def test_an_error_is_an_ordinary_exception(error: ColoError) -> None:
+def test_an_error_is_an_ordinary_exception(error: ProtocolError) -> None:
     assert error in {error}, "logging and ExceptionGroup put exceptions into sets"
+    error = copy.copy(error).worded(COLO.texts)
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(twin) is type(error)
         assert str(twin) == str(error)

@@ -7,7 +7,8 @@ from typing import get_args
 import attrs
 import pytest
 
-from colo_fsm.protocol import PRIMARY, SECONDARY, ReleaseOn, State, Transition, Variant, complete
+from colo_fsm.colo import PRIMARY, SECONDARY, ReleaseOn, State, Variant
+from colo_fsm.fsm import Transition, complete
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,

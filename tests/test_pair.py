@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from enum import StrEnum
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from replicas import (
     unix,
 )
 
-from colo_fsm.protocol import ColoError, GuestFailed, ReleaseOn, Side, State, TimedOut
+from colo_fsm.colo import ReleaseOn, State
+from colo_fsm.fsm import GuestFailed, ProtocolError, Side, TimedOut
 from colo_fsm.replica import NotCommitted, NotRunning, Options, StateGuest, deadlines, link_pair
 from colo_fsm.replica.events import CheckpointTaken, Event
 from colo_fsm.stream import PAGE_SIZE
@@ -172,8 +174,8 @@ def leave(*sides: Live) -> None:
 class After:
     """What is left when the link broke."""
 
-    primary: State
-    secondary: State
+    primary: StrEnum
+    secondary: StrEnum
     acknowledged: int
     survivor: int
     claims: list[Side]
@@ -201,7 +203,7 @@ def broken(
             primary.enter()
             while primary.pair.state is not State.ALONE:
                 acknowledged = primary.count(ours)
-        except (NotCommitted, NotRunning, ColoError):
+        except (NotCommitted, NotRunning, ProtocolError):
             pass
         rest = primary.settled(), secondary.settled()
         alone = ours if rest[0] is State.ALONE else theirs

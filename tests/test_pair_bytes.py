@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -33,19 +34,8 @@ from replicas import (
     state_bytes,
 )
 
-from colo_fsm.protocol import (
-    ColoError,
-    Do,
-    Effect,
-    Fault,
-    PrimarySession,
-    ReleaseOn,
-    SecondarySession,
-    Session,
-    Side,
-    State,
-    Variant,
-)
+from colo_fsm.colo import PrimarySession, ReleaseOn, SecondarySession, State, Variant
+from colo_fsm.fsm import Do, Effect, Fault, ProtocolError, Session, Side, begin, done, fault, won
 from colo_fsm.replica import Options, link_pair
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -109,13 +99,13 @@ class SansIo:
         self.rounds = 0
         self._left = b""
 
-    def hear(self, data: bytes) -> State:
+    def hear(self, data: bytes) -> StrEnum:
         self._left = data
         self._do(self.session.start())
         while self.session.wants_data and self._left:
             self._feed(self._left)
             while self.session.state in (State.READY, State.LOADED) and self.session.side is P and self._left:
-                self._do(self.session.begin_checkpoint())
+                self._do(self.session.fire(begin.checkpoint))
                 self._do(self.session.next_effects())
         if self.session.error is None:
             self._do(self.session.receive_data(b""))
@@ -131,11 +121,11 @@ class SansIo:
             if isinstance(effect, Do) and effect in BULK:
                 part, self._left = self._left[: len(BULK[effect])], self._left[len(BULK[effect]) :]
                 if part != BULK[effect]:
-                    self._do(self.session.fault(Fault.EOF))
+                    self._do(self.session.fire(fault(Fault.EOF)))
             if effect == Do.claim:
-                self._do(self.session.won())
+                self._do(self.session.fire(won))
             if self.session.state is before and effect in self.session.table.awaited:
-                self._do(self.session.done(Do(effect)))
+                self._do(self.session.fire(done(Do(effect))))
         if effects:
             self._do(self.session.next_effects())
 
@@ -146,7 +136,7 @@ def loop() -> Iterator[LoopThread]:
         yield thread
 
 
-def verdict(error: ColoError | None) -> tuple[Any, ...]:
+def verdict(error: ProtocolError | None) -> tuple[Any, ...]:
     assert error is not None
     return error.kind, str(error)
 
@@ -161,7 +151,7 @@ def heard(loop: LoopThread, driver: DriverName, side: Side, data: bytes, whole: 
         if side is P and not data.startswith(READY):
             play(theirs, data, whole)
             theirs.shutdown(1)
-            with pytest.raises(ColoError):
+            with pytest.raises(ProtocolError):
                 pair.enter()
         else:
             if side is P:

@@ -8,16 +8,8 @@ from __future__ import annotations
 import pytest
 from pair import differences, unnoticed_mutants
 
-from colo_fsm.protocol import (
-    PRIMARY,
-    COLOMessage,
-    Mode,
-    Profile,
-    ReleaseOn,
-    State,
-    Variant,
-    complete,
-)
+from colo_fsm.colo import PRIMARY, COLOMessage, Mode, Profile, ReleaseOn, State, Variant
+from colo_fsm.fsm import complete
 
 REST = {
     "init": "stopped: disconnect, discard",

@@ -26,8 +26,8 @@ from replicas import (
     state_bytes,
 )
 
-from colo_fsm.protocol import GuestFailed, ReleaseOn, Side, State, UnexpectedMessage
-from colo_fsm.protocol.vocabulary import COLOMessage
+from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.fsm import GuestFailed, Side, UnexpectedMessage
 from colo_fsm.replica import CapacityExceeded, CheckpointTaken, Options, Saved, StateGuest
 from colo_fsm.stream import PAGE_SIZE, Page
 

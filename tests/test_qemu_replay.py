@@ -14,7 +14,7 @@ from qemu import Qemu, needs_kvm
 from qemu_recording import MEMORY, REGION, SIZE, Recording, record
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import COLOMessage, State
+from colo_fsm.colo import COLOMessage, State
 from colo_fsm.qemu.checkpoint import VmCheckpoint
 from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.replica import Address, DirectoryStore

@@ -6,10 +6,8 @@ import random
 
 import pytest
 
-from colo_fsm.protocol import COLOMessage, PrimarySession, SecondarySession, Send, Session, Side, State
-from colo_fsm.protocol.session import Effects
-from colo_fsm.protocol.table import SENDER
-from colo_fsm.protocol.vocabulary import Do
+from colo_fsm.colo import COLO, COLOMessage, PrimarySession, SecondarySession, State
+from colo_fsm.fsm import Do, Effects, Message, Send, Session, Side, begin, done
 from colo_fsm.qemu.shadow import ANYWHERE, VARIANT, Act, Seen, Shadow, Sight
 
 M = COLOMessage
@@ -25,8 +23,8 @@ class Pair:
             PRIMARY: PrimarySession(VARIANT),
             SECONDARY: SecondarySession(VARIANT),
         }
-        self.inboxes: dict[Side, list[COLOMessage]] = {PRIMARY: [], SECONDARY: []}
-        self.said: list[tuple[Side, COLOMessage]] = []
+        self.inboxes: dict[Side, list[Message]] = {PRIMARY: [], SECONDARY: []}
+        self.said: list[tuple[Side, Message]] = []
         self.acts: list[Seen] = []
         self.waiting: dict[Side, list[Do]] = {PRIMARY: [], SECONDARY: []}
         for side in Side:
@@ -45,13 +43,13 @@ class Pair:
         side = self.rng.choice(list(Side))
         session = self.sessions[side]
         if self.waiting[side]:
-            self.perform(side, session.done(self.waiting[side].pop()))
+            self.perform(side, session.fire(done(self.waiting[side].pop())))
         elif self.inboxes[side] and session.awaits_message:
             message = self.inboxes[side].pop(0)
             self.acts.append(Seen(side, Act.RECEIVED, message))
-            self.perform(side, session.feed(message))
+            self.perform(side, session.fire(*session.table.arrival(message)))
         elif side is PRIMARY and session.state in (State.READY, State.LOADED):
-            self.perform(side, session.begin_checkpoint())
+            self.perform(side, session.fire(begin.checkpoint))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -68,7 +66,7 @@ def test_agrees_with_the_sessions(seed: int) -> None:
     assert pair.said.count((PRIMARY, M.CHECKPOINT_REQUEST)) > 5
 
 
-def run() -> list[tuple[Side, COLOMessage]]:
+def run() -> list[tuple[Side, Message]]:
     """What a pair says in three rounds."""
     pair = Pair(1)
     while pair.said.count((SECONDARY, M.VMSTATE_LOADED)) < 3:
@@ -83,8 +81,8 @@ def test_one_place_for_each_message() -> None:
         for side in Side:
             for value in (*M, 7, 0xFFFFFFFF):
                 shadow = Shadow()
-                for done in said[:at]:
-                    shadow.saw(*done)
+                for earlier in said[:at]:
+                    shadow.saw(*earlier)
                 found = shadow.saw(side, value, "here")
                 assert (found is None) == ((side, value) == expected)
                 if found is not None:
@@ -157,6 +155,6 @@ def test_the_guest_stops_and_starts_where_a_row_says_so() -> None:
     assert not shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     for side, message in run()[:3]:
         shadow.saw(side, message)
-    assert SENDER[M.CHECKPOINT_REPLY] is SECONDARY
+    assert COLO.sender[M.CHECKPOINT_REPLY] is SECONDARY
     assert shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     assert shadow.see(Seen(PRIMARY, Act.DID, Do.resume)) is not None

@@ -11,6 +11,7 @@ import resource
 import struct
 import subprocess
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +36,8 @@ from standby_process import (
 from vm_stream import BLOCKS, device, footer, ram, record
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
-from colo_fsm.protocol import ColoError, SecondarySession, Side, State, Transition
+from colo_fsm.colo import SecondarySession, State
+from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options, Store
 from colo_fsm.replica.script import Call, Disconnect, Read, Write
@@ -75,7 +77,7 @@ class Script:
     def __init__(self, **more: Any) -> None:
         self.store = MemoryStore()
         self.sent = b""
-        self.errors: list[ColoError] = []
+        self.errors: list[ProtocolError] = []
         given: dict[str, Any] = {"disks_elsewhere": False, "memory_limit": 1 << 30, "options": Options()}
         self.replica = StandbyReplica(
             SecondarySession(),
@@ -90,7 +92,7 @@ class Script:
         )
 
     @property
-    def state(self) -> State:
+    def state(self) -> StrEnum:
         return self.replica.session.state
 
     def _note(self, event: Event) -> None:

@@ -24,7 +24,8 @@ from qemu_recording import MEMORY, Recording, record
 from qemu_relay import Relay
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import COLOMessage, Side
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Side
 from colo_fsm.qemu import tap as tap_module
 from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.channel import Forward, Return, Undecodable

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from qemu import colo_pair, needs_kvm
 
 from colo_fsm.cli.app import cli
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.qemu.trace import Report, TraceError, check, read_log
 
 pytestmark = needs_kvm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from replicas import (
 )
 
 from colo_fsm.arbiter import UnknownGeneration
-from colo_fsm.protocol import (
+from colo_fsm.colo import State
+from colo_fsm.fsm import (
     FailoverRequested,
     FailoverStatus,
     GuestFailed,
@@ -34,7 +36,6 @@ from colo_fsm.protocol import (
     NoReturnPath,
     SendFailed,
     Side,
-    State,
     TimedOut,
     Transition,
     Truncated,
@@ -294,7 +295,7 @@ class TestRequests:
     def test_failover_while_loading_finishes_the_load_and_sends_nothing(self) -> None:
         made = bench(S, initial_bytes(b"4"))
         made.guest.at["load"] = lambda: setattr(made.replica, "failover_requested", True)
-        states: list[State] = []
+        states: list[StrEnum] = []
         made.session.on_transition(lambda t: states.append(t.dest))
         made.receive(round_bytes(b"5"))
         assert states[-3:] == [State.FINISHING, State.FAILOVER, State.ALONE]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from pair import differences, unnoticed_mutants
 
-from colo_fsm.protocol import SECONDARY, COLOMessage, Mode, Profile, State, Variant, complete
+from colo_fsm.colo import SECONDARY, COLOMessage, Mode, Profile, State, Variant
+from colo_fsm.fsm import complete
 
 REST: dict[str, str] = {
     "*": "failover: disconnect, suspend, claim",

@@ -28,7 +28,8 @@ from replicas import (
 )
 
 from colo_fsm.arbiter import GenerationClaimed
-from colo_fsm.protocol import GuestFailed, InvalidState, Side, State, Truncated, UnknownMessage
+from colo_fsm.colo import State
+from colo_fsm.fsm import GuestFailed, InvalidState, Side, Truncated, UnknownMessage
 from colo_fsm.replica import Checkpoint, CheckpointTaken, MemoryStore, Options
 from colo_fsm.stream import PAGE_SIZE, Blocks, Delta, PatchSink, StreamError
 

@@ -6,13 +6,13 @@ import errno
 import gc
 import logging
 import tracemalloc
-from collections.abc import Callable
+from enum import StrEnum
 
 import pytest
 from pair import PATCH, SESSIONS, Driver, Pair, verdict, wire
 
-from colo_fsm.protocol import (
-    COLOMessage,
+from colo_fsm.colo import COLOMessage, PrimarySession, Profile, SecondarySession, State, Variant, colo_machine
+from colo_fsm.fsm import (
     Do,
     FailoverRequested,
     FailoverStatus,
@@ -20,28 +20,29 @@ from colo_fsm.protocol import (
     GuestFailed,
     InvalidMessage,
     InvalidState,
+    Kind,
     LinkLost,
+    Message,
     NoReturnPath,
     OutOfOrder,
-    PrimarySession,
-    Profile,
     Row,
-    SecondarySession,
     Send,
     SendFailed,
     Session,
     Side,
-    State,
     TimedOut,
     Transition,
     Trigger,
     Truncated,
     UnexpectedMessage,
     UnknownMessage,
-    Variant,
-    machine_for,
+    begin,
+    done,
+    fault,
+    lost,
+    recv,
+    won,
 )
-from colo_fsm.protocol.table import Kind, begin
 
 M, S, F = COLOMessage, State, Fault
 BOTH = [(side, variant) for side in Side for variant in Variant.all()]
@@ -60,7 +61,13 @@ FAULTS: dict[Fault, tuple[type[Exception], str]] = {
 CAUSE = ValueError("no footer")
 
 
-def at(state: State, side: Side, variant: Variant = PATCH) -> Session:
+class Foreign(Message):
+    """Another protocol's messages; the value is one of ours."""
+
+    HELLO = 1
+
+
+def at(state: StrEnum, side: Side, variant: Variant = PATCH) -> Session:
     """A session that has come to this state without an error."""
     session = SESSIONS[side](variant)
     session.state = state
@@ -68,28 +75,14 @@ def at(state: State, side: Side, variant: Variant = PATCH) -> Session:
 
 
 def fire(session: Session, trigger: Trigger) -> object:
-    """Tell a session, by its public methods."""
-    match trigger.kind:
-        case Kind.RECV:
-            assert trigger.message is not None
-            return session.feed(int(trigger.message))
-        case Kind.DONE:
-            return session.done(Do(trigger.name.removeprefix("done_")))
-        case Kind.FAULT:
-            return session.fault(Fault(trigger.name.removeprefix("fault_")), CAUSE)
-    told: dict[str, Callable[[], object]] = {
-        "begin_checkpoint": session.begin_checkpoint,
-        "begin_leave": session.leave,
-        "won": session.won,
-        "lost": session.lost,
-    }
-    return told[trigger.name]()
+    """Tell a session what has happened; a fault with its cause."""
+    return session.fire(trigger, CAUSE if trigger.kind is Kind.FAULT else None)
 
 
 # -- every state and trigger --------------------------------------------------------------------------
 
 
-def expected_message(side: Side, variant: Variant, state: State) -> int:
+def expected_message(side: Side, variant: Variant, state: StrEnum) -> int:
     """The message named behind "expected", by hand."""
     if side is Side.PRIMARY:
         return {"init": 0, "ready": 2, "requested": 2, "received": 6, "loaded": 2}.get(state, 5)
@@ -115,7 +108,7 @@ def expected_error(side: Side, variant: Variant, row: Row) -> tuple[type[Excepti
 
 @both
 def test_every_state_and_trigger_has_its_verdict(side: Side, variant: Variant) -> None:
-    for row in machine_for(side, variant).table.rows:
+    for row in colo_machine(side, variant).table.rows:
         session = at(row.source, side, variant)
         assert fire(session, row.trigger) == row.effects, str(row)
         assert session.state is (row.dest or row.source), str(row)
@@ -132,10 +125,10 @@ def test_every_state_and_trigger_has_its_verdict(side: Side, variant: Variant) -
 @both
 @pytest.mark.parametrize("value", [7, 255, 2**32 - 1])
 def test_an_invalid_message_is_a_fault_in_every_state(side: Side, variant: Variant, value: int) -> None:
-    for state in machine_for(side, variant).table.states:
+    for state in colo_machine(side, variant).table.states:
         session = at(state, side, variant)
         row = session.table.by_input[state, fault_trigger(session, F.INVALID)]
-        assert session.feed(value) == row.effects
+        assert session.fire(*session.table.arrival(value)) == row.effects
         assert session.state is (row.dest or state)
         if row.dest is None:
             assert session.error is None
@@ -161,8 +154,11 @@ def test_what_the_protocol_is_done_with_absorbs_everything(side: Side) -> None:
 
 @each_side
 def test_only_a_mistake_of_the_driver_raises(side: Side) -> None:
-    with pytest.raises(ValueError, match="nobody awaits 'release': report"):
-        SESSIONS[side]().done(Do.release)
+    session = SESSIONS[side](Variant())
+    with pytest.raises(ValueError, match="awaits 'done_release'"):
+        session.fire(done(Do.release))
+    with pytest.raises(ValueError, match="awaits 'recv_hello'"):
+        session.fire(recv(Foreign.HELLO))
 
 
 # -- error objects ------------------------------------------------------------------------------------
@@ -181,7 +177,7 @@ def test_only_a_mistake_of_the_driver_raises(side: Side) -> None:
 )
 def test_the_errno_is_the_links_own(kind: Fault, cause: OSError, text: str) -> None:
     session = at(S.READY, Side.PRIMARY)
-    session.fault(kind, cause)
+    session.fire(fault(kind), cause)
     assert str(session.error) == text
 
 
@@ -197,14 +193,14 @@ def test_the_errno_is_the_links_own(kind: Fault, cause: OSError, text: str) -> N
 )
 def test_an_error_made_by_the_driver_is_kept(kind: Fault, error: Exception) -> None:
     session = at(S.READY, Side.PRIMARY)
-    session.fault(kind, error)
+    session.fire(fault(kind), error)
     assert session.error is error
 
 
 def test_an_error_of_another_kind_is_the_cause() -> None:
     session = at(S.READY, Side.PRIMARY)
     cause = Truncated()
-    session.fault(F.FAILOVER_REQUEST, cause)
+    session.fire(fault(F.FAILOVER_REQUEST), cause)
     assert isinstance(session.error, FailoverRequested)
     assert session.error.cause is cause
 
@@ -225,9 +221,9 @@ def test_the_error_is_the_newest_and_each_transition_has_its_own() -> None:
     seen: list[Transition] = []
     session = at(S.READY, Side.PRIMARY)
     session.on_transition(seen.append)
-    session.fault(F.EOF)
-    session.won()
-    session.fault(F.GUEST_FAILED, CAUSE)
+    session.fire(fault(F.EOF))
+    session.fire(won)
+    session.fire(fault(F.GUEST_FAILED), CAUSE)
     assert [type(t.error) for t in seen] == [LinkLost, type(None), GuestFailed]
     assert session.error is seen[-1].error
 
@@ -238,7 +234,7 @@ def test_the_error_is_the_newest_and_each_transition_has_its_own() -> None:
 @both
 def test_the_failover_status_is_derived_from_the_state(side: Side, variant: Variant) -> None:
     status = {"finishing": "relaunch", "failover": "active", "alone": "completed"}
-    for state in machine_for(side, variant).table.states:
+    for state in colo_machine(side, variant).table.states:
         assert at(state, side, variant).failover_status == status.get(state, FailoverStatus.NONE)
 
 
@@ -246,7 +242,7 @@ def test_the_failover_status_is_derived_from_the_state(side: Side, variant: Vari
 @each_side
 def test_a_fault_before_ready_stops_the_side_and_claims_nothing(side: Side, kind: Fault) -> None:
     driver = Driver(SESSIONS[side](PATCH), claim=lambda _: pytest.fail("claimed"))
-    driver.perform(driver.session.fault(kind, CAUSE))
+    driver.perform(driver.session.fire(fault(kind), CAUSE))
     assert driver.session.state is S.STOPPED
     assert driver.did == ["disconnect", "discard"]
 
@@ -257,7 +253,7 @@ def test_whoever_wins_runs_and_the_other_stops(side: Side, variant: Variant) -> 
     pair.start()
     pair.checkpoint()
     hurt, other = (pair.primary, pair.secondary) if side is Side.PRIMARY else (pair.secondary, pair.primary)
-    pair.perform(hurt, hurt.session.fault(F.FAILOVER_REQUEST))
+    pair.perform(hurt, hurt.session.fire(fault(F.FAILOVER_REQUEST)))
     assert (hurt.session.state, other.session.state) == (S.ALONE, S.STOPPED)
     assert hurt.did[-2:] == ["resume", "release_all"]
     assert (other.did[-3:], verdict(other.session)[0]) == (["suspend", "claim", "discard"], LinkLost)
@@ -266,9 +262,9 @@ def test_whoever_wins_runs_and_the_other_stops(side: Side, variant: Variant) -> 
 def secondary_that_stores(variant: Variant) -> SecondarySession:
     session = SecondarySession(variant)
     session.start()
-    session.done(Do.receive_initial)
+    session.fire(done(Do.receive_initial))
     session.receive_data(wire(M.CHECKPOINT_REQUEST))
-    session.done(Do.suspend)
+    session.fire(done(Do.suspend))
     sized = variant.profile is Profile.QEMU
     session.receive_data(wire(M.VMSTATE_SEND))
     if sized:
@@ -278,7 +274,7 @@ def secondary_that_stores(variant: Variant) -> SecondarySession:
 
 def secondary_that_loads(variant: Variant) -> SecondarySession:
     session = secondary_that_stores(variant)
-    assert session.done(Do.store) == (Send(M.VMSTATE_RECEIVED), Do.load)
+    assert session.fire(done(Do.store)) == (Send(M.VMSTATE_RECEIVED), Do.load)
     return session
 
 
@@ -286,40 +282,40 @@ def secondary_that_loads(variant: Variant) -> SecondarySession:
 @pytest.mark.parametrize("variant", Variant.all(), ids=str)
 def test_a_fault_while_loading_finishes_the_load_and_sends_nothing(variant: Variant, kind: Fault) -> None:
     session = secondary_that_loads(variant)
-    assert session.fault(kind, CAUSE) == (Do.load,)
+    assert session.fire(fault(kind), CAUSE) == (Do.load,)
     assert (session.state, session.failover_status) == (S.FINISHING, FailoverStatus.RELAUNCH)
     for trigger in session.table.triggers:  # nothing but the load's end is listened to
         if trigger.name not in ("done_load", "fault_guest_failed"):
             assert fire(session, trigger) == ()
-    assert session.done(Do.load) == (Do.disconnect, Do.claim)
+    assert session.fire(done(Do.load)) == (Do.disconnect, Do.claim)
     assert session.state is S.FAILOVER
     assert verdict(session) == FAULTS[kind]
-    assert session.won() == (Do.resume, Do.release_all)
+    assert session.fire(won) == (Do.resume, Do.release_all)
 
 
 @pytest.mark.parametrize("variant", Variant.all(), ids=str)
 def test_a_fault_while_storing_loads_before_it_claims(variant: Variant) -> None:
     """The store may hold a checkpoint by then that nobody has loaded: whoever claims must be able to run."""
     session = secondary_that_stores(variant)
-    assert session.fault(F.FAILOVER_REQUEST) == (Do.load,)
-    assert session.done(Do.store) == ()
-    assert session.done(Do.load) == (Do.disconnect, Do.claim)
+    assert session.fire(fault(F.FAILOVER_REQUEST)) == (Do.load,)
+    assert session.fire(done(Do.store)) == ()
+    assert session.fire(done(Do.load)) == (Do.disconnect, Do.claim)
 
 
 @pytest.mark.parametrize("variant", Variant.all(), ids=str)
 def test_a_checkpoint_that_cannot_be_loaded_is_not_claimed_for(variant: Variant) -> None:
     session = secondary_that_stores(variant)
-    session.fault(F.FAILOVER_REQUEST)
-    assert session.fault(F.GUEST_FAILED, CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
+    session.fire(fault(F.FAILOVER_REQUEST))
+    assert session.fire(fault(F.GUEST_FAILED), CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
     assert session.state is S.STOPPED
 
 
 @pytest.mark.parametrize("first", [F.FAILOVER_REQUEST, F.GUEST_FAILED])
 def test_a_load_that_fails_is_tried_once_more_and_then_leaves_nothing_to_run(first: Fault) -> None:
     session = secondary_that_loads(PATCH)
-    assert session.fault(first) == (Do.load,)
-    assert session.fault(F.GUEST_FAILED, CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
-    assert (session.state, session.won()) == (S.STOPPED, ())
+    assert session.fire(fault(first)) == (Do.load,)
+    assert session.fire(fault(F.GUEST_FAILED), CAUSE) == (Do.disconnect, Do.suspend, Do.discard)
+    assert (session.state, session.fire(won)) == (S.STOPPED, ())
 
 
 # -- leaving ------------------------------------------------------------------------------------------
@@ -333,7 +329,7 @@ def test_a_side_leaves_in_order_between_two_rounds_and_the_other_claims(side: Si
     for _ in range(rounds):
         pair.checkpoint()
     gone, other = (pair.primary, pair.secondary) if side is Side.PRIMARY else (pair.secondary, pair.primary)
-    pair.perform(gone, gone.session.leave())
+    pair.perform(gone, gone.session.fire(begin.leave))
     assert (gone.session.state, gone.session.error) == (S.ENDED, None)
     assert gone.did[-3:] == ["disconnect", "suspend", "discard"]
     assert (other.session.state, pair.winner) == (S.ALONE, other.session.side)
@@ -342,10 +338,10 @@ def test_a_side_leaves_in_order_between_two_rounds_and_the_other_claims(side: Si
 @both
 def test_leaving_inside_a_round_is_out_of_order(side: Side, variant: Variant) -> None:
     in_order = {S.INIT, S.READY, S.LOADED, S.FAILOVER, S.ALONE}
-    for state in machine_for(side, variant).table.states:
+    for state in colo_machine(side, variant).table.states:
         session = at(state, side, variant)
         assert session.may(begin.leave) is (state in in_order)
-        session.leave()
+        session.fire(begin.leave)
         error = OutOfOrder if state in set(S) - in_order - {S.FINISHING, S.STOPPED, S.ENDED} else type(None)
         assert type(session.error) is error, state
 
@@ -358,7 +354,7 @@ AWAITS = {
 }
 
 
-def awaits(side: Side, variant: Variant) -> set[State]:
+def awaits(side: Side, variant: Variant) -> set[StrEnum]:
     """The states in which a message of the peer is due, by hand."""
     qemu = variant.profile is Profile.QEMU
     if side is Side.PRIMARY:
@@ -369,7 +365,7 @@ def awaits(side: Side, variant: Variant) -> set[State]:
 @both
 def test_what_is_awaited_and_what_is_read(side: Side, variant: Variant) -> None:
     idle = {S.READY, S.LOADED} if side is Side.PRIMARY else set()
-    for state in machine_for(side, variant).table.states:
+    for state in colo_machine(side, variant).table.states:
         session = at(state, side, variant)
         assert session.awaits_message is (state in awaits(side, variant)), state
         assert session.wants_data is (state in awaits(side, variant) | idle), state
@@ -378,7 +374,7 @@ def test_what_is_awaited_and_what_is_read(side: Side, variant: Variant) -> None:
 @both
 @pytest.mark.parametrize("message", M)
 def test_a_stranger_who_floods_gets_one_read(side: Side, variant: Variant, message: COLOMessage) -> None:
-    for state in machine_for(side, variant).table.states:
+    for state in colo_machine(side, variant).table.states:
         driver = Driver(at(state, side, variant))
         reads = 0
         while driver.session.wants_data and reads < 10:
@@ -421,9 +417,9 @@ def test_observers_are_told_of_every_transition_in_order() -> None:
     session.on_transition(seen.append)
     other.receive_data(wire(0))
     session.receive_data(wire(0))
-    session.feed(M.VMSTATE_LOADED)
-    session.feed(M.VMSTATE_LOADED)  # absorbed: nothing moved
-    session.lost()
+    session.fire(*session.table.arrival(M.VMSTATE_LOADED))
+    session.fire(*session.table.arrival(M.VMSTATE_LOADED))  # absorbed: nothing moved
+    session.fire(lost)
     assert [(t.side, t.source, t.trigger, t.dest) for t in seen] == [
         (Side.PRIMARY, S.INIT, "recv_checkpoint_ready", S.READY),
         (Side.PRIMARY, S.READY, "recv_vmstate_loaded", S.FAILOVER),
@@ -437,7 +433,7 @@ def test_an_observer_may_ask_for_one_state() -> None:
     session = PrimarySession(PATCH)
     session.on_transition(seen.append, S.FAILOVER)
     session.receive_data(wire(0))
-    session.fault(F.TIMEOUT)
+    session.fire(fault(F.TIMEOUT))
     assert [t.dest for t in seen] == [S.FAILOVER]
 
 
@@ -463,7 +459,7 @@ def test_an_observer_that_raises_is_a_failed_guest() -> None:
 
 
 def test_an_observer_that_raises_hides_nothing_from_the_others() -> None:
-    seen: list[State] = []
+    seen: list[StrEnum] = []
     session = PrimarySession(PATCH)
     session.on_transition(boom, S.READY)
     session.on_transition(lambda t: seen.append(t.dest))
@@ -474,7 +470,7 @@ def test_an_observer_that_raises_hides_nothing_from_the_others() -> None:
 def test_an_observer_that_always_raises_comes_to_an_end(caplog: pytest.LogCaptureFixture) -> None:
     session = PrimarySession(PATCH)
     session.on_transition(boom)
-    effects = [session.receive_data(wire(0)), session.lost()]
+    effects = [session.receive_data(wire(0)), session.fire(lost)]
     assert effects == [(Do.resume, Do.disconnect, Do.suspend, Do.claim), (Do.discard,)]
     assert session.state is S.STOPPED
     failed = [r for r in caplog.records if "observer failed" in r.getMessage()]
@@ -520,16 +516,16 @@ def test_each_error_is_logged_once(
 
 @each_side
 def test_a_session_is_small(side: Side) -> None:
-    cls, count = SESSIONS[side], 10_000
+    count = 10_000
     first = wire(0) if side is Side.PRIMARY else wire(1)
-    cls().receive_data(first)  # the shared machine, and whatever is made once
+    SESSIONS[side](PATCH).receive_data(first)  # the shared machine, and whatever is made once
     for used in (False, True):
         sessions: list[Session | None] = [None] * count
         gc.collect()
         tracemalloc.start()
         try:
             for i in range(count):
-                sessions[i] = session = cls()
+                sessions[i] = session = SESSIONS[side](PATCH)
                 if used:
                     session.receive_data(first)
                     session.unread()

@@ -11,7 +11,7 @@ from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
-from colo_fsm.protocol import ColoError, Side
+from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
@@ -45,7 +45,7 @@ def half_load(patch: pytest.MonkeyPatch) -> None:
     def half(self: SecondaryReplica) -> Any:
         try:
             return (yield from receive_live(self))
-        except ColoError:
+        except ProtocolError:
             newest = self.store.newest
             assert newest is not None
             self.store.commit(self._delta, newest.device)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from colo_fsm.check.simulate import Bench, Fault, Kind, Outcome, Schedule
-from colo_fsm.protocol import COLOMessage, ReleaseOn, Side, State
+from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 SIZED, LOADED = (P, State.SIZED), (P, State.LOADED)

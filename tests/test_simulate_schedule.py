@@ -9,7 +9,8 @@ import attrs
 import pytest
 
 from colo_fsm.check.simulate import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule, generate, shrink
-from colo_fsm.protocol import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 
 CRASH = Fault(kind=Kind.CRASH, target=Side.PRIMARY, side=Side.SECONDARY, state=State.SIZED, visit=3, op=1)
 SILENT = Fault(

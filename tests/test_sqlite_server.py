@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import attrs
 import pytest
 
 from colo_fsm.arbiter import Claim
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 from colo_fsm.replica import sqlite_server
 from colo_fsm.replica.address import Address, AddressError, address_of
 from colo_fsm.replica.aio import Pair, primary, secondary
@@ -215,7 +217,7 @@ async def test_no_byte_leaves_before_the_checkpoint_is_loaded() -> None:
         client.ask(INSERT)
         await until(lambda: len(pairs.primary.outbox) == 1)
         reply = asyncio.create_task(client.reply())
-        seen: list[tuple[State, bool]] = []
+        seen: list[tuple[StrEnum, bool]] = []
         pairs.primary.on_transition(
             lambda _: seen.append((pairs.primary.state, reply.done() or client.has_bytes()))
         )

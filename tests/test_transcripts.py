@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from itertools import islice, product
 
 import pytest
@@ -16,20 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair import PATCH, SESSIONS, Driver, Pair, verdict, wire
 
-from colo_fsm.protocol import (
-    InvalidMessage,
-    LinkLost,
-    Mode,
-    Profile,
-    ReleaseOn,
-    Side,
-    State,
-    Truncated,
-    UnexpectedMessage,
-    UnknownMessage,
-    Variant,
-)
-from colo_fsm.protocol.table import begin
+from colo_fsm.colo import Mode, Profile, ReleaseOn, State, Variant
+from colo_fsm.fsm import InvalidMessage, LinkLost, Side, Truncated, UnexpectedMessage, UnknownMessage, begin
 
 Verdict = tuple[type[Exception] | None, str]
 Receive = Callable[[], int]
@@ -113,7 +102,7 @@ def test_the_primary_accepts_all_four_messages_at_once() -> None:
     driver = Driver(SESSIONS[Side.PRIMARY](PATCH))
     driver.read(bytes.fromhex("00000000 00000002 00000005 00000006"))
     assert (driver.session.state, driver.sent) == (State.READY, [])
-    driver.perform(driver.session.begin_checkpoint())
+    driver.perform(driver.session.fire(begin.checkpoint))
     assert (driver.session.state, driver.session.error) == (State.LOADED, None)
     assert b"".join(driver.sent) == bytes.fromhex("00000001 00000003")
 
@@ -188,7 +177,7 @@ def begin_while_it_may(driver: Driver, reads: Iterator[bytes]) -> None:
             driver.read(data)
         if not driver.session.may(begin.checkpoint):
             return
-        driver.perform(driver.session.begin_checkpoint())
+        driver.perform(driver.session.fire(begin.checkpoint))
 
 
 def at_once(driver: Driver, reads: Iterator[bytes]) -> None:
@@ -228,7 +217,7 @@ def outcome(
     reads: list[bytes],
     timing: Callable[[Driver, Iterator[bytes]], None],
     variant: Variant = PATCH,
-) -> tuple[Verdict, State]:
+) -> tuple[Verdict, StrEnum]:
     driver = Driver(SESSIONS[side](variant))
     timing(driver, iter(reads))
     return verdict(driver.session), driver.session.state

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any
+
+import attrs
 import pytest
 
-from colo_fsm.protocol import PRIMARY, SECONDARY, COLOMessage, Do, Mode, Side, State, Table, Variant, validate
-from colo_fsm.protocol.table import Line, begin, done, otherwise, recv, row, send, won
+from colo_fsm.colo import COLO, PRIMARY, SECONDARY, COLOMessage, Mode, State, Variant
+from colo_fsm.fsm import (
+    Do,
+    Line,
+    Message,
+    Side,
+    SyncPoint,
+    Table,
+    TableError,
+    begin,
+    complete,
+    done,
+    fault,
+    otherwise,
+    recv,
+    row,
+    send,
+    validate,
+    won,
+)
 
 M, S, do = COLOMessage, State, Do
 
@@ -17,7 +39,7 @@ SOUND = (
 
 
 def problems(*lines: Line, side: Side = Side.PRIMARY, variant: Variant = Variant()) -> tuple[str, ...]:  # noqa: B008 - frozen
-    return validate(Table(side, lines), variant)
+    return validate(Table(side, COLO, lines), variant)
 
 
 @pytest.mark.parametrize("variant", Variant.all(), ids=str)
@@ -100,8 +122,8 @@ def test_a_message_that_is_the_peers_to_receive(side: Side, message: COLOMessage
 
 @pytest.mark.parametrize("where", ["start", "error"])
 def test_a_message_that_is_the_peers_to_send_outside_the_rows(where: str) -> None:
-    effects = {where: (send(M.VMSTATE_LOADED),)}
-    (problem,) = validate(Table(Side.PRIMARY, SOUND, **effects), Variant())
+    effects: dict[str, Any] = {where: (send(M.VMSTATE_LOADED),)}
+    (problem,) = validate(attrs.evolve(Table(Side.PRIMARY, COLO, SOUND), **effects), Variant())
     assert "vmstate-loaded is not the primary's to send" in problem
 
 
@@ -120,7 +142,7 @@ def test_an_effect_that_one_variant_alone_asks_for() -> None:
 
 def test_what_the_start_asks_for_can_be_awaited_in_init() -> None:
     line = row(S.INIT, done(do.send_initial), S.READY)
-    assert validate(Table(Side.PRIMARY, (*SOUND, line), start=(do.send_initial,)), Variant()) == ()
+    assert validate(Table(Side.PRIMARY, COLO, (*SOUND, line), start=(do.send_initial,)), Variant()) == ()
     assert len(problems(*SOUND, line)) == 1
 
 
@@ -131,7 +153,7 @@ def test_what_stays_asks_in_its_own_state() -> None:
 
 def test_what_the_error_transition_asks_for_can_be_awaited_in_failover() -> None:
     line = row(S.FAILOVER, done(do.suspend), S.INIT)
-    assert validate(Table(Side.PRIMARY, (*SOUND, line), error=(do.suspend,)), Variant()) == ()
+    assert validate(Table(Side.PRIMARY, COLO, (*SOUND, line), error=(do.suspend,)), Variant()) == ()
     assert len(problems(*SOUND, line)) == 1
 
 
@@ -150,4 +172,51 @@ def test_all_problems_are_reported_at_once() -> None:
         "init --won--> ready: checkpoint-ready is not the primary's to send",
         "init --recv_vmstate_size--> init: vmstate-size is not the primary's to receive",
         "sized --done_save--> init: no row into 'sized' asks for 'save'",
+    )
+
+
+class Other(StrEnum):
+    """Another protocol's states: one is equal to ours, and is not ours."""
+
+    INIT = "init"
+    NOWHERE = "nowhere"
+
+
+class Foreign(Message):
+    """Another protocol's messages, of the same values."""
+
+    EPOCH = 0
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (row(S.INIT, recv(Foreign.EPOCH), S.READY), "<Foreign.EPOCH: 0> is no message of COLO"),
+        (row(S.INIT, recv(0), S.READY), "0 is no message of COLO"),  # type: ignore[arg-type]
+        (row(Other.INIT, won, S.READY), "<Other.INIT: 'init'> is no state of COLO"),
+        (row(S.INIT, won, Other.NOWHERE), "<Other.NOWHERE: 'nowhere'> is no state of COLO"),
+        (row("init", won, S.READY), "'init' is no state of COLO"),  # type: ignore[arg-type]
+        (row(S.INIT, done("paint"), S.READY), "'paint' is no effect"),  # type: ignore[arg-type]
+        (row(S.INIT, fault("rust"), S.READY), "'rust' is no fault"),  # type: ignore[arg-type]
+        (row(S.INIT, won, S.READY, "paint"), "'paint' is no effect"),  # type: ignore[arg-type]
+        (row(S.INIT, won, S.READY, send(Foreign.EPOCH)), "<Foreign.EPOCH: 0> is no message of COLO"),
+    ],
+)
+def test_a_word_of_another_protocol(line: Line, problem: str) -> None:
+    found = problems(*SOUND, line)
+    assert any(problem in text for text in found), found
+    with pytest.raises(TableError, match="is no machine"):
+        complete(Table(Side.PRIMARY, COLO, (*SOUND, line)), Variant())
+
+
+def test_words_that_do_not_fit_together() -> None:
+    words = attrs.evolve(
+        COLO,
+        points=(*COLO.points[:5], SyncPoint(M.VMSTATE_LOADED, Side.SECONDARY, Other.NOWHERE), COLO.points[0]),
+    )
+    found = validate(Table(Side.PRIMARY, words, SOUND), Variant())
+    assert found == (
+        "COLO has 2 sync points of the value 0",
+        "vmstate-received has no sync point",
+        "vmstate-loaded: <Other.NOWHERE: 'nowhere'> is no state of COLO",
     )

@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colo_fsm.protocol import COLOMessage, Inbox, InvalidMessage, encode_message, encode_size
+from colo_fsm.colo import COLO, COLOMessage, PrimarySession
+from colo_fsm.fsm import Inbox, InvalidMessage, encode_size
 
 
 @pytest.mark.parametrize("message", COLOMessage)
 def test_a_message_is_a_big_endian_u32(message: COLOMessage) -> None:
-    encoded = encode_message(message)
+    encoded = COLO.encode(message)
     assert encoded == bytes([0, 0, 0, message])
     inbox = Inbox()
     inbox.feed(encoded)
     assert inbox.peek() == message
-    assert inbox.take_message() is message
+    assert inbox.take_value() == message
     assert len(inbox) == 0
 
 
@@ -26,7 +27,7 @@ def test_a_message_is_a_big_endian_u32(message: COLOMessage) -> None:
 def test_an_invalid_message_is_not_sent(value: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="colo_fsm")
     with pytest.raises(InvalidMessage) as caught:
-        encode_message(value)
+        COLO.encode(value)
     assert str(caught.value) == "colo_send_message: Invalid message"
     assert (caught.value.value, caught.value.sending) == (value, True)
     assert caplog.messages == []
@@ -34,26 +35,23 @@ def test_an_invalid_message_is_not_sent(value: int, caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("value", [7, 8, 255, 0x01000000, 2**32 - 1])
 def test_an_invalid_message_is_refused_and_removed(value: int, caplog: pytest.LogCaptureFixture) -> None:
+    session = PrimarySession()
     caplog.set_level(logging.DEBUG, logger="colo_fsm")
-    inbox = Inbox()
-    inbox.feed(value.to_bytes(4, "big") + b"\0\0\0\1")
-    assert inbox.peek() == value
-    with pytest.raises(InvalidMessage) as caught:
-        inbox.take_message()
-    assert str(caught.value) == "colo_receive_message: Invalid message"
-    assert (caught.value.value, caught.value.sending) == (value, False)
-    assert caplog.messages == []
-    assert inbox.take_message() is COLOMessage.CHECKPOINT_REQUEST
+    session.receive_data(value.to_bytes(4, "big") + b"\0\0\0\1")
+    assert str(session.error) == "colo_receive_message: Invalid message"
+    assert isinstance(session.error, InvalidMessage)
+    assert (session.error.value, session.error.sending) == (value, False)
+    assert not any(line.startswith("Receive") for line in caplog.messages)
+    assert session.unread() == b"\0\0\0\1"
 
 
 def test_messages_are_traced_as_qemu_traces_them(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="colo_fsm")
-    inbox = Inbox()
-    inbox.feed(encode_message(COLOMessage.VMSTATE_SEND))
-    inbox.take_message()
+    PrimarySession().receive_data(COLO.encode(COLOMessage.CHECKPOINT_READY))
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("DEBUG", "Send 'vmstate-send' message"),
-        ("DEBUG", "Receive 'vmstate-send' message"),
+        ("DEBUG", "Send 'checkpoint-ready' message"),
+        ("DEBUG", "Receive 'checkpoint-ready' message"),
+        ("DEBUG", "Change 'init' => 'ready'"),
     ]
 
 
@@ -72,7 +70,7 @@ def test_what_is_not_whole_stays() -> None:
     assert inbox.take_size() is None
     assert len(inbox) == 3
     inbox.feed(b"\5")
-    assert inbox.take_message() is COLOMessage.VMSTATE_RECEIVED
+    assert inbox.take_value() == COLOMessage.VMSTATE_RECEIVED
 
 
 def test_no_bytes_are_the_end_of_the_link() -> None:
@@ -103,7 +101,7 @@ def test_what_was_read_is_copied(kind: type[bytes | bytearray | memoryview]) -> 
     inbox = Inbox()
     inbox.feed(data)
     buffer[3] = 6
-    assert inbox.take_message() is COLOMessage.CHECKPOINT_REQUEST
+    assert inbox.take_value() == COLOMessage.CHECKPOINT_REQUEST
 
 
 Item = COLOMessage | int | bytes
@@ -115,14 +113,14 @@ items = st.lists(
 def encoded(item: Item) -> bytes:
     if isinstance(item, bytes):
         return item
-    return encode_message(item) if isinstance(item, COLOMessage) else encode_size(item)
+    return COLO.encode(item) if isinstance(item, COLOMessage) else encode_size(item)
 
 
 def take(inbox: Inbox, item: Item) -> Item | None:
     if isinstance(item, bytes):
         return inbox.take(len(item)) if len(inbox) >= len(item) else None
     if isinstance(item, COLOMessage):
-        return inbox.take_message() if inbox.peek() is not None else None
+        return inbox.take_value()
     return inbox.take_size()
 
 

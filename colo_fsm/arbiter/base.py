@@ -18,7 +18,7 @@ from typing import Protocol
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 
 class ArbiterError(Exception):

@@ -13,7 +13,7 @@ from typing import IO, ClassVar
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .base import ArbiterUnreachable, Claim, fresh_number
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .base import Claim, fresh_number
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
+from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
 
 from .model.properties import Property as P
 from .model.scenario import BREAKS, DISTURBANCES, Arbiter, Scenario, Strike
@@ -35,11 +35,12 @@ class Documented:
         return found + [f"{p} holds now, and was known to fail" for p in self.fails if result.holds(p)]
 
 
-_LOADED = Variant(release_on=ReleaseOn.LOADED)
-_HYBRID = Variant(mode=Mode.HYBRID)
-_HYBRID_LOADED = Variant(mode=Mode.HYBRID, release_on=ReleaseOn.LOADED)
-_PATCH_LOADED = Variant(Profile.PATCH, release_on=ReleaseOn.LOADED)
-_PATCH = Variant(profile=Profile.PATCH)
+_PUBLISHED = Variant(release_on=ReleaseOn.RECEIVED)
+_LOADED = Variant()
+_HYBRID = Variant(mode=Mode.HYBRID, release_on=ReleaseOn.RECEIVED)
+_HYBRID_LOADED = Variant(mode=Mode.HYBRID)
+_PATCH = Variant(Profile.PATCH, release_on=ReleaseOn.RECEIVED)
+_PATCH_LOADED = Variant(Profile.PATCH)
 
 _BREAKS = frozenset({Strike.CRASH, Strike.CLOSED, Strike.REQUEST, Strike.ARBITER})
 _WIRE = frozenset({Strike.CORRUPT, Strike.REORDER, Strike.DUPLICATE})
@@ -57,14 +58,14 @@ _TWO_FORGE = (
 
 
 def _plain(name: str, *faults: Strike, fails: Mapping[P, str] | None = None) -> Documented:
-    return Documented(Scenario(name, arbiter=Arbiter.NONE, faults=frozenset(faults)), fails or {})
+    return Documented(Scenario(name, _PUBLISHED, Arbiter.NONE, faults=frozenset(faults)), fails or {})
 
 
 def _claim(
     name: str,
     faults: frozenset[Strike],
     fails: Mapping[P, str] | None = None,
-    variant: Variant = Variant(),  # noqa: B008 - frozen
+    variant: Variant = _PUBLISHED,
     budget: int = 1,
 ) -> Documented:
     return Documented(Scenario(name, variant, Arbiter.CLAIM, faults, budget), fails or {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colo_fsm.draw import Exchange, Moment, Tone
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 
 from .model.properties import Property
 from .model.steps import Step

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
 from colo_fsm.draw import FORMATS, DrawError, pictures
-from colo_fsm.protocol import Mode, Profile, ReleaseOn, Variant
 
 
 @click.command(epilog="\b\nExit status:\n  0  drawn\n  1  it could not be drawn or written\n  2  bad usage")

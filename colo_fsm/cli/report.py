@@ -10,7 +10,8 @@ import time
 
 import click
 
-from colo_fsm.protocol import State, Transition
+from colo_fsm.colo import State
+from colo_fsm.fsm import Transition
 from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Event, Pair, Serving
 
 

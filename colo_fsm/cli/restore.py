@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 from colo_fsm.qemu import NotAVm, VmCheckpoint
 from colo_fsm.qemu.capture import Capture
 from colo_fsm.qemu.channel import CHANNELS

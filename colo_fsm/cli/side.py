@@ -9,13 +9,15 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
-from colo_fsm.protocol import ColoError, ReleaseOn, State
+from colo_fsm.colo import ReleaseOn, State
+from colo_fsm.fsm import ProtocolError
 from colo_fsm.replica import (
     AsyncGuest,
     DirectoryStore,
@@ -174,12 +176,12 @@ def run(
         raise click.UsageError(str(error)) from None
     try:
         state = asyncio.run(_run(pair, guest, Reporter(as_json)))
-    except (ColoError, OSError) as error:
+    except (ProtocolError, OSError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(0 if state is State.ENDED else 1)
 
 
-async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> State:
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> StrEnum:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, pair.request_leave)

@@ -17,7 +17,8 @@ import click
 from rich.console import Console
 
 from colo_fsm.arbiter import Arbiter, ArbiterError, Unarbitrated, open_arbiter
-from colo_fsm.protocol import State, Transition
+from colo_fsm.colo import State
+from colo_fsm.fsm import Transition
 from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
 from colo_fsm.qemu.standby import MEMORY_LIMIT
 from colo_fsm.replica import (

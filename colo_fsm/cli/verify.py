@@ -25,18 +25,9 @@ from colo_fsm.check import (
     explore,
     report,
 )
+from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
 from colo_fsm.draw import DrawError
-from colo_fsm.protocol import (
-    CompleteTable,
-    Mode,
-    Profile,
-    ReleaseOn,
-    Side,
-    Table,
-    TableError,
-    Variant,
-    complete,
-)
+from colo_fsm.fsm import CompleteTable, Side, Table, TableError, complete
 
 from .load import named
 
@@ -193,7 +184,7 @@ def _faults(given: str | None) -> frozenset[Strike]:
 def _table(side: Side, spec: str, variant: Variant) -> CompleteTable:
     """The table that `module:name` is, made total. Raises click.BadParameter."""
     hint = f"--{side}"
-    table = named(spec, "MODULE:TABLE", "colo_fsm.protocol:PRIMARY", hint=hint)
+    table = named(spec, "MODULE:TABLE", "colo_fsm.fsm:PRIMARY", hint=hint)
     if not isinstance(table, Table) or table.side is not side:
         raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=hint)
     try:

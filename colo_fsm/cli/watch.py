@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from colo_fsm.protocol import COLOMessage, State
+from colo_fsm.colo import COLOMessage, State
 from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.checkpoint import NotAVm, VmCheckpoint
 from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored

@@ -7,13 +7,14 @@ added become one arrow for each way out: that is what keeps a table of a hundred
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from enum import StrEnum
 from itertools import groupby
 from typing import TypeVar
 
 import attrs
 
-from ..protocol import COLOMessage, CompleteTable, Effect, Row, Send, Side, State, Trigger
-from ..protocol.table import SENDER, Kind
+from colo_fsm.colo import COLO
+from colo_fsm.fsm import CompleteTable, Effect, Kind, Message, Row, Send, Side, Trigger
 
 _T = TypeVar("_T")
 
@@ -26,9 +27,9 @@ NEXT = "next checkpoint"
 class Arrow:
     """Rows drawn as one: from each of `sources` to `dest`. No `triggers`: all that has no other row."""
 
-    sources: tuple[State, ...]
+    sources: tuple[StrEnum, ...]
     triggers: tuple[Trigger, ...]
-    dest: State
+    dest: StrEnum
     effects: tuple[Effect, ...]
 
     @property
@@ -40,15 +41,15 @@ class Arrow:
 class Crossing:
     """A message on its way: from the state in which it has been sent to the one in which it has come."""
 
-    message: COLOMessage
-    sent: State
-    received: State
+    message: Message
+    sent: StrEnum
+    received: StrEnum
 
     @property
     def sender(self) -> Side:
-        return SENDER[self.message]
+        return COLO.sender[self.message]
 
-    def end(self, side: Side) -> State:
+    def end(self, side: Side) -> StrEnum:
         return self.sent if side is self.sender else self.received
 
 
@@ -71,7 +72,7 @@ def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
     return (*written, *rest)
 
 
-def handshake(table: CompleteTable) -> tuple[State, ...]:
+def handshake(table: CompleteTable) -> tuple[StrEnum, ...]:
     """The states between which the messages pass, in the order of the protocol."""
     passing = [r for r in table.written if r.trigger.message is not None or _sent(r)]
     used = {r.source for r in passing} | {r.dest for r in passing}
@@ -110,7 +111,7 @@ def asked(effects: Iterable[Effect]) -> str:
     return ", ".join(str(e).replace("_", " ") for e in effects)
 
 
-def among(sources: Sequence[State], states: Sequence[State]) -> str:
+def among(sources: Sequence[StrEnum], states: Sequence[StrEnum]) -> str:
     """Some of these states, a run of them as its ends: `ready … sized, loaded`."""
     where = [states.index(s) for s in sources]
     parts: list[str] = []
@@ -120,7 +121,7 @@ def among(sources: Sequence[State], states: Sequence[State]) -> str:
     return ", ".join(parts)
 
 
-def _sent(row: Row) -> tuple[COLOMessage, ...]:
+def _sent(row: Row) -> tuple[Message, ...]:
     return tuple(e.message for e in row.effects if isinstance(e, Send))
 
 

@@ -11,11 +11,13 @@ Graphviz sorts what stands at one height by the edges that come from above.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..protocol import CompleteTable, Send, Side, State
+from colo_fsm.fsm import CompleteTable, Send, Side
+
 from .arrows import NEXT, REST, REST_MEANS, Arrow, Crossing, among, arrows, asked, crossings, handshake, said
 from .renderer import new_digraph
 
@@ -76,7 +78,7 @@ class _Column:
         self._whole = whole
         self._outer = "w" if table.side is Side.PRIMARY else "e"
 
-    def node(self, state: State) -> str:
+    def node(self, state: StrEnum) -> str:
         return f"{self.table.side}_{state}"
 
     def draw(self) -> None:
@@ -89,7 +91,7 @@ class _Column:
         for state in self.table.states:
             self._draw_state(state, state in broken)
         self._draw_start()
-        last: dict[State, list[Arrow]] = {}
+        last: dict[StrEnum, list[Arrow]] = {}
         for arrow in drawn:
             if arrow.dest in self.spine:
                 self._draw_step(arrow)
@@ -103,7 +105,7 @@ class _Column:
             self._draw_from_below(dest, into)
         _level(self._cluster, *(self.node(s) for s in self.table.states if s in self.table.final))
 
-    def _draw_state(self, state: State, broken: bool) -> None:
+    def _draw_state(self, state: StrEnum, broken: bool) -> None:
         look = {}
         if state in self.table.final:
             look["peripheries"] = "2"
@@ -117,7 +119,7 @@ class _Column:
         look = {"shape": "circle", "width": "0.09", "height": "0.09", "fillcolor": SOFT, "color": SOFT}
         self._cluster.node(self.start, "", **look, group=f"{self.table.side}_spine")
         label = _html([(_italic(asked(self.table.start)), SOFT)] if self.table.start else [])
-        self._cluster.edge(self.start, self.node(State.INIT), label, weight="50")
+        self._cluster.edge(self.start, self.node(self.table.initial), label, weight="50")
 
     def _draw_step(self, arrow: Arrow) -> None:
         """Into a state of the handshake. What comes from further down goes round on the outer side."""
@@ -128,10 +130,10 @@ class _Column:
         for source in back:
             self._draw_back(source, arrow, alone=back == list(arrow.sources))
 
-    def _steps(self, source: State, dest: State) -> int:
+    def _steps(self, source: StrEnum, dest: StrEnum) -> int:
         return self.spine.index(dest) - self.spine.index(source)
 
-    def _draw_back(self, source: State, arrow: Arrow, alone: bool) -> None:
+    def _draw_back(self, source: StrEnum, arrow: Arrow, alone: bool) -> None:
         note = f"{self.node(source)}_to_{arrow.dest}"
         lines = [(word, BACK) for word in NEXT.split()] + (list(self._lines(arrow)) if alone else [])
         look = {"color": BACK, "penwidth": "1.2"}
@@ -144,7 +146,7 @@ class _Column:
         self._cluster.edge(f"{note}_up", note, dir="none", weight="20", **look)
         self._cluster.edge(note, f"{note}_down", dir="none", weight="20", **look)
 
-    def _beside(self, state: State, outside: str, look: Mapping[str, str], arrow: bool = False) -> None:
+    def _beside(self, state: StrEnum, outside: str, look: Mapping[str, str], arrow: bool = False) -> None:
         """Join a state to what stands on its outer side, at its height; an arrow leads to the state."""
         with self._cluster.subgraph() as level:
             level.attr(rank="same")
@@ -159,12 +161,12 @@ class _Column:
         self._cluster.edge(note, self.node(arrow.dest), minlen="2", **_line([arrow]))
         self._cluster.edge(self.node(self.spine[-1]), note, weight="3", **HIDDEN)
 
-    def _draw_from_below(self, dest: State, into: list[Arrow]) -> None:
+    def _draw_from_below(self, dest: StrEnum, into: list[Arrow]) -> None:
         note = self._note(into[0])
         self._cluster.node(note, _html([line for a in into for line in self._noted(a)]), **PLAIN)
         self._cluster.edge(self.node(dest), note, dir="back", weight="10", **_line(into))
 
-    def _edge(self, source: State, arrow: Arrow, **look: str) -> None:
+    def _edge(self, source: StrEnum, arrow: Arrow, **look: str) -> None:
         label = _html(self._lines(arrow))
         self._cluster.edge(self.node(source), self.node(arrow.dest), label, **_line([arrow]), **look)
 

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 
 import attrs
 
-from ..protocol import Side
+from colo_fsm.fsm import Side
+
 from . import exchange_dot
 from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
 from .renderer import render

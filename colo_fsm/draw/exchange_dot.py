@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..protocol import Side
+from colo_fsm.fsm import Side
+
 from .dot import FAULT, FONT, GROUND, HIDDEN, INK, LINE, SOFT, WIRE
 from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
 from .renderer import new_digraph

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..protocol import CompleteTable
+from colo_fsm.fsm import CompleteTable
+
 from .arrows import REST, REST_MEANS, arrows, asked, said
 
 

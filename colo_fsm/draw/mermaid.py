@@ -7,18 +7,19 @@ inside one composite state into another, and that is just where the messages are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 
 import attrs
 
-from ..protocol import COLOMessage, CompleteTable, Row, Send, Side, State
-from ..protocol.table import Kind
+from colo_fsm.fsm import CompleteTable, Kind, Message, Row, Send, Side
+
 from .arrows import NEXT, REST, REST_MEANS, Arrow, among, arrows, asked, handshake, said
 
 
 def side(table: CompleteTable) -> str:
     """One side's machine as a `stateDiagram-v2`: every written row, with its trigger and its effects."""
     lines = [f"%% {table.side.title()}, {table.variant}. {REST}: {REST_MEANS}", "stateDiagram-v2"]
-    lines.append(f"    [*] --> {State.INIT}{_words(asked(table.start))}")
+    lines.append(f"    [*] --> {table.initial}{_words(asked(table.start))}")
     for arrow in arrows(table):
         if arrow.is_rest and len(arrow.sources) > 1:
             note = f"{REST} in {among(arrow.sources, table.states)}"
@@ -38,7 +39,7 @@ def pair(primary: CompleteTable, secondary: CompleteTable) -> str:
         lines.append(f"    participant {table.side} as {table.side.title()}")
     for table in (primary, secondary):
         if table.start:
-            lines.append(_note(table.side, f"{State.INIT}: {asked(table.start)}"))
+            lines.append(_note(table.side, f"{table.initial}: {asked(table.start)}"))
     indent = ""
     for table, row in _exchange(primary, secondary):
         if not indent and _comes_again(table, row):
@@ -78,8 +79,11 @@ class _End:
     """One side of the exchange that is drawn."""
 
     table: CompleteTable
-    inbox: list[COLOMessage] = attrs.Factory(list)
-    _state: State = State.INIT
+    inbox: list[Message] = attrs.Factory(list)
+    _state: StrEnum = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._state = self.table.initial
 
     def next_row(self) -> Row | None:
         """Take the next step along the handshake, if there is one now."""

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 import attrs
 
-from ..protocol import Side
+from colo_fsm.fsm import Side
 
 
 class Tone(StrEnum):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from ..protocol import PRIMARY, SECONDARY, CompleteTable, Variant, complete
+from colo_fsm.colo import PRIMARY, SECONDARY, Variant
+from colo_fsm.fsm import CompleteTable, complete
+
 from . import dot, markdown, mermaid
 from .renderer import dot_hash, hash_of, render
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, Self
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .channel import CHANNELS, Described, DeviceState, Forward, Initial, Live, Undecodable
 

@@ -9,8 +9,7 @@ from collections.abc import Generator, Sequence
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Do, Side
-from colo_fsm.protocol.wire import MESSAGE_SIZE, SIZE_SIZE
+from colo_fsm.fsm import MESSAGE_SIZE, SIZE_SIZE, Do, Side
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import (
     DEVICE_LIMIT,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 
 import attrs
 
 from colo_fsm.arbiter import Arbiter
-from colo_fsm.protocol import ColoError, SecondarySession, State
+from colo_fsm.colo import SecondarySession, State
+from colo_fsm.fsm import ProtocolError
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
@@ -29,8 +31,8 @@ class Outcome:
     `error` is what ended the replication, `token` the fencing token of a claim that was won, else 0.
     """
 
-    state: State
-    error: ColoError | None
+    state: StrEnum
+    error: ProtocolError | None
     token: int
 
 
@@ -80,7 +82,7 @@ class Standby:
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
         pair = Pair(link, self._arbiter, partial(self._make, SecondarySession()))
-        reached: set[State] = set()
+        reached: set[StrEnum] = set()
         pair.on_transition(lambda moved: reached.add(moved.dest))
         pair.on_transition(lambda _: pair.request_leave(), State.ALONE)
         events = pair.events()

@@ -14,12 +14,22 @@ from typing import Protocol
 
 import attrs
 
-from colo_fsm.protocol import PrimarySession
-from colo_fsm.protocol.errors import LinkLost, SendFailed, TimedOut
-from colo_fsm.protocol.session import Effects, Transition
-from colo_fsm.protocol.table import begin
-from colo_fsm.protocol.vocabulary import Do, Fault, Send, State
-from colo_fsm.protocol.wire import MESSAGE_SIZE, encode_message, encode_size
+from colo_fsm.colo import COLO, PrimarySession, State
+from colo_fsm.fsm import (
+    MESSAGE_SIZE,
+    Do,
+    Effects,
+    Fault,
+    LinkLost,
+    Send,
+    SendFailed,
+    TimedOut,
+    Transition,
+    begin,
+    done,
+    encode_size,
+    fault,
+)
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
 from colo_fsm.stream.commands import ENABLE_COLO
@@ -109,7 +119,7 @@ class End:
     """How and where a replay ends: `at` is the Primary's state, `loaded` being between two rounds."""
 
     how: How = How.STOP
-    at: State = State.LOADED
+    at: StrEnum = State.LOADED
     message: int = 0
     """The illegal one: any u32."""
 
@@ -125,7 +135,7 @@ class Outcome:
     rounds: int
     ended: bool
     answers: tuple[int, ...]
-    state: State
+    state: StrEnum
     error: str | None
 
 
@@ -194,7 +204,7 @@ class Replay:
             try:
                 effects = self._row(effects)
             except OSError as error:
-                effects = self.session.fault(Fault.SEND_FAILED, SendFailed(error))
+                effects = self.session.fire(fault(Fault.SEND_FAILED), SendFailed(error))
 
     def _row(self, effects: Effects) -> Effects:
         session = self.session
@@ -202,12 +212,12 @@ class Replay:
         for effect in effects:
             if isinstance(effect, Send):
                 self._on_message(True, effect.message)
-                self._out += encode_message(effect.message)
+                self._out += COLO.encode(effect.message)
                 continue
             if (action := self._effects.get(effect)) is not None:
                 action()
             if effect in session.table.awaited:
-                follow += self._finish() if self._ends_here else session.done(effect)
+                follow += self._finish() if self._ends_here else session.fire(done(effect))
         return follow or (self._finish() if self._ends_here else session.next_effects())
 
     def _next(self) -> Effects:
@@ -216,14 +226,14 @@ class Replay:
         if self._ends_here:
             return self._finish()
         if session.may(begin.checkpoint):
-            return session.begin_checkpoint()
+            return session.fire(begin.checkpoint)
         try:
             self._flush()
             data = self._link.recv(READ_SIZE)
         except TimeoutError:
-            return session.fault(Fault.TIMEOUT, TimedOut(session.state, self._deadline))
+            return session.fire(fault(Fault.TIMEOUT), TimedOut(session.state, self._deadline))
         except OSError as error:
-            return session.fault(Fault.EOF, LinkLost(error))
+            return session.fire(fault(Fault.EOF), LinkLost(error))
         messages = b"".join(value.to_bytes(MESSAGE_SIZE, "big") for value in self._messages(data))
         return session.receive_data(messages) if messages or not data else ()
 
@@ -251,10 +261,10 @@ class Replay:
             self._out += self._end.message.to_bytes(MESSAGE_SIZE, "big")
         self._flush()
         if self._end.how is How.STOP:
-            return self.session.leave()
+            return self.session.fire(begin.leave)
         if self._end.how is How.ILLEGAL:
             self._listen()
-        return self.session.fault(Fault.FAILOVER_REQUEST)
+        return self.session.fire(fault(Fault.FAILOVER_REQUEST))
 
     def _listen(self) -> None:
         """Hear what the Secondary makes of it: a QEMU says nothing, and keeps the link open."""

@@ -14,14 +14,13 @@ from functools import cache
 
 import attrs
 
-from colo_fsm.protocol.machine import machine_for
-from colo_fsm.protocol.table import SENDER, Kind, Row, begin
-from colo_fsm.protocol.vocabulary import COLOMessage, Do, Mode, Profile, Send, Side, State, Variant
+from colo_fsm.colo import COLO, Mode, Profile, ReleaseOn, State, Variant, colo_machine
+from colo_fsm.fsm import Do, Kind, Message, Row, Send, Side, begin
 
-VARIANT = Variant(Profile.QEMU, Mode.HYBRID)
+VARIANT = Variant(Profile.QEMU, Mode.HYBRID, ReleaseOn.RECEIVED)
 """What real QEMUs do: the Secondary's guest runs between checkpoints, too."""
 
-TABLES = {side: machine_for(side, VARIANT).table for side in Side}
+TABLES = {side: colo_machine(side, VARIANT).table for side in Side}
 _ROWS = {
     (side, state): tuple(
         r
@@ -61,7 +60,7 @@ class Seen:
 
     side: Side
     act: Act
-    what: COLOMessage | Do | int
+    what: Message | Do | int
     place: str = attrs.field(default="", eq=False)
 
 
@@ -75,22 +74,22 @@ class Deviation:
 
     side: Side
     act: Act
-    state: State | None
-    message: COLOMessage | Do | int
-    expected: frozenset[COLOMessage]
+    state: StrEnum | None
+    message: Message | Do | int
+    expected: frozenset[Message]
     place: str
 
     def __str__(self) -> str:
         where = f" in '{self.state}'" if self.state else ""
         text = f"the {self.side} {self.act} {_named(self.message)}{where}"
         if self.expected:
-            verb = "sends" if SENDER[min(self.expected)] is self.side else "awaits"
+            verb = "sends" if COLO.sender[min(self.expected)] is self.side else "awaits"
             text += f", where it {verb} {' or '.join(m.text for m in sorted(self.expected))}"
         return f"{self.place}: {text}" if self.place else text
 
 
-def _named(what: COLOMessage | Do | int) -> str:
-    if isinstance(what, COLOMessage):
+def _named(what: Message | Do | int) -> str:
+    if isinstance(what, Message):
         return what.text
     return f"'{what}'" if isinstance(what, Do) else f"the invalid message {what}"
 
@@ -99,15 +98,15 @@ def _named(what: COLOMessage | Do | int) -> str:
 class Position:
     """Where the machines stand, and what has been sent to the Primary and to the Secondary."""
 
-    primary: State
-    secondary: State
-    to_primary: tuple[COLOMessage, ...] = ()
-    to_secondary: tuple[COLOMessage, ...] = ()
+    primary: StrEnum
+    secondary: StrEnum
+    to_primary: tuple[Message, ...] = ()
+    to_secondary: tuple[Message, ...] = ()
 
-    def state(self, side: Side) -> State:
+    def state(self, side: Side) -> StrEnum:
         return self.primary if side is Side.PRIMARY else self.secondary
 
-    def inbox(self, side: Side) -> tuple[COLOMessage, ...]:
+    def inbox(self, side: Side) -> tuple[Message, ...]:
         return self.to_primary if side is Side.PRIMARY else self.to_secondary
 
 
@@ -116,8 +115,8 @@ class Move:
     """A step of one side by a row of its table: what it takes from its inbox, what it sends."""
 
     side: Side
-    taken: COLOMessage | None
-    sent: COLOMessage | None
+    taken: Message | None
+    sent: Message | None
     dest: Position
 
     def shows(self, sight: Sight) -> bool:
@@ -198,7 +197,7 @@ def _after(positions: Positions, seen: Seen, sights: Sights) -> Positions:
 
 
 @cache
-def _in_place(side: Side, state: State, what: Do) -> bool:
+def _in_place(side: Side, state: StrEnum, what: Do) -> bool:
     """Whether a row with this effect was the last one, or is the next.
 
     QEMU does the effects of a row in an order of its own; and its Secondary starts its guest before
@@ -253,7 +252,7 @@ class Shadow:
         """Whether both may stand where a side may leave in order."""
         return any(all(p.state(side) in _BETWEEN[side] for side in Side) for p in self._settled())
 
-    def states(self, side: Side) -> frozenset[State]:
+    def states(self, side: Side) -> frozenset[StrEnum]:
         """Where this side may stand, if all has arrived that was sent to it."""
         return frozenset(p.state(side) for p in self._settled())
 
@@ -272,5 +271,5 @@ class Shadow:
         return Deviation(seen.side, seen.act, state, seen.what, frozenset(sends or awaits), seen.place)
 
 
-def _valid(message: int) -> COLOMessage | int:
-    return COLOMessage(message) if message in COLOMessage._value2member_map_ else message
+def _valid(message: int) -> Message | int:
+    return COLO.by_value.get(message, message)

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.protocol import InvalidState, State, Transition
-from colo_fsm.protocol.session import Effects
+from colo_fsm.colo import State
+from colo_fsm.fsm import Effects, InvalidState, Transition
 from colo_fsm.replica import Checkpoint, Saved, Store
 from colo_fsm.replica.events import CheckpointTaken
 from colo_fsm.replica.script import Script

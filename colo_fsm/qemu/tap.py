@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 from colo_fsm.replica.address import Address, address_of
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.replica.store import Store

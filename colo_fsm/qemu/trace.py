@@ -12,12 +12,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import attrs
 
-from colo_fsm.protocol.table import SENDER
-from colo_fsm.protocol.vocabulary import COLOMessage, Do, Side, State
+from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.fsm import Do, Side
 
 from .shadow import ANYWHERE, Act, Deviation, Position, Seen, Shadow, Sight
 
@@ -68,7 +69,7 @@ class Report:
 
     lines: int
     deviation: Deviation | None
-    states: dict[Side, frozenset[State]]
+    states: dict[Side, frozenset[StrEnum]]
 
     def __str__(self) -> str:
         if self.deviation is not None:
@@ -77,7 +78,7 @@ class Report:
         return f"ok: {self.lines} lines; they end with {where}"
 
 
-def _either(states: frozenset[State]) -> str:
+def _either(states: frozenset[StrEnum]) -> str:
     return " or ".join(sorted(states))
 
 
@@ -112,7 +113,7 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _side_of(act: Act, message: COLOMessage) -> Side:
-    return SENDER[message] if act is Act.SENT else SENDER[message].peer
+    return COLO.sender[message] if act is Act.SENT else COLO.sender[message].peer
 
 
 def _begins(first: Seen) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.protocol.table import SENDER, begin
-from colo_fsm.protocol.vocabulary import COLOMessage, Send, Side, State
+from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.fsm import Send, Side, begin
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import Buffer
 
@@ -95,7 +95,7 @@ class Round:
     def __str__(self) -> str:
         name = f"round {self.number}" if self.number else "initial state"
         state = f"{self.pages} pages ({self.zero_pages} zero), {self.live_bytes} + {self.vmstate_bytes} bytes"
-        when = ", ".join(f"{SENDER[m]} {m.text} {t * 1000:.2f}" for m, t in self.times.items())
+        when = ", ".join(f"{COLO.sender[m]} {m.text} {t * 1000:.2f}" for m, t in self.times.items())
         return f"{name}: {state}; ms: {when or '-'}{'' if self.complete else '; not complete'}"
 
 

@@ -13,12 +13,13 @@ import socket
 import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from colo_fsm.arbiter import Arbiter
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.fsm import Side
 from colo_fsm.stream.memory import Buffer
 
 from .address import address_of, tuned
@@ -335,7 +336,7 @@ class Pair(PairBase):
         self.outbox.hold(lambda: _set(answer), lambda: _set(answer, NotCommitted("this side has stopped")))
         await answer
 
-    async def wait(self) -> State:
+    async def wait(self) -> StrEnum:
         """Until this side is over; where it ended."""
         assert self._task is not None
         await asyncio.wait([self._task])

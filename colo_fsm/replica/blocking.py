@@ -19,12 +19,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from colo_fsm.arbiter import Arbiter
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.fsm import Side
 from colo_fsm.stream.memory import Buffer
 
 from .address import address_of, tuned
@@ -334,7 +335,7 @@ class Pair(PairBase):
         )
         answer.result(timeout)
 
-    def wait(self, timeout: float | None = None) -> State:
+    def wait(self, timeout: float | None = None) -> StrEnum:
         """Until this side is over; where it ended. Raises TimeoutError after `timeout` seconds."""
         self._over.result(timeout)
         return self.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from colo_fsm.arbiter import Claim
-from colo_fsm.protocol.session import Transition
+from colo_fsm.fsm import Transition
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import ReleaseOn, State
+from colo_fsm.colo import ReleaseOn, State
 
 DEADLINE = 5.0
 

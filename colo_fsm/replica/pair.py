@@ -6,13 +6,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from colo_fsm.arbiter import Arbiter, open_arbiter
-from colo_fsm.protocol.session import Observer, PrimarySession, SecondarySession, Session
-from colo_fsm.protocol.vocabulary import FailoverStatus, Side, State, Variant
+from colo_fsm.colo import PrimarySession, SecondarySession, Variant
+from colo_fsm.fsm import FailoverStatus, Observer, Session, Side
 
 from .address import Address
 from .directory import DirectoryStore
@@ -112,7 +113,7 @@ class PairBase:
         return self.session.side
 
     @property
-    def state(self) -> State:
+    def state(self) -> StrEnum:
         """Where this side stands."""
         return self.session.state
 
@@ -141,7 +142,7 @@ class PairBase:
         """Where output waits for its checkpoint; `committed()` is the easy way to use it."""
         return self._replica.outbox
 
-    def on_transition(self, observer: Observer, state: State | None = None) -> None:
+    def on_transition(self, observer: Observer, state: StrEnum | None = None) -> None:
         """Tell `observer` of this pair's transitions; see `Session.on_transition`."""
         self.session.on_transition(observer, state)
 

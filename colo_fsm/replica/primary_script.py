@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from colo_fsm import stream
-from colo_fsm.protocol.session import Effects, Transition
-from colo_fsm.protocol.vocabulary import Do, State
-from colo_fsm.protocol.wire import encode_size
+from colo_fsm.colo import State
+from colo_fsm.fsm import Do, Effects, Transition, encode_size
 from colo_fsm.stream.memory import Buffer
 
 from .events import CheckpointTaken

@@ -15,24 +15,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from colo_fsm.arbiter import Arbiter, UnknownGeneration
-from colo_fsm.protocol.errors import (
-    ColoError,
+from colo_fsm.colo import COLO, State
+from colo_fsm.fsm import (
+    Do,
+    Effects,
     FailoverRequested,
+    FailoverStatus,
+    Fault,
     GuestFailed,
     LinkLost,
     NoReturnPath,
+    ProtocolError,
+    Send,
     SendFailed,
+    Session,
     TimedOut,
+    begin,
+    done,
+    fault,
+    lost,
+    won,
 )
-from colo_fsm.protocol.session import Effects, Session
-from colo_fsm.protocol.table import begin
-from colo_fsm.protocol.vocabulary import Do, FailoverStatus, Fault, Send, State
-from colo_fsm.protocol.wire import encode_message
 from colo_fsm.stream.memory import Buffer
 
 from .events import ClaimAnswered, ClaimUnanswered, Event
@@ -147,7 +156,7 @@ class Replica:
         self._running = False
         self._connected = True
         self._claim_at: float | None = None
-        self._quiet: tuple[State, float] = session.state, clock()
+        self._quiet: tuple[StrEnum, float] = session.state, clock()
         """Since when nothing has moved on the link, in which state."""
         self._effects: Mapping[Do, Callable[[], Script[Effects]]] = {
             Do.suspend: self._suspend,
@@ -201,15 +210,15 @@ class Replica:
         follow: Effects = ()
         for effect in effects:
             if isinstance(effect, Send):
-                self._outgoing.append(encode_message(effect.message))
+                self._outgoing.append(COLO.encode(effect.message))
                 continue
             before = session.state
             follow += yield from self._guarded(self._effects[effect])
             if session.state is not before:
                 return follow
-            if effect in session.table.awaited:
+            if session.awaits(effect):
                 # a request that came meanwhile comes before the completion: nothing more is sent
-                follow += self._failover() + session.done(effect)
+                follow += self._failover() + session.fire(done(effect))
         return follow
 
     def _guarded(self, step: Callable[[], Script[Effects]]) -> Script[Effects]:
@@ -217,25 +226,25 @@ class Replica:
         try:
             return (yield from step())
         except _Leaving:
-            return self.session.leave()
-        except ColoError as error:
-            return self.session.fault(error.kind or Fault.GUEST_FAILED, error)
+            return self.session.fire(begin.leave)
+        except ProtocolError as error:
+            return self.session.fire(fault(error.kind or Fault.GUEST_FAILED), error)
         except Exception as cause:  # noqa: BLE001 - whatever else it is, the side must not just vanish
-            return self.session.fault(Fault.GUEST_FAILED, cause)
+            return self.session.fire(fault(Fault.GUEST_FAILED), cause)
 
     def _next(self) -> Script[Effects]:
         """Wait until something happens, and tell the session."""
         session = self.session
         yield from self._flush()
         if self.leave_requested and session.may(begin.leave):
-            return session.leave()
+            return session.fire(begin.leave)
         if self.failover_requested:
             return self._failover()
         now = self._clock()
         if self._claim_at is not None and now >= self._claim_at:
             return (Do.claim,)
         if session.may(begin.checkpoint) and (due := self.due()) is not None and now >= due:
-            return session.begin_checkpoint()
+            return session.fire(begin.checkpoint)
         try:
             data = yield from self._read(self._patience(now), session.wants_data)
         except TimedOut:
@@ -253,13 +262,13 @@ class Replica:
         if not self.failover_requested:
             return ()
         self.failover_requested = False
-        return self.session.fault(Fault.FAILOVER_REQUEST)
+        return self.session.fire(fault(Fault.FAILOVER_REQUEST))
 
     # -- time and the link --------------------------------------------------------------------
 
     def _deadline(self) -> float | None:
         """How long nothing may move on the link in this state."""
-        return self.options.deadlines.get(self.session.state)
+        return self.options.deadlines.get(State(self.session.state))
 
     def _left(self) -> float | None:
         """What is left of the deadline: a wake-up is no progress."""
@@ -390,13 +399,13 @@ class Replica:
             claim = yield Call(self.arbiter.claim, (self.generation, self.session.side))
         except UnknownGeneration as cause:
             self._emit(ClaimUnanswered(cause, None))
-            return self.session.lost()
+            return self.session.fire(lost)
         except Exception as cause:  # noqa: BLE001 - whatever it is, the claim is not granted
             self._claim_at = self._clock() + self.options.claim_retry
             self._emit(ClaimUnanswered(cause, self.options.claim_retry))
             return ()
-        won = claim.winner is self.session.side
-        if won:
+        granted = claim.winner is self.session.side
+        if granted:
             self.token = claim.token
-        self._emit(ClaimAnswered(claim, won))
-        return self.session.won() if won else self.session.lost()
+        self._emit(ClaimAnswered(claim, granted))
+        return self.session.fire(won) if granted else self.session.fire(lost)

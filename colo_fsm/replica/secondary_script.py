@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from colo_fsm.protocol.errors import ColoError, GuestFailed, InvalidState, Truncated
-from colo_fsm.protocol.session import Effects
-from colo_fsm.protocol.vocabulary import Do, State
-from colo_fsm.protocol.wire import SIZE_SIZE, Inbox
+from colo_fsm.colo import State
+from colo_fsm.fsm import SIZE_SIZE, Do, Effects, GuestFailed, Inbox, InvalidState, ProtocolError, Truncated
 from colo_fsm.stream import (
     Blocks,
     Decoder,
@@ -110,7 +108,7 @@ class SecondaryReplica(Replica):
                 used = decoder.feed(data)
             except StreamError as cause:
                 raise InvalidState(cause) from cause
-            except ColoError:
+            except ProtocolError:
                 raise
             except Exception as cause:
                 raise GuestFailed("store", cause) from cause

@@ -33,8 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from colo_fsm.protocol.errors import ColoError
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import ProtocolError, Side
 
 from .address import Address, address_of
 from .aio import Pair
@@ -228,7 +227,7 @@ async def serve(pair: Pair, guest: SqliteGuest, listen: str) -> None:
 
     What ended it is the pair's to tell. Raises AddressError and OSError when it cannot listen.
     """
-    with contextlib.suppress(NotRunning, ColoError):
+    with contextlib.suppress(NotRunning, ProtocolError):
         async with SqliteServer(pair, guest, listen) as server:
             pair.announce(str(server.address))
             await pair.wait()

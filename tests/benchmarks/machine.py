@@ -10,8 +10,8 @@ from collections.abc import Callable
 import attrs
 import transitions
 
-from colo_fsm.protocol import PrimarySession, SecondarySession, State, definition, machine_for
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.colo import PrimarySession, SecondarySession, State, colo_machine
+from colo_fsm.fsm import Side, definition
 
 ROUND = (
     "begin_checkpoint",
@@ -62,7 +62,7 @@ def per_session() -> float:
 
 def main() -> None:
     """Print both, and whether the targets are met."""
-    frozen = machine_for(Side.PRIMARY)
+    frozen = colo_machine(Side.PRIMARY)
     stock = transitions.Machine(model=None, **definition(frozen.table))
     ours, theirs = per_trigger(frozen), per_trigger(stock)
     met = "met" if theirs / ours >= TARGET_RATIO else "MISSED"

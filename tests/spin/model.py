@@ -24,7 +24,8 @@ from collections.abc import Iterator
 
 from colo_fsm.check import Arbiter, Policy, Scenario, Strike
 from colo_fsm.check.model.world import FAR, INVALID, ROOM
-from colo_fsm.protocol import Mode, Profile, Side
+from colo_fsm.colo import Mode, Profile
+from colo_fsm.fsm import Side
 
 from .effects import EFFECTS
 from .process import FOR_EVER, LIVE, STEP

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 
 from colo_fsm.check import Property
 from colo_fsm.check.model.world import INITIAL, INVALID, LIVE, STATE
-from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, Fault, Send, Side, State
-from colo_fsm.protocol.table import Row, Trigger, begin, fault, lost, won
-from colo_fsm.replica.options import NO_DEADLINE
+from colo_fsm.colo import COLOMessage, State
+from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
 
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
 
@@ -66,20 +66,26 @@ def sizes(tables: Iterable[CompleteTable]) -> str:
 def table(rows: CompleteTable) -> str:
     """What the rows of one side say of each of its states."""
     who = PREFIX[rows.side]
-    may_begin = [s for s in rows.states if not rows.by_input[s, begin.checkpoint].implied]
-    may_leave = [s for s in rows.states if not rows.by_input[s, begin.leave].implied]
+    may_begin = [s for s in rows.states if rows.may(s, begin.checkpoint)]
+    may_leave = [s for s in rows.states if rows.may(s, begin.leave)]
     early = [
         f"(s == {s.name} && v == {message.name})"
         for s in may_begin
         if (message := rows.expects[s]) is not None
     ]
+    completes = [
+        f"(s == {s.name} && e == {e.name.upper()})" for s in rows.states for e in Do if rows.awaits(s, e)
+    ]
     lines = [
-        f"/* what the {rows.side} awaits; what it may begin; a message that is early where it may begin */",
+        f"/* what the {rows.side} awaits; what it may begin; where it has a deadline; a message that is",
+        "   early where it may begin; effects whose completion some state awaits, or this one */",
         f"#define {who}_AWAITS(s) {_any(s for s in rows.states if rows.accepts[s])}",
         f"#define {who}_MAY_BEGIN(s) {_any(may_begin)}",
         f"#define {who}_MAY_LEAVE(s) {_any(may_leave)}",
+        f"#define {who}_TIMED(s) {_any(s for s in rows.states if s in rows.timed)}",
         f"#define {who}_EARLY(s, v) ({' || '.join(early) or 'false'})",
-        f"#define {who}_AWAITED(e) {_any((Do(e) for e in sorted(rows.awaited)), 'e')}",
+        f"#define {who}_SOMEWHERE(e) {_any((e for e in Do if e in rows.awaited), 'e')}",
+        f"#define {who}_COMPLETES(s, e) ({' || '.join(completes) or 'false'})",
         f"inline {who.lower()}_row() {{",
         "    if",
         *(line for state in rows.states for line in _rows(rows, state)),
@@ -93,28 +99,28 @@ def table(rows: CompleteTable) -> str:
 
 def both() -> str:
     """What is asked of a side, whichever it is."""
-    per_state = ("AWAITS", "MAY_BEGIN", "MAY_LEAVE")
+    per_state = ("AWAITS", "MAY_BEGIN", "MAY_LEAVE", "TIMED")
     lines = [
         f"#define {what} (x_me == PRI -> PRI_{what}(ME.s_state) : SEC_{what}(ME.s_state))"
         for what in per_state
     ]
     lines += [
         "#define EARLY(v) (x_me == PRI -> PRI_EARLY(ME.s_state, v) : SEC_EARLY(ME.s_state, v))",
-        "#define AWAITED(e) (x_me == PRI -> PRI_AWAITED(e) : SEC_AWAITED(e))",
-        f"#define NO_DEADLINE(s) {_any(s for s in State if s in NO_DEADLINE)}",
+        "#define SOMEWHERE(e) (x_me == PRI -> PRI_SOMEWHERE(e) : SEC_SOMEWHERE(e))",
+        "#define COMPLETES(e) (x_me == PRI -> PRI_COMPLETES(ME.s_state, e) : SEC_COMPLETES(ME.s_state, e))",
         "inline looks_up() { if :: x_me == PRI -> pri_row() :: else -> sec_row() fi }",
         "inline starts_with() { if :: x_me == PRI -> pri_start() :: else -> sec_start() fi }",
     ]
     return "\n".join(lines)
 
 
-def _any(members: Iterable[State | Do], what: str = "s") -> str:
+def _any(members: Iterable[StrEnum | Do], what: str = "s") -> str:
     return "(" + (" || ".join(f"{what} == {each.name.upper()}" for each in members) or "false") + ")"
 
 
-def _rows(rows: CompleteTable, state: State) -> Iterator[str]:
+def _rows(rows: CompleteTable, state: StrEnum) -> Iterator[str]:
     """The rows of one state. What most triggers lead to stands last, for all that are not listed."""
-    groups: dict[tuple[State, tuple[Effect, ...]], list[Row]] = {}
+    groups: dict[tuple[StrEnum, tuple[Effect, ...]], list[Row]] = {}
     for row in rows.rows:
         if row.source is state:
             groups.setdefault((row.dest or state, row.effects), []).append(row)
@@ -129,7 +135,7 @@ def _rows(rows: CompleteTable, state: State) -> Iterator[str]:
     yield "        fi"
 
 
-def _leads(dest: State, effects: tuple[Effect, ...]) -> str:
+def _leads(dest: StrEnum, effects: tuple[Effect, ...]) -> str:
     return "; ".join(part for part in (f"x_to = {dest.name}", _puts(effects)) if part)
 
 

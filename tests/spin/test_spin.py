@@ -16,8 +16,8 @@ import pytest
 from colo_fsm.check import MATRIX, Policy, Result, Scenario, Strike, documented, explore, moments
 from colo_fsm.check import Property as P
 from colo_fsm.check.model.world import NEVER, Channel, MaybeDead, World
-from colo_fsm.protocol import COLOMessage, CompleteTable, Do, Effect, ReleaseOn, Send, Side, State, Variant
-from colo_fsm.protocol.table import Row, Trigger, done, lost, recv
+from colo_fsm.colo import COLOMessage, ReleaseOn, State, Variant
+from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Send, Side, Trigger, done, lost, recv
 
 from .model import export
 
@@ -229,6 +229,14 @@ MUTANTS: dict[str, tuple[Scenario, set[P]]] = {
     "who has lost asks again": (
         mutant(CLAIM_ALL, PRIMARY, instead(State.FAILOVER, lost, None, Do.claim)),
         {P.SETTLES},
+    ),
+    "an effect completes where nobody awaits it": (
+        mutant(
+            CLAIM_ALL,
+            SECONDARY,
+            instead(State.READY, recv(COLOMessage.CHECKPOINT_REQUEST), State.REQUESTED, Do.load, Do.suspend),
+        ),
+        set(),
     ),
     "request and reply for ever": (
         mutant(mutant(CLAIM, PRIMARY, _ASKS), SECONDARY, _REPLIES),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import attrs
 
-from colo_fsm.protocol import Do, Effect, Send, Side, State, Variant
+from colo_fsm.colo import State, Variant
+from colo_fsm.fsm import Do, Effect, Send, Side
 
 from .properties import HANDSHAKE, OVER, Property
 from .scenario import Policy, TooLarge
@@ -76,7 +77,7 @@ class Draft:
 
     # -- running effects ------------------------------------------------------------------------
 
-    def perform(self, awaited: frozenset[str]) -> None:
+    def perform(self, awaited: frozenset[Do]) -> None:
         """Perform what is to do, up to an effect that takes time."""
         while self.own.todo:
             effect = self.own.todo[0]

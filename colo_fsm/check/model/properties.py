@@ -6,12 +6,12 @@ of a transition alone is here; what needs the rest of the world is where the eff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 
-from colo_fsm.protocol import COLOMessage, Fault, Profile, Send, Side, State
-from colo_fsm.protocol.table import SENDER, Kind, begin, fault, lost, won
+from colo_fsm.colo import COLO, COLOMessage, Profile, State
+from colo_fsm.fsm import Fault, Kind, Message, Send, Side, begin, fault, lost, won
 
 from .control import Reaction
 
@@ -62,21 +62,12 @@ HANDSHAKE = frozenset(
 )
 OVER = frozenset({State.STOPPED, State.ENDED})
 
-MIRROR = {
-    COLOMessage.CHECKPOINT_READY: State.READY,
-    COLOMessage.CHECKPOINT_REQUEST: State.REQUESTED,
-    COLOMessage.CHECKPOINT_REPLY: State.REPLIED,
-    COLOMessage.VMSTATE_SEND: State.SENDING,
-    COLOMessage.VMSTATE_SIZE: State.SIZED,
-    COLOMessage.VMSTATE_RECEIVED: State.RECEIVED,
-    COLOMessage.VMSTATE_LOADED: State.LOADED,
-}
-"""The state that stands for each sync point, in the order of the published picture."""
+MIRROR = COLO.mirror
 BETWEEN = frozenset({State.READY, State.LOADED})
 """Where a checkpoint may begin."""
 
 
-def before(message: COLOMessage, profile: Profile) -> frozenset[State]:
+def before(message: Message, profile: Profile) -> frozenset[StrEnum]:
     """The states in which a message is the next one of the published picture."""
     if message is COLOMessage.CHECKPOINT_READY:
         return frozenset({State.INIT})
@@ -86,7 +77,7 @@ def before(message: COLOMessage, profile: Profile) -> frozenset[State]:
     return frozenset({MIRROR[spoken[spoken.index(message) - 1]]} if message in spoken else ())
 
 
-LEAVING = {
+LEAVING: Mapping[StrEnum, StrEnum] = {
     State.INIT: State.ENDED,
     State.READY: State.ENDED,
     State.LOADED: State.ENDED,
@@ -105,7 +96,7 @@ STORES = {
 """Where the Secondary may hold a checkpoint that it has not loaded: that comes before its claim."""
 
 
-def after_error(side: Side, source: State, guest_failed: bool, profile: Profile) -> State:
+def after_error(side: Side, source: StrEnum, guest_failed: bool, profile: Profile) -> StrEnum:
     """Where a fault, or a message out of order, must lead."""
     if source is State.INIT:
         return State.STOPPED
@@ -126,7 +117,7 @@ def _broken_by(side: Side, moved: Reaction, profile: Profile) -> Iterator[Proper
     trigger, message = moved.trigger, moved.trigger.message
     wrong = trigger.kind is Kind.FAULT
     if message is not None:
-        mine, turn = SENDER[message] is side, moved.source in before(message, profile)
+        mine, turn = COLO.sender[message] is side, moved.source in before(message, profile)
         wrong = mine or not turn or moved.dest is not MIRROR[message]
     right = after_error(side, moved.source, trigger == _GUEST_FAILED, profile)
     again = moved.dest is moved.source and moved.effects

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.protocol import Do, Mode, Side, State
+from colo_fsm.colo import Mode, State
+from colo_fsm.fsm import Do, Side
 
 from .properties import HANDSHAKE, OVER, Property
 from .scenario import Arbiter, Scenario

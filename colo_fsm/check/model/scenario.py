@@ -11,8 +11,8 @@ from enum import StrEnum
 
 import attrs
 
-from colo_fsm.protocol import CompleteTable, ReleaseOn, Side, Variant, complete
-from colo_fsm.protocol.machine import TABLES
+from colo_fsm.colo import TABLES, ReleaseOn, Variant
+from colo_fsm.fsm import CompleteTable, Side, complete
 
 
 class Arbiter(StrEnum):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.protocol import Do, Fault, Side, State
-from colo_fsm.replica.options import NO_DEADLINE
+from colo_fsm.colo import State
+from colo_fsm.fsm import Do, Fault, Side
 
 from .effects import Draft
 from .properties import HANDSHAKE, LEAVING, Property
@@ -47,7 +47,7 @@ class SideSteps(Work):
         """What a side comes to know of a broken link other than by reading."""
         state = self.own.state
         if self.inc.end is End.SILENT and self.inc.first is None and self._awaits:
-            if state in NO_DEADLINE:
+            if state not in self.control.table.timed:
                 yield self.fault("is told by its watcher to fail over", Fault.FAILOVER_REQUEST)
             else:
                 yield self.fault("runs out of time", Fault.TIMEOUT)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from colo_fsm.protocol import Profile, Side
+from colo_fsm.colo import Profile
+from colo_fsm.fsm import Side
 
 from .scenario import DISTURBANCES, Scenario, Strike
 from .world import INVALID, NAMES, ROOM, Channel, End, Facts, Item, World

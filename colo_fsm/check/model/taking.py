@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import attrs
 
-from colo_fsm.protocol import COLOMessage, Do, Fault, Profile, Side
+from colo_fsm.colo import COLOMessage, Profile
+from colo_fsm.fsm import Do, Fault, Side
 
 from .control import Control, Reaction
 from .effects import Draft, Full

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.protocol import Do, Fault, Profile, Side
+from colo_fsm.colo import Profile
+from colo_fsm.fsm import Do, Fault, Side
 
 from .effects import Draft, Full
 from .scenario import Arbiter, Policy, Strike
@@ -95,7 +96,7 @@ class Work(Taking):
         effect = self.head
         assert effect is not None
         draft.set(todo=draft.own.todo[1:], half=False)
-        if effect not in self.control.table.awaited:
+        if not self.control.table.awaits(self.own.state, effect):
             return self.done(draft, text)
         return self.fires(text, self.control.done(self.own.state, effect), draft, follow=True)
 

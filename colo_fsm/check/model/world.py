@@ -7,10 +7,11 @@ which no sound table reaches.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-from colo_fsm.protocol import COLOMessage, Effect, Profile, Side, State
+from colo_fsm.colo import COLOMessage, Profile
+from colo_fsm.fsm import Effect, Side
 
 NEVER = -1
 FAR = 3
@@ -78,7 +79,7 @@ class Local(NamedTuple):
     `torn`: its guest is half loaded.
     """
 
-    state: State
+    state: StrEnum
     todo: tuple[Effect, ...] = ()
     half: bool = False
     connected: bool = True

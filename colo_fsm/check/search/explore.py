@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import attrs
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 
 from ..model.control import Reaction
 from ..model.properties import Property

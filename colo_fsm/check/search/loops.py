@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from colo_fsm.protocol import COLOMessage, Side
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Side
 
 from ..model.steps import Step
 

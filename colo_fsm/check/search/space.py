@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from colo_fsm.protocol import Side
+from colo_fsm.fsm import Side
 
 from ..model import surroundings
 from ..model.control import Reaction

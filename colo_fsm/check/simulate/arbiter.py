@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, SqliteArbiter
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .kernel import Kernel
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .run import Outcome
 from .schedule import Kind

@@ -6,12 +6,12 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from colo_fsm.protocol.session import Transition
-from colo_fsm.protocol.vocabulary import Side, State
-from colo_fsm.protocol.wire import MESSAGE_SIZE
+from colo_fsm.colo import State
+from colo_fsm.fsm import MESSAGE_SIZE, Side, Transition
 
 from .disk import Killed
 from .guest import Broken
@@ -33,8 +33,8 @@ class Faults:
         self.over = False
         """Whether none strikes any more."""
         self._world = world
-        self._visits: Counter[tuple[Side, State]] = Counter()
-        self._waiting: dict[tuple[Side, State], list[Fault]] = {}
+        self._visits: Counter[tuple[Side, StrEnum]] = Counter()
+        self._waiting: dict[tuple[Side, StrEnum], list[Fault]] = {}
         for fault in world.schedule.faults:
             self._waiting.setdefault((fault.side, fault.state), []).append(fault)
         self._do = {
@@ -86,7 +86,7 @@ class Faults:
                     else:
                         self._strike(fault)
 
-    def _due(self, process: Process, key: tuple[Side, State]) -> list[Fault]:
+    def _due(self, process: Process, key: tuple[Side, StrEnum]) -> list[Fault]:
         if self.over or self._world.current(key[0]) is not process:
             return []
         return [fault for fault in self._waiting.get(key, ()) if self._visits[key] >= fault.visit]

@@ -11,7 +11,8 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import COLOMessage, ReleaseOn, Side, State
+from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.fsm import Side
 
 from .schedule import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
 from .tamper import PAYLOAD

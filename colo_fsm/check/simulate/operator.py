@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 from colo_fsm.replica.store import StoreError
 
 from .disk import Killed

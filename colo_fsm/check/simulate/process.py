@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
+from enum import StrEnum
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 from colo_fsm.replica.events import Event
 from colo_fsm.replica.script import Call, Disconnect, Op, OpenReturnPath, Read, Replica, Write
 from colo_fsm.stream.memory import Buffer
@@ -66,7 +68,7 @@ class Process:
         self._thawing: list[Callable[[], object]] = []
 
     @property
-    def state(self) -> State:
+    def state(self) -> StrEnum:
         """Where its replica stands."""
         return State.INIT if self.replica is None else self.replica.session.state
 

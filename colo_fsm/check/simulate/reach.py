@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 
 from .schedule import SAFE_KINDS, Kind
 from .witness import DOWN, STATES

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side
+from colo_fsm.fsm import Side
 
 from .coverage import Coverage
 from .reach import Reason, wanted, why_empty

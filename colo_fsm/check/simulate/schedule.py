@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import ReleaseOn, Side, State
+from colo_fsm.colo import ReleaseOn, State
+from colo_fsm.fsm import Side
 
 
 class Kind(StrEnum):

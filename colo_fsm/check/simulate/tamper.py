@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from colo_fsm.protocol.wire import MESSAGE_SIZE
+from colo_fsm.fsm import MESSAGE_SIZE
 from colo_fsm.stream.memory import Buffer
 
 from .link import End, Tamper

@@ -20,7 +20,8 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import COLOMessage, ReleaseOn, Side, State
+from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.fsm import Side
 
 from .guest import state_in
 from .linearize import Operation, linearizable

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 
 from .schedule import Fault
 from .service import KeyValue, Request

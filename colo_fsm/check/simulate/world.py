@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 
 from colo_fsm.arbiter import SqliteArbiter
-from colo_fsm.protocol.session import Transition
-from colo_fsm.protocol.vocabulary import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side, Transition
 from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event
 from colo_fsm.replica.options import Options, deadlines

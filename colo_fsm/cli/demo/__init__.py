@@ -11,7 +11,7 @@ import attrs
 import click
 from rich.console import Console
 
-from colo_fsm.protocol import ReleaseOn
+from colo_fsm.colo import ReleaseOn
 
 from . import show
 from .run import Plan, Run, run_demo

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import attrs
 
-from colo_fsm.protocol import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 from colo_fsm.replica import Address
 
 from .clients import SCHEMA, Clients, answers, contents

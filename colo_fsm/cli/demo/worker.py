@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Self
 
-from colo_fsm.protocol import Side, State
+from colo_fsm.colo import State
+from colo_fsm.fsm import Side
 
 Line = dict[str, Any]
 

@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from colo_fsm.arbiter import SqliteArbiter
-from colo_fsm.protocol import ColoError, Side
+from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.secondary_script import SecondaryReplica
 
 receive_live, claim = SecondaryReplica._receive_live, SqliteArbiter.claim
@@ -13,9 +13,9 @@ receive_live, claim = SecondaryReplica._receive_live, SqliteArbiter.claim
 def half(self):
     try:
         return (yield from receive_live(self))
-    except ColoError:
+    except ProtocolError:
         self.store.commit(self._delta, self.store.newest.device)
-        with contextlib.suppress(ColoError):
+        with contextlib.suppress(ProtocolError):
             yield from self._load()
         raise
 

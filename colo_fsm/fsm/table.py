@@ -1,30 +1,23 @@
-"""How a protocol table is written. The two tables are `primary.py` and `secondary.py`.
+"""How a protocol table is written. COLO's two are in `colo_fsm/colo/`.
 
 A table lists only what differs; `complete.py` adds the rest as ordinary rows, `validate.py` checks it.
 
 There are five kinds of trigger: `recv(message)`, `begin.checkpoint` / `begin.leave`, `done(effect)`
-for an effect whose completion the table awaits, `fault(kind)`, and the arbiter's `won` / `lost`.
+for an effect whose completion the row awaits, `fault(kind)`, and the arbiter's `won` / `lost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from enum import StrEnum
 
 import attrs
 
-from .vocabulary import (
-    COLOMessage,
-    Condition,
-    Do,
-    Effect,
-    Fault,
-    OnlyIf,
-    Send,
-    Side,
-    State,
-    Variant,
-)
+from .terms import Do, Effect, Fault, Message, OnlyIf, Send, Side
+from .words import Words
+
+Variant = Container[object]
+"""Which of a table's choices are meant: what `when=` or `do.x(CHOICE)` names is in it, or left out."""
 
 
 class Kind(StrEnum):
@@ -41,19 +34,32 @@ class Kind(StrEnum):
 
 @attrs.frozen(cache_hash=True)
 class Trigger:
-    """An input of a machine. `name` is its name as an event of the `transitions` machine."""
+    """An input of a machine. `name` is its name as an event of the `transitions` machine.
+
+    `word` is what it is about: the message, effect or fault.
+    """
 
     kind: Kind
     name: str
-    message: COLOMessage | None = None
+    word: object = None
+
+    @property
+    def message(self) -> Message | None:
+        """The message, where it is about one."""
+        return self.word if isinstance(self.word, Message) else None
 
     def __str__(self) -> str:
         return self.name
 
 
-_RECV = {m: Trigger(Kind.RECV, f"recv_{m.name.lower()}", m) for m in COLOMessage}
-_DONE = {e: Trigger(Kind.DONE, f"done_{e}") for e in Do}
-_FAULT = {f: Trigger(Kind.FAULT, f"fault_{f}") for f in Fault}
+def _about(kind: Kind, word: object) -> Trigger:
+    """Any word is taken here: `validate()` names the foreign ones, all at once."""
+    name = word.name.lower() if isinstance(word, Message) else word
+    return Trigger(kind, f"{kind}_{name}", word)
+
+
+_DONE = {effect: _about(Kind.DONE, effect) for effect in Do}
+_FAULT = {kind: _about(Kind.FAULT, kind) for kind in Fault}
 
 
 class begin:
@@ -70,30 +76,25 @@ otherwise = Trigger(Kind.OTHERWISE, "otherwise")
 send = Send
 
 
-def recv(message: COLOMessage) -> Trigger:
+def recv(message: Message) -> Trigger:
     """This message has arrived, and its turn has come."""
-    return _RECV[message]
+    return _about(Kind.RECV, message)
 
 
 def done(effect: Do) -> Trigger:
     """This effect has completed."""
-    return _DONE[effect]
+    return _DONE.get(effect) or _about(Kind.DONE, effect)
 
 
 def fault(kind: Fault) -> Trigger:
     """The handshake is broken other than by a message."""
-    return _FAULT[kind]
+    return _FAULT.get(kind) or _about(Kind.FAULT, kind)
 
 
-ALWAYS: tuple[Trigger, ...] = (
-    *_RECV.values(),
-    begin.checkpoint,
-    begin.leave,
-    *_FAULT.values(),
-    won,
-    lost,
-)
-"""The triggers that every machine knows; of `done`, it knows those that its rows await."""
+def always(words: Words) -> tuple[Trigger, ...]:
+    """The triggers that every machine of these words knows; of `done`, it knows those its rows await."""
+    messages = (recv(point.message) for point in words.points)
+    return (*messages, begin.checkpoint, begin.leave, *_FAULT.values(), won, lost)
 
 
 @attrs.frozen
@@ -103,9 +104,9 @@ class Row:
     `implied` marks the rows that `complete()` added.
     """
 
-    source: State
+    source: StrEnum
     trigger: Trigger
-    dest: State | None
+    dest: StrEnum | None
     effects: tuple[Effect, ...] = ()
     implied: bool = False
 
@@ -117,15 +118,15 @@ class Row:
 class Line:
     """One line of a table as written: perhaps several sources, perhaps for some variants only."""
 
-    sources: tuple[State, ...]
+    sources: tuple[StrEnum, ...]
     trigger: Trigger
-    dest: State | None
-    effects: tuple[Effect | OnlyIf, ...]
-    when: Condition | None
+    dest: StrEnum | None
+    effects: tuple[Effect | OnlyIf, ...] = ()
+    when: object = None
 
     def rows(self, variant: Variant) -> Iterator[Row]:
         """What this line says in this variant."""
-        if variant.meets(self.when):
+        if self.when is None or self.when in variant:
             effects = tuple(_effects(self.effects, variant))
             for source in self.sources:
                 yield Row(source, self.trigger, self.dest, effects)
@@ -135,50 +136,39 @@ def _effects(written: Iterable[Effect | OnlyIf], variant: Variant) -> Iterator[E
     for effect in written:
         if not isinstance(effect, OnlyIf):
             yield effect
-        elif variant.meets(effect.condition):
+        elif effect.condition in variant:
             yield effect.effect
 
 
 def row(
-    sources: State | tuple[State, ...],
+    sources: StrEnum | tuple[StrEnum, ...],
     trigger: Trigger,
-    dest: State | None,
+    dest: StrEnum | None,
     *effects: Effect | OnlyIf,
-    when: Condition | None = None,
+    when: object = None,
 ) -> Line:
     """A line of a table: in these states, on this trigger, go to `dest` and do this, in order."""
-    sources = (sources,) if isinstance(sources, State) else sources
+    sources = sources if isinstance(sources, tuple) else (sources,)
     return Line(sources, trigger, dest, effects, when)
-
-
-SENDER: Mapping[COLOMessage, Side] = {
-    COLOMessage.CHECKPOINT_READY: Side.SECONDARY,
-    COLOMessage.CHECKPOINT_REQUEST: Side.PRIMARY,
-    COLOMessage.CHECKPOINT_REPLY: Side.SECONDARY,
-    COLOMessage.VMSTATE_SEND: Side.PRIMARY,
-    COLOMessage.VMSTATE_SIZE: Side.PRIMARY,
-    COLOMessage.VMSTATE_RECEIVED: Side.SECONDARY,
-    COLOMessage.VMSTATE_LOADED: Side.SECONDARY,
-}
-"""Who sends each message."""
 
 
 @attrs.frozen(eq=False)
 class Table:
-    """The protocol of one side, for all variants. `start` is what the driver does first, in `init`."""
+    """The protocol of one side, for all variants. `start` is what the driver does first."""
 
     side: Side
+    words: Words
     lines: tuple[Line, ...]
     start: tuple[Effect | OnlyIf, ...] = ()
     error: tuple[Effect | OnlyIf, ...] = ()
-    """The effects of the error transition, to `failover`."""
+    """The effects of the error transition, to `words.failover`."""
 
     def rows(self, variant: Variant) -> tuple[Row, ...]:
         """The lines that this variant has, a row a source, as written."""
         return tuple(r for line in self.lines for r in line.rows(variant))
 
     def begins_with(self, variant: Variant) -> tuple[Effect, ...]:
-        """What the driver does first, in `init`."""
+        """What the driver does first."""
         return tuple(_effects(self.start, variant))
 
     def on_error(self, variant: Variant) -> tuple[Effect, ...]:

@@ -17,17 +17,20 @@ Sources: the patch's colo_process_incoming_thread() and colo_wait_handle_message
 
 from __future__ import annotations
 
-from .table import Table, begin, done, fault, lost, otherwise, recv, row, send, won
-from .vocabulary import COLOMessage as M
-from .vocabulary import Do as do
-from .vocabulary import Fault, Mode, Profile, Side
-from .vocabulary import State as S
+from colo_fsm.fsm.table import Table, begin, done, fault, lost, otherwise, recv, row, send, won
+from colo_fsm.fsm.terms import Do as do
+from colo_fsm.fsm.terms import Fault, Side
+
+from .words import COLO, Mode, Profile
+from .words import COLOMessage as M
+from .words import State as S
 
 HYBRID, PATCH, QEMU = Mode.HYBRID, Profile.PATCH, Profile.QEMU
 
 # fmt: off
 SECONDARY = Table(
     Side.SECONDARY,
+    COLO,
     start=(do.receive_initial,),
     error=(do.disconnect, do.suspend, do.claim),
     lines=(

@@ -16,11 +16,13 @@ QEMU leaves its loop and waits for a manager's x-colo-lost-heartbeat.
 
 from __future__ import annotations
 
-from .table import Table, begin, done, fault, lost, otherwise, recv, row, send, won
-from .vocabulary import COLOMessage as M
-from .vocabulary import Do as do
-from .vocabulary import Fault, Mode, Profile, ReleaseOn, Side
-from .vocabulary import State as S
+from colo_fsm.fsm.table import Table, begin, done, fault, lost, otherwise, recv, row, send, won
+from colo_fsm.fsm.terms import Do as do
+from colo_fsm.fsm.terms import Fault, Side
+
+from .words import COLO, Mode, Profile, ReleaseOn
+from .words import COLOMessage as M
+from .words import State as S
 
 HYBRID, PATCH, QEMU = Mode.HYBRID, Profile.PATCH, Profile.QEMU
 ON_RECEIVED, ON_LOADED = ReleaseOn.RECEIVED, ReleaseOn.LOADED
@@ -28,6 +30,7 @@ ON_RECEIVED, ON_LOADED = ReleaseOn.RECEIVED, ReleaseOn.LOADED
 # fmt: off
 PRIMARY = Table(
     Side.PRIMARY,
+    COLO,
     start=(do.send_initial(QEMU),),
     error=(do.disconnect, do.stop_comparing(HYBRID), do.suspend, do.claim),
     lines=(

@@ -7,8 +7,9 @@ A driver hands in what happened and does, in order and one after the other, what
         for effect in effects: ...          # send, suspend, save, ...: see `Do`
         effects = session.next_effects()    # from bytes that came before their turn
 
-Effects in `table.awaited` are reported with `done(effect)` when they have completed, which returns
-effects too; one that fails is reported with `fault(...)`, and what was left of its list is dropped.
+There are two ways in: `receive_data` for what came from the link, `fire` for all else. An effect that
+the session `awaits` is reported with `fire(done(effect))` when it has completed, which returns effects
+too; one that fails is reported with `fire(fault(...), cause)`, and what was left of its list is dropped.
 Nothing that arrives raises: it becomes a row of the table, and `session.error` says what was wrong.
 
 The verdict depends on the order of the bytes, never on when they came: a message is looked at when
@@ -20,43 +21,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar
+from enum import StrEnum
+from typing import Any
 
 import attrs
 
 from .complete import CompleteTable
 from .errors import (
-    ColoError,
     FailoverRequested,
     GuestFailed,
-    InvalidMessage,
     InvalidState,
     LinkLost,
     NoReturnPath,
     OutOfOrder,
+    ProtocolError,
     SendFailed,
     TimedOut,
     Truncated,
     UnexpectedMessage,
     UnknownMessage,
 )
-from .machine import ColoMachine, machine_for
-from .table import Trigger, begin, done, fault, lost, recv, won
-from .vocabulary import COLOMessage, Do, Effect, FailoverStatus, Fault, Side, State, Variant
+from .machine import TableMachine
+from .table import Row, Trigger, begin, fault
+from .terms import Do, Effect, FailoverStatus, Fault, Side
 from .wire import Inbox
 
 _log = logging.getLogger(__name__)
 
 Effects = tuple[Effect, ...]
 
-_FAILOVER_STATUS = {
-    State.FINISHING: FailoverStatus.RELAUNCH,
-    State.FAILOVER: FailoverStatus.ACTIVE,
-    State.ALONE: FailoverStatus.COMPLETED,
-}
-
-
-_ERRORS: dict[Fault, Callable[[State, BaseException | None], ColoError]] = {
+_ERRORS: dict[Fault, Callable[[StrEnum, BaseException | None], ProtocolError]] = {
     Fault.EOF: lambda _, cause: LinkLost(cause),
     Fault.TIMEOUT: lambda state, _: TimedOut(state),
     Fault.INVALID: lambda _, cause: InvalidState(cause),
@@ -72,10 +66,10 @@ class Transition:
     """What an observer is told: this side has moved. `error` is set when something was wrong."""
 
     side: Side
-    source: State
+    source: StrEnum
     trigger: str
-    dest: State
-    error: ColoError | None
+    dest: StrEnum
+    error: ProtocolError | None
 
 
 Observer = Callable[[Transition], object]
@@ -83,21 +77,19 @@ Observer = Callable[[Transition], object]
 
 @attrs.define(slots=True, eq=False, init=False)
 class Session:
-    """See `PrimarySession` and `SecondarySession`."""
+    """One side, in the initial state of the machine's table: `Session(machine_for(table))`."""
 
-    side: ClassVar[Side]
-
-    machine: ColoMachine = attrs.field(repr=False)
-    state: State
-    error: ColoError | None
+    machine: TableMachine = attrs.field(repr=False)
+    state: StrEnum
+    error: ProtocolError | None
     """What was wrong last, None while nothing was."""
-    _observers: tuple[tuple[State | None, Observer], ...] = attrs.field(repr=False)
+    _observers: tuple[tuple[StrEnum | None, Observer], ...] = attrs.field(repr=False)
     _inbox: Inbox | None = attrs.field(repr=False)
     _telling: bool = attrs.field(repr=False)
 
-    def __init__(self, variant: Variant = Variant()) -> None:  # noqa: B008 - frozen
-        self.machine = machine_for(self.side, variant)
-        self.state = State.INIT
+    def __init__(self, machine: TableMachine) -> None:
+        self.machine = machine
+        self.state = machine.table.initial
         self.error = None
         self._observers = ()
         self._inbox = None
@@ -111,8 +103,13 @@ class Session:
         return self.machine.table
 
     @property
+    def side(self) -> Side:
+        """Whose rows they are."""
+        return self.table.side
+
+    @property
     def awaits_message(self) -> bool:
-        """Whether a message from the peer is what comes next: the states that deadlines are for."""
+        """Whether a message from the peer is what comes next."""
         return bool(self.table.accepts[self.state])
 
     @property
@@ -135,13 +132,17 @@ class Session:
     @property
     def failover_status(self) -> FailoverStatus:
         """QEMU's FailoverStatus, derived from the state."""
-        return _FAILOVER_STATUS.get(self.state, FailoverStatus.NONE)
+        return self.table.status[self.state]
 
     def may(self, trigger: Trigger) -> bool:
         """Whether this trigger is in order now: whether the table has a written row for it."""
-        return not self.table.by_input[self.state, trigger].implied
+        return self.table.may(self.state, trigger)
 
-    def on_transition(self, observer: Observer, state: State | None = None) -> None:
+    def awaits(self, effect: Do) -> bool:
+        """Whether a row waits here for this effect's completion: then report it, with `done(effect)`."""
+        return self.table.awaits(self.state, effect)
+
+    def on_transition(self, observer: Observer, state: StrEnum | None = None) -> None:
         """Call `observer` after every transition of this session, or after those into `state`.
 
         It cannot veto, and it cannot feed the session. One that raises is `fault(guest failed)` with
@@ -156,13 +157,30 @@ class Session:
         """What to do first. To be called once."""
         return self.table.start
 
-    def feed(self, message: int) -> Effects:
-        """This message has arrived and is looked at now."""
-        try:
-            valid = COLOMessage(message)
-        except ValueError:
-            return self.fault(Fault.INVALID, InvalidMessage(message))
-        return self._fire(recv(valid))
+    def fire(self, trigger: Trigger, cause: BaseException | None = None) -> Effects:
+        """This has happened. `cause` is, for a fault, the error itself or what led to it.
+
+        Returns what to do now, in order. The one place where the state changes. Raises ValueError for
+        a trigger that the table does not know: a message of another protocol, or a `done` that no row
+        of it awaits.
+        """
+        if self._telling:
+            raise RuntimeError("an observer cannot feed the session: make a request of the pair instead")
+        event: Any = self.machine.events.get(trigger.name)
+        if event is None:
+            raise ValueError(f"no row of the {self.side} awaits '{trigger}'")
+        source = self.state
+        row: Row = event.trigger(self)
+        if row.dest is None:
+            return row.effects
+        error = self._error(row, cause)
+        _log.debug("Change '%s' => '%s'", source, row.dest)
+        if error is not None:
+            self.error = error.worded(self.table.words.texts)
+            _log.error("%s", error)
+        if not self._observers:
+            return row.effects
+        return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Effects:
         """These bytes have arrived; b"" is the end of the link, as from `socket.recv`.
@@ -183,11 +201,8 @@ class Session:
                 return self._end_of_link(inbox) if inbox.eof else ()
             if not self.awaits_message and value == self.table.expects[self.state]:
                 return ()  # early: its turn comes
-            try:
-                effects = self.feed(inbox.take_message())
-            except InvalidMessage as error:
-                effects = self.fault(Fault.INVALID, error)
-            if effects:
+            inbox.take_value()
+            if effects := self._arrived(value):
                 return effects
         return ()
 
@@ -205,50 +220,16 @@ class Session:
             self._inbox = Inbox()
         return self._inbox
 
-    def begin_checkpoint(self) -> Effects:
-        """Start a checkpoint (Primary, between two)."""
-        return self._fire(begin.checkpoint)
+    def _arrived(self, value: int) -> Effects:
+        trigger, error = self.table.arrival(value)
+        if trigger.message is not None:
+            _log.debug("Receive '%s' message", trigger.message.text)
+        return self.fire(trigger, error)
 
-    def leave(self) -> Effects:
-        """End in order, between two checkpoints: nothing is claimed."""
-        return self._fire(begin.leave)
+    def _end_of_link(self, inbox: Inbox) -> Effects:
+        return self.fire(fault(Fault.EOF), Truncated() if len(inbox) else LinkLost())
 
-    def done(self, effect: Do) -> Effects:
-        """This effect, one of `table.awaited`, has completed. Raises ValueError for another."""
-        if effect not in self.table.awaited:
-            raise ValueError(f"nobody awaits '{effect}': report {sorted(self.table.awaited)} only")
-        return self._fire(done(effect))
-
-    def fault(self, kind: Fault, cause: BaseException | None = None) -> Effects:
-        """The handshake is broken. `cause` is the error itself, or what led to it."""
-        return self._fire(fault(kind), self._error_for(kind, cause))
-
-    def won(self) -> Effects:
-        """The arbiter has granted the claim to this side."""
-        return self._fire(won)
-
-    def lost(self) -> Effects:
-        """The arbiter has granted the claim to the peer."""
-        return self._fire(lost)
-
-    # -- how it moves -------------------------------------------------------------------------
-
-    def _fire(self, trigger: Trigger, error: ColoError | None = None) -> Effects:
-        """The one place where the state changes."""
-        if self._telling:
-            raise RuntimeError("an observer cannot feed the session: make a request of the pair instead")
-        source = self.state
-        row = self.table.by_input[source, trigger]
-        self.machine.events[trigger.name].trigger(self)
-        if row.dest is None:
-            return row.effects
-        if row.implied and error is None:
-            error = self._out_of_order(source, trigger)
-        _log.debug("Change '%s' => '%s'", source, row.dest)
-        if error is not None:
-            self.error = error
-            _log.error("%s", error)
-        return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
+    # -- what is told -------------------------------------------------------------------------
 
     def _tell(self, transition: Transition) -> Effects:
         raised: list[Exception] = []
@@ -261,46 +242,24 @@ class Session:
                     raised.append(cause)
         self._telling = False
         if raised and not self.over and self.failover_status is FailoverStatus.NONE:
-            return self.fault(Fault.GUEST_FAILED, GuestFailed("observer", raised[0]))
+            return self.fire(fault(Fault.GUEST_FAILED), GuestFailed("observer", raised[0]))
         for late in raised:
             _log.error("%s", GuestFailed("observer", late))
         return ()
 
-    def _out_of_order(self, state: State, trigger: Trigger) -> ColoError:
-        if trigger.message is not None:
-            return self._unexpected(state, trigger.message)
-        return OutOfOrder(self.side, state, trigger.name)
-
-    def _unexpected(self, state: State, message: COLOMessage) -> UnexpectedMessage:
-        return UnexpectedMessage(self.side, state, message, self.table.expects[state])
-
-    def _end_of_link(self, inbox: Inbox) -> Effects:
-        return self.fault(Fault.EOF, Truncated() if len(inbox) else LinkLost())
-
-    def _error_for(self, kind: Fault, cause: BaseException | None) -> ColoError:
-        """The error object of a fault: the cause itself if it is one of ours for this kind."""
-        if isinstance(cause, ColoError) and cause.kind is kind:
-            return cause
-        error = _ERRORS[kind](self.state, cause)
-        error.__cause__ = cause
-        return error
-
-
-@attrs.define(slots=True, eq=False, init=False)
-class PrimarySession(Session):
-    """The Primary's side of a pair; `colo_fsm.protocol.primary` has its rows."""
-
-    side = Side.PRIMARY
-
-
-@attrs.define(slots=True, eq=False, init=False)
-class SecondarySession(Session):
-    """The Secondary's side of a pair; `colo_fsm.protocol.secondary` has its rows."""
-
-    side = Side.SECONDARY
-
-    def _unexpected(self, state: State, message: COLOMessage) -> UnexpectedMessage:
-        expected = self.table.expects[state]
-        idle = COLOMessage.CHECKPOINT_REQUEST in self.table.accepts[state]
-        error = UnknownMessage if idle else UnexpectedMessage
-        return error(self.side, state, message, expected)
+    def _error(self, row: Row, cause: BaseException | None) -> ProtocolError | None:
+        """What was wrong, if something was: a fault, or a trigger that the table has no row for."""
+        trigger = row.trigger
+        if isinstance(trigger.word, Fault):
+            if isinstance(cause, ProtocolError) and cause.kind is trigger.word:
+                return cause
+            error = _ERRORS[trigger.word](row.source, cause)
+            error.__cause__ = cause
+            return error
+        if not row.implied:
+            return None
+        if trigger.message is None:
+            return OutOfOrder(self.side, row.source, trigger.name)
+        idle = row.source in self.table.idle and self.table.accepts[row.source]
+        cls = UnknownMessage if idle else UnexpectedMessage
+        return cls(self.side, row.source, trigger.message, self.table.expects[row.source])
