@@ -1,13 +1,36 @@
-"""The COLO checkpointing protocol as explicit state machines.
+"""Checkpointing protocols as explicit state machines, and COLO's, with QEMU's wire.
 
 Replicate a guest and survive its Primary: `primary`, `secondary` (asyncio) or `blocking`. Or take
-the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself.
+the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yourself. Or declare a
+protocol of your own, with `Words`, `Table` and `row` (docs/framework.md).
 """
 
-from colo_fsm.colo import COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
-from colo_fsm.fsm import ProtocolError, Side
-
 from .arbiter import Arbiter, open_arbiter
+from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+from .fsm import (
+    Do,
+    Fault,
+    Message,
+    ProtocolError,
+    Session,
+    Side,
+    SyncPoint,
+    Table,
+    TableError,
+    Words,
+    begin,
+    complete,
+    definition,
+    done,
+    fault,
+    lost,
+    machine_for,
+    otherwise,
+    recv,
+    row,
+    send,
+    won,
+)
 from .replica import (
     AsyncGuest,
     Guest,
@@ -22,10 +45,14 @@ from .replica import (
 )
 
 __all__ = [
+    "COLO",
     "Arbiter",
     "AsyncGuest",
     "COLOMessage",
+    "Do",
+    "Fault",
     "Guest",
+    "Message",
     "NotCommitted",
     "NotRunning",
     "Options",
@@ -33,13 +60,30 @@ __all__ = [
     "ProtocolError",
     "ReleaseOn",
     "SecondarySession",
+    "Session",
     "Side",
     "State",
     "StateGuest",
+    "SyncPoint",
+    "Table",
+    "TableError",
     "Variant",
+    "Words",
+    "begin",
     "blocking",
+    "complete",
+    "definition",
+    "done",
+    "fault",
     "link_pair",
+    "lost",
+    "machine_for",
     "open_arbiter",
+    "otherwise",
     "primary",
+    "recv",
+    "row",
     "secondary",
+    "send",
+    "won",
 ]

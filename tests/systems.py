@@ -63,3 +63,13 @@ def doing(*effects: Do) -> Callable[[Row], Row]:
 
 def also(effect: Do) -> Callable[[Row], Row]:
     return lambda row: attrs.evolve(row, effects=(*row.effects, effect))
+
+
+def unwritten(row: Row) -> Row:
+    """The row is not there, and its state ignores what it does not know."""
+    return attrs.evolve(row, dest=None, effects=(), implied=True)
+
+
+def written(row: Row) -> Row:
+    """Somebody has written down what `complete()` would have added."""
+    return attrs.evolve(row, implied=False)

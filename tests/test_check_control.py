@@ -9,7 +9,6 @@ import pytest
 from pair import SESSIONS, wire
 
 from colo_fsm.check.model.control import Control
-from colo_fsm.check.model.world import INVALID
 from colo_fsm.colo import TABLES, State, Variant
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.fsm import Do, Fault, Session, Side, complete, fault
@@ -31,7 +30,7 @@ def control(side: Side, variant: Variant) -> Control:
 def test_a_message_is_read_as_the_session_reads_it(side: Side, variant: Variant) -> None:
     asked = control(side, variant)
     for state in asked.table.states:
-        for value in range(INVALID + 1):
+        for value in range(len(M) + 1):
             session = at(state, side, variant)
             before = session.wants_data
             effects = session.receive_data(wire(value)) if before else ()

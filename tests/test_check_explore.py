@@ -79,16 +79,16 @@ def plainly(scenario: Scenario) -> tuple[set[World], set[tuple[World, World]]]:
 
 
 def onward(steps: Steps, world: World) -> Iterator[World]:
-    profile = steps.scenario.variant.profile
+    wire = steps.wire
     p, s, forward, back, facts, _ = world
     for step in steps.of_side(Side.PRIMARY, p, forward.outgoing, back.incoming, facts):
         yield world._replace(
-            primary=step.own, forward=step.put.on(forward, profile), back=step.take.on(back), facts=step.facts
+            primary=step.own, forward=step.put.on(forward, wire), back=step.take.on(back), facts=step.facts
         )
     for step in steps.of_side(Side.SECONDARY, s, back.outgoing, forward.incoming, facts):
         yield world._replace(
             secondary=step.own,
-            back=step.put.on(back, profile),
+            back=step.put.on(back, wire),
             forward=step.take.on(forward),
             facts=step.facts,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from systems import also, at, backwards, changed, doing, errors, to, without
+from systems import also, at, backwards, changed, doing, errors, to, unwritten, without, written
 
 from colo_fsm.check import Policy, Property, Scenario, Strike, documented, explore
 from colo_fsm.colo import COLOMessage as M
@@ -101,6 +101,16 @@ SLIPS = {
         Property.COMPARING,
         changed(HYBRID, P, at(S.LOADED, begin.checkpoint), without(Do.stop_comparing)),
     ),
+    "another message is awaited than the one that comes": (
+        Property.UNEXPECTED,
+        changed(
+            QUIET,
+            P,
+            lambda row: row.source is S.SIZED and row.trigger.message is not None,
+            lambda row: (written if row.trigger.message is M.VMSTATE_LOADED else unwritten)(row),
+        ),
+    ),
+    "a row that nothing leads to": (Property.REACHED, changed(ALL, P, at(S.INIT, won), written)),
     "no arbiter": (Property.NO_SPLIT, documented("plain-link").scenario),
     "no arbiter, one after the other": (Property.NO_STALE, documented("plain-all-breaks").scenario),
     "damaged state": (Property.LOADABLE, documented("claim-damaged").scenario),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from colo_fsm.draw import Exchange, Moment, Tone
 from colo_fsm.fsm import Side
 
 from .model.properties import Property
 from .model.steps import Step
-from .model.world import NAMES
 from .search.explore import Result, Trail
 from .search.space import AnyStep
 
@@ -15,7 +16,8 @@ from .search.space import AnyStep
 def exchange(result: Result, which: Property) -> Exchange:
     """How `which` is broken, on a shortest way. Raises KeyError where it holds."""
     trail = result.broken[which]
-    moments = [_moment(side, step) for side, step in trail.steps]
+    names = result.scenario.law.wire.names
+    moments = [_moment(side, step, names) for side, step in trail.steps]
     if trail.rests:
         moments.append(Moment(None, trail.end, (), Tone.WRONG))
     else:
@@ -29,7 +31,7 @@ def _why(which: Property, trail: Trail) -> str:
     return which.meaning if trail.end == which.meaning else f"{which.meaning} ({trail.end})"
 
 
-def _moment(side: Side | None, step: AnyStep) -> Moment:
+def _moment(side: Side | None, step: AnyStep, names: Mapping[int, str]) -> Moment:
     tone = Tone.FAULT if step.strike is not None else Tone.STEP
     if not isinstance(step, Step):
         return Moment(side, step.text, (), tone)
@@ -38,7 +40,7 @@ def _moment(side: Side | None, step: AnyStep) -> Moment:
     for value in step.sent:
         if value in arrives:
             arrives.remove(value)
-            sends.append(NAMES[value])
+            sends.append(names[value])
         else:
-            sends.append(f"{NAMES[value]} (lost)")
+            sends.append(f"{names[value]} (lost)")
     return Moment(side, step.text, tuple(sends), tone)

@@ -23,14 +23,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from colo_fsm.check import Arbiter, Policy, Scenario, Strike
-from colo_fsm.check.model.world import FAR, INVALID, ROOM
+from colo_fsm.check.model.world import FAR, ROOM
 from colo_fsm.colo import Mode, Profile
 from colo_fsm.fsm import Side
 
 from .effects import EFFECTS
 from .process import FOR_EVER, LIVE, STEP
 from .steps import FIRES, STEPS
-from .tables import both, names, sizes, table
+from .tables import WIRE, both, names, sizes, table
 from .world import DECLARATIONS, REST, SURROUNDINGS
 
 MUST = ("GOES_ON", "FINDS_DAMAGE", "BEGINS", "NOTICES")
@@ -203,7 +203,7 @@ def _aims() -> Iterator[str]:
     yield "        if"
     yield "        :: event / 2 == CORRUPTS || event / 2 == FORGES ->"
     yield "            if"
-    yield from (f"            :: value = {value}" for value in range(INVALID + 1))
+    yield from (f"            :: value = {value}" for value in WIRE.values)
     yield "            fi"
     yield "        :: else"
     yield "        fi;"

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from colo_fsm.check import Property
-from colo_fsm.check.model.world import INITIAL, INVALID, LIVE, STATE
-from colo_fsm.colo import COLOMessage, State
+from colo_fsm.check.model.wire import Wire
+from colo_fsm.colo import COLO, COLOMessage, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Fault, Row, Send, Side, Trigger, begin, fault, lost, won
 
+WIRE = Wire(COLO)
 PREFIX = {Side.PRIMARY: "PRI", Side.SECONDARY: "SEC"}
 
 _DONE, _SEND = 64, 64
@@ -27,11 +28,14 @@ _TRIGGERS: dict[Trigger, str] = {
 
 def names() -> str:
     """Every constant that stands for something in the protocol, and the properties."""
-    triggers = {name: INVALID + n for n, name in enumerate(_TRIGGERS.values())}
+    triggers = {name: WIRE.invalid + n for n, name in enumerate(_TRIGGERS.values())}
     groups: list[tuple[str, dict[str, int]]] = [
         ("states; DEAD is a side that has crashed, UNBORN one that has not started", _states()),
         ("messages; each is the trigger of its arrival, too", {m.name: int(m) for m in COLOMessage}),
-        ("what travels besides messages", {"INITIAL": INITIAL, "LIVE_STATE": LIVE, "STATE": STATE}),
+        (
+            "what travels besides messages",
+            {"INITIAL": WIRE.initial, "LIVE_STATE": WIRE.live, "STATE": WIRE.state},
+        ),
         ("other triggers; NEITHER is none", triggers | {"NEITHER": 255, "DONE": _DONE}),
         ("effects; SEND + a message sends it, DONE + an effect is its completion", _effects()),
         ("properties", {f"P_{each.name}": n for n, each in enumerate(Property)}),

@@ -13,7 +13,6 @@ from enum import StrEnum
 
 import attrs
 
-from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import (
     CompleteTable,
     Do,
@@ -27,11 +26,8 @@ from colo_fsm.fsm import (
     done,
     fault,
     lost,
-    recv,
     won,
 )
-
-from .world import INVALID
 
 
 @attrs.frozen(cache_hash=True)
@@ -60,8 +56,8 @@ class Control:
         return session
 
     def read(self, state: StrEnum, value: int) -> Reaction | None:
-        """The next message is `value`, INVALID for one that is none; None: its turn has not come."""
-        trigger = fault(Fault.INVALID) if value >= INVALID else recv(COLOMessage(value))
+        """The next message is `value`, perhaps one that is none; None: its turn has not come."""
+        trigger, _ = self.table.arrival(value)
         data = value.to_bytes(4, "big")
         return self._ask(state, value, trigger, lambda session: self._taken(session, data))
 

@@ -6,17 +6,19 @@ waits for something; that one stays in `todo` and is a step of its own (`steps.p
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import attrs
 
-from colo_fsm.colo import State, Variant
+from colo_fsm.colo import Variant
 from colo_fsm.fsm import Do, Effect, Send, Side
 
-from .properties import HANDSHAKE, OVER, Property
+from .law import Law
+from .properties import Property
 from .scenario import Policy, TooLarge
 from .world import (
     KNOWN_ROOM,
     NEVER,
-    STATE,
     End,
     Facts,
     Local,
@@ -54,6 +56,7 @@ class Draft:
 
     side: Side
     variant: Variant
+    law: Law
     own: Local
     way_out: Outgoing
     facts: Facts
@@ -98,7 +101,7 @@ class Draft:
             case Do.resume:
                 self._resume()
             case Do.send_state:
-                self.send(STATE)
+                self.send(self.law.wire.state)
             case Do.release:
                 self.release()
             case Do.release_all:
@@ -141,7 +144,7 @@ class Draft:
             self.set(output=Output.HELD)
         if self.side is Side.SECONDARY and (self.own.torn or facts.loaded != facts.stored):
             self.broken.add(Property.WHOLE)
-        if self.own.state is State.ALONE:
+        if self.own.state in self.law.alone:
             self._goes_alone()
         self._svm(Vcpu.RUNS)
 
@@ -171,7 +174,7 @@ class Draft:
         self.fact(released=0)
 
     def _release_all(self) -> None:
-        if not (self.own.running and self.own.state is State.ALONE):
+        if not (self.own.running and self.own.state in self.law.alone):
             self.broken.add(Property.CLAIMED)
         self.set(output=Output.THROUGH)
 
@@ -222,11 +225,16 @@ class Draft:
             self.broken.add(Property.SUSPENDED)
         if any(isinstance(each, Send) for each in later):
             self.broken.add(Property.SYNC_POINTS)
-        if own.connected and own.state not in HANDSHAKE | {State.INIT, State.FINISHING}:
+        if own.connected and own.state not in self._hangs_on:
             self.broken.add(Property.HUNG_UP)
-        fit = own.state is State.FAILOVER and not own.running and not own.torn and self._has_state()
+        fit = own.state is self.law.words.failover and not own.running and not own.torn and self._has_state()
         if effect is Do.claim and not fit:
             self.broken.add(Property.FIT_CLAIM)
+
+    @property
+    def _hangs_on(self) -> frozenset[StrEnum]:
+        """Where a side may still hold its link while it works."""
+        return self.law.handshake | self.law.finishing | {self.law.words.initial}
 
     def _has_state(self) -> bool:
         """Whether there is something to go on from: it ran, or it holds a checkpoint that can be loaded."""
@@ -237,14 +245,14 @@ class Draft:
     def _check_side(self) -> None:
         """Where this side stands now."""
         own, facts = self.own, self.facts
-        paired = own.connected and own.state in HANDSHAKE
-        if own.running and own.state is not State.ALONE and not paired and Do.suspend not in own.todo:
+        paired = own.connected and own.state in self.law.handshake
+        if own.running and own.state not in self.law.alone and not paired and Do.suspend not in own.todo:
             self.broken.add(Property.CLAIMED)
-        if self.side is Side.PRIMARY and facts.comparing and own.state not in HANDSHAKE:
+        if self.side is Side.PRIMARY and facts.comparing and own.state not in self.law.handshake:
             self.broken.add(Property.COMPARING)
         holds = own.running or own.connected or own.output is Output.HELD
         holds |= self.side is Side.SECONDARY and facts.received != NEVER
-        if own.state in OVER and not own.todo and holds:
+        if own.state in self.law.over and not own.todo and holds:
             self.broken.add(Property.ORDERLY)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.colo import Mode, State
+from colo_fsm.colo import Mode
 from colo_fsm.fsm import Do, Side
 
-from .properties import HANDSHAKE, OVER, Property
+from .law import Law
+from .properties import Property
 from .scenario import Arbiter, Scenario
 from .steps import Step
 from .world import Channel, End, Local, Output, Vcpu, World
@@ -17,19 +18,20 @@ def at_rest(world: World, scenario: Scenario) -> Iterator[tuple[Property, str]]:
     """What is wrong with a moment after which nothing more happens by itself."""
     sides = {Side.PRIMARY: world.primary, Side.SECONDARY: world.secondary}
     denied = scenario.arbiter is Arbiter.CLAIM and not world.facts.arbiter_up
-    waiting = [side for side, own in sides.items() if own is not None and not _settled(own, denied)]
+    law = scenario.law
+    waiting = [s for s, own in sides.items() if own is not None and not _settled(own, denied, law)]
     if waiting:
         whole = None not in sides.values() and _open(world.forward) and _open(world.back)
         names = " and ".join(f"the {side}" for side in waiting)
         yield Property.NO_DEADLOCK if whole else Property.SETTLES, f"{names} would wait for ever"
     for side, own in sides.items():
-        if own is not None and own.state is State.ALONE and not _serves(own):
+        if own is not None and own.state in law.alone and not _serves(own):
             yield Property.SETTLES, f"the {side} has won, and does not serve"
 
 
-def _settled(own: Local, denied: bool) -> bool:
-    waits = own.state is State.FAILOVER and own.todo[:1] == (Do.claim,) and denied
-    return own.state is State.ALONE or own.state in OVER or waits
+def _settled(own: Local, denied: bool, law: Law) -> bool:
+    waits = own.state is law.words.failover and own.todo[:1] == (Do.claim,) and denied
+    return own.state in law.alone | law.over or waits
 
 
 def _serves(own: Local) -> bool:
@@ -56,9 +58,9 @@ def unfinished_round(step: Step, scenario: Scenario) -> str:
     return ", ".join(missing)
 
 
-def healthy(world: World) -> str:
+def healthy(world: World, law: Law) -> str:
     """What is wrong with a moment that only ordinary steps have led to; "" if nothing is."""
     for side, own in ((Side.PRIMARY, world.primary), (Side.SECONDARY, world.secondary)):
-        if own is None or own.state not in HANDSHAKE | {State.INIT}:
+        if own is None or own.state not in law.handshake | {law.words.initial}:
             return f"the {side} has left the handshake without a reason"
     return ""

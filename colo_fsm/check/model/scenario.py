@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 
 import attrs
 
-from colo_fsm.colo import TABLES, ReleaseOn, Variant
+from colo_fsm.colo import COLO, TABLES, ReleaseOn, Variant
 from colo_fsm.fsm import CompleteTable, Side, complete
+
+from .colo_law import ColoLaw
+from .law import Law
 
 
 class Arbiter(StrEnum):
@@ -79,7 +83,7 @@ class TooLarge(Exception):
     """The system has more states than were allowed, or more of something than fits: nothing is proved."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Scenario:
     """One system to explore. `tables`, where given, stand in for the published ones."""
 
@@ -97,6 +101,12 @@ class Scenario:
             return self.tables[side]
         return complete(TABLES[side], self.variant)
 
+    @cached_property
+    def law(self) -> Law:
+        """What must hold. Raises ValueError where the two tables are of two protocols."""
+        tables = self.table(Side.PRIMARY), self.table(Side.SECONDARY)
+        return (ColoLaw if tables[0].words is COLO else Law)(*tables)
+
     @property
     def disturbances(self) -> int:
         """How many disturbances may strike in one run."""
@@ -108,5 +118,7 @@ class Scenario:
         rest = self.faults.difference(*whole.values())
         faults = ", ".join([*whole, *(f for f in Strike if f in rest)]) or "no faults"
         count = f" (at most {self.budget} on the wire)" if self.disturbances else ""
+        if self.law.words is not COLO:
+            return f"{self.law.words.name}, arbiter {self.arbiter}: {faults}{count}"
         on = "" if self.variant.release_on is ReleaseOn.RECEIVED else ", release on loaded"
         return f"{self.variant.profile}, {self.variant.mode}, arbiter {self.arbiter}{on}: {faults}{count}"

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.colo import State
 from colo_fsm.fsm import Do, Fault, Side
 
 from .effects import Draft
-from .properties import HANDSHAKE, LEAVING, Property
+from .properties import Property
 from .scenario import Strike
 from .taking import Kind, Rules, Step
 from .work import Work
@@ -53,14 +52,14 @@ class SideSteps(Work):
                 yield self.fault("runs out of time", Fault.TIMEOUT)
         if self.out.end in (End.CLOSED, End.GONE) and self.own.connected and self._may_have_sent:
             yield self.fault("cannot send", Fault.SEND_FAILED, how=Kind.MAY)
-        no_way_back = self.head is Do.send_initial or (self.idle and state is State.INIT)
+        no_way_back = self.head is Do.send_initial or (self.idle and state is self.control.table.initial)
         if self.side is Side.PRIMARY and no_way_back and Strike.CLOSED in self.rules.scenario.faults:
             yield self.fault("finds no return path", Fault.NO_RETURN_PATH, how=Kind.MAY, strike=Strike.CLOSED)
 
     @property
     def _may_have_sent(self) -> bool:
-        if self.own.state not in HANDSHAKE:
-            return self.own.state is State.INIT and self.side is Side.PRIMARY
+        if self.own.state not in self.rules.law.handshake:
+            return self.own.state is self.control.table.initial and self.side is Side.PRIMARY
         return not (self.idle and self.control.begin_checkpoint(self.own.state))
 
     def _suffers(self) -> Iterator[Step | None]:
@@ -87,7 +86,7 @@ class SideSteps(Work):
     @property
     def _may_leave(self) -> bool:
         waits = self.idle or self.head is Do.claim or self.receiving
-        return waits and self.own.state in LEAVING
+        return waits and self.own.state in self.rules.law.leaving
 
     def _leaves(self) -> Step | None:
         text = "is told to leave"
@@ -112,8 +111,7 @@ class Steps(Rules):
         """Before anything has happened: each side is about to begin with its first effect."""
         primary = self._at_start(Side.PRIMARY, Facts())
         secondary = self._at_start(Side.SECONDARY, primary.facts)
-        profile = self.scenario.variant.profile
-        forward, back = primary.put.on(Channel(), profile), secondary.put.on(Channel(), profile)
+        forward, back = primary.put.on(Channel(), self.wire), secondary.put.on(Channel(), self.wire)
         return World(primary.own, secondary.own, forward, back, secondary.facts, self.scenario.disturbances)
 
     def broken_by_start(self) -> frozenset[Property]:
@@ -123,8 +121,8 @@ class Steps(Rules):
 
     def _at_start(self, side: Side, facts: Facts) -> Draft:
         table = self.control[side].table
-        own = Local(State.INIT, table.start)
-        draft = Draft(side, self.scenario.variant, own, Channel().outgoing, facts)
+        own = Local(table.initial, table.start)
+        draft = Draft(side, self.scenario.variant, self.law, own, Channel().outgoing, facts)
         draft.perform(table.awaited)
         return draft
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from colo_fsm.colo import Profile
 from colo_fsm.fsm import Side
 
 from .scenario import DISTURBANCES, Scenario, Strike
-from .world import INVALID, NAMES, ROOM, Channel, End, Facts, Item, World
+from .wire import Wire
+from .world import ROOM, Channel, End, Facts, Item, World
 
-Change = Callable[[Channel, Profile], Iterator[tuple[str, Channel]]]
+Change = Callable[[Channel, Wire], Iterator[tuple[str, Channel]]]
 """What may become of one direction: words, and the direction afterwards."""
 
 
@@ -38,7 +38,7 @@ def steps(world: World, scenario: Scenario) -> Iterator[WorldStep]:
         yield WorldStep("the arbiter stops answering", world._replace(facts=facts), Strike.ARBITER)
     for side in Side:
         channel = world.forward if side is Side.SECONDARY else world.back
-        for text, there in tail_lost(channel):
+        for text, there in tail_lost(channel, scenario.law.wire):
             yield WorldStep(f"to the {side}: {text}", _towards(side, world, there), None)
         if world.budget:
             spent = world._replace(budget=world.budget - 1)
@@ -73,17 +73,17 @@ def arbiter_losses(facts: Facts, scenario: Scenario) -> Iterator[Facts]:
         yield facts._replace(arbiter_up=False)
 
 
-def tail_lost(channel: Channel) -> Iterator[tuple[str, Channel]]:
+def tail_lost(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     """Behind a break, what is on the way may be lost, from the end."""
     if channel.items and channel.end in (End.CLOSED, End.SILENT):
-        yield f"{NAMES[channel.items[-1].value]} is lost", channel._replace(items=channel.items[:-1])
+        yield f"{wire.names[channel.items[-1].value]} is lost", channel._replace(items=channel.items[:-1])
 
 
 def disturbed(channel: Channel, scenario: Scenario) -> Iterator[tuple[Strike, str, Channel]]:
     """One disturbance of this direction."""
     for strike, change in _CHANGES.items():
         if strike in scenario.faults:
-            for text, there in change(channel, scenario.variant.profile):
+            for text, there in change(channel, scenario.law.wire):
                 yield strike, text, there
 
 
@@ -92,39 +92,39 @@ def _with(channel: Channel, at: int, *items: Item, instead: int = 1) -> Channel:
     return channel._replace(items=(*before, *items, *after))
 
 
-def _corrupted(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+def _corrupted(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     for at, item in enumerate(channel.items):
-        if item.value <= INVALID:
-            for value in range(INVALID + 1):
+        if item.value in wire.values:
+            for value in wire.values:
                 if value != item.value:
-                    text = f"{NAMES[item.value]} becomes {NAMES[value]}"
+                    text = f"{wire.names[item.value]} becomes {wire.names[value]}"
                     yield text, _with(channel, at, item._replace(value=value))
 
 
-def _damaged(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+def _damaged(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     for at, item in enumerate(channel.items):
-        if item.sound and item.has_state(profile):
-            yield f"{NAMES[item.value]} is damaged", _with(channel, at, item._replace(sound=False))
+        if item.sound and wire.has_state(item.value):
+            yield f"{wire.names[item.value]} is damaged", _with(channel, at, item._replace(sound=False))
 
 
-def _reordered(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+def _reordered(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     for at, (one, other) in enumerate(zip(channel.items, channel.items[1:], strict=False)):
         if one != other:
-            text = f"{NAMES[other.value]} overtakes {NAMES[one.value]}"
+            text = f"{wire.names[other.value]} overtakes {wire.names[one.value]}"
             yield text, _with(channel, at, other, one, instead=2)
 
 
-def _duplicated(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+def _duplicated(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     if len(channel.items) < ROOM:
         for at, item in enumerate(channel.items):
-            yield f"{NAMES[item.value]} comes twice", _with(channel, at, item, item)
+            yield f"{wire.names[item.value]} comes twice", _with(channel, at, item, item)
 
 
-def _injected(channel: Channel, profile: Profile) -> Iterator[tuple[str, Channel]]:
+def _injected(channel: Channel, wire: Wire) -> Iterator[tuple[str, Channel]]:
     """At the end: further in front it would be one that was injected earlier."""
     if len(channel.items) < ROOM and channel.end is End.OPEN:
-        for value in range(INVALID + 1):
-            yield f"{NAMES[value]} is forged", channel._replace(items=(*channel.items, Item(value)))
+        for value in wire.values:
+            yield f"{wire.names[value]} is forged", channel._replace(items=(*channel.items, Item(value)))
 
 
 _CHANGES: dict[Strike, Change] = {

@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import attrs
 
-from colo_fsm.colo import COLOMessage, Profile
 from colo_fsm.fsm import Do, Fault, Side
 
 from .control import Control, Reaction
 from .effects import Draft, Full
-from .properties import HANDSHAKE, Property, broken_by
+from .properties import Property
 from .scenario import Policy, Scenario, Strike
 from .world import NEVER, Facts, Incoming, Local, MaybeDead, Outgoing, Put, Take
 
@@ -49,8 +48,9 @@ class Rules:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.patch = scenario.variant.profile is Profile.PATCH
-        self.control = {side: Control(side, scenario.table(side)) for side in Side}
+        self.law = scenario.law
+        self.wire = self.law.wire
+        self.control = {side: Control(side, self.law.table(side)) for side in Side}
 
 
 @attrs.frozen
@@ -81,7 +81,9 @@ class Taking:
 
     def draft(self) -> Draft:
         scenario = self.rules.scenario
-        return Draft(self.side, scenario.variant, self.own, self.out, self.facts, scenario.policy)
+        return Draft(
+            self.side, scenario.variant, self.rules.law, self.own, self.out, self.facts, scenario.policy
+        )
 
     def fires(
         self,
@@ -102,7 +104,7 @@ class Taking:
         draft = draft or self.draft()
         if take:
             draft.take = Take.FIRST
-        draft.broken.update(broken_by(self.side, reaction, self.rules.scenario.variant.profile))
+        draft.broken.update(self.rules.law.broken_by(self.side, reaction))
         moved = reaction.dest is not reaction.source
         rest = draft.own.todo if follow or not moved else ()
         goes_on = bool(rest) and not follow
@@ -123,10 +125,10 @@ class Taking:
                 draft.perform(self.control.table.awaited)
             except Full:
                 return None
-        completes = any(_completes_round(self.side, reaction) for reaction in fired)
+        completes = any(self.rules.law.completes_round(self.side, reaction) for reaction in fired)
         return Step(
             kind, text, draft.own, draft.put, draft.take, draft.facts,
-            tuple(draft.sent), frozenset(draft.broken), fired, completes, strike,
+            tuple(draft.sent), frozenset(draft.broken) & self.rules.law.judged, fired, completes, strike,
         )  # fmt: skip
 
     def fault(
@@ -146,15 +148,10 @@ class Taking:
     def _keeps_half(self, draft: Draft) -> None:
         """The seeded bug `load-half`: a part of a checkpoint is made the newest."""
         receiving = draft.facts.received != NEVER or self.head in (Do.receive_live, Do.receive_state)
-        mine = self.side is Side.SECONDARY and self.own.state in HANDSHAKE
+        mine = self.side is Side.SECONDARY and self.own.state in self.rules.law.handshake
         if draft.policy is Policy.LOAD_HALF and mine and receiving:
             draft.set(torn=True)
             draft.fact(stored=0, loaded=0)
-
-
-def _completes_round(side: Side, reaction: Reaction) -> bool:
-    loaded = reaction.trigger.message is COLOMessage.VMSTATE_LOADED
-    return side is Side.PRIMARY and loaded and reaction.dest in HANDSHAKE
 
 
 @cache

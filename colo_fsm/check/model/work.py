@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.colo import Profile
 from colo_fsm.fsm import Do, Fault, Side
 
 from .effects import Draft, Full
 from .scenario import Arbiter, Policy, Strike
 from .taking import Kind, Step, Taking
-from .world import INITIAL, INVALID, LIVE, NAMES, NEVER, STATE, End, Put, Take
+from .world import NEVER, End, Put, Take
 
 
 class Work(Taking):
@@ -20,15 +19,16 @@ class Work(Taking):
         """The next message, or the end of the link, where the session looks at it."""
         item = self.inc.first
         if item is not None:
-            value = min(item.value, INVALID)  # a state where a message should be
+            wire = self.rules.wire
+            value = item.value if item.value in wire.values else wire.invalid  # a state, not a message
             reaction = self.control.read(self.own.state, value)
             if reaction is None:
                 return
             draft = self.draft()
-            comes_with_it = self.rules.patch and item.has_state(Profile.PATCH)
+            comes_with_it = wire.bare and wire.has_state(item.value)
             if comes_with_it and self.side is Side.SECONDARY:
                 draft.fact(received=item.lag, intact=item.sound)
-            yield self.fires(f"reads {NAMES[item.value]}", reaction, draft, take=True)
+            yield self.fires(f"reads {wire.names[item.value]}", reaction, draft, take=True)
         elif self.inc.end is End.CLOSED:
             reaction = self.control.end_of_link(self.own.state)
             if reaction is not None:
@@ -36,33 +36,37 @@ class Work(Taking):
 
     def _receives(self, wanted: int) -> Iterator[Step | None]:
         """The state that is awaited, or whatever stands in its place."""
-        item = self.inc.first
+        item, wire = self.inc.first, self.rules.wire
         if item is None:
             if self.inc.end is End.CLOSED:
                 yield self.fault("reads the end of the link", Fault.EOF)
             return
         if item.value != wanted:
-            yield self.fault(f"reads {NAMES[item.value]}, not {NAMES[wanted]}", Fault.INVALID, take=True)
+            yield self.fault(
+                f"reads {wire.names[item.value]}, not {wire.names[wanted]}",
+                Fault.INVALID,
+                take=True,
+            )
             return
         draft = self.draft()
         draft.take = Take.FIRST
-        draft.fact(received=item.lag, intact=item.sound and (wanted != STATE or self.facts.intact))
-        if wanted == INITIAL:
+        draft.fact(received=item.lag, intact=item.sound and (wanted != wire.state or self.facts.intact))
+        if wanted == wire.initial:
             draft.set(half=True)
-            yield self.done(draft, f"receives {NAMES[wanted]}", again=False)
+            yield self.done(draft, f"receives {wire.names[wanted]}", again=False)
         else:
-            yield self._completes(f"receives {NAMES[wanted]}", draft)
+            yield self._completes(f"receives {wire.names[wanted]}", draft)
         if not item.sound:
-            yield self.fault(f"finds {NAMES[wanted]} damaged", Fault.INVALID, take=True)
+            yield self.fault(f"finds {wire.names[wanted]} damaged", Fault.INVALID, take=True)
 
     # -- working --------------------------------------------------------------------------------
 
     def works(self) -> Iterator[Step | None]:
         """The effect under way goes on."""
-        patch = self.rules.patch
+        wire = self.rules.wire
         match self.head:
-            case Do.receive_initial if not self.own.half and not patch:
-                yield from self._receives(INITIAL)
+            case Do.receive_initial if not self.own.half and not wire.bare:
+                yield from self._receives(wire.initial)
             case Do.receive_initial if not self.own.half:
                 draft = self.draft()
                 draft.set(half=True)
@@ -71,9 +75,9 @@ class Work(Taking):
             case Do.receive_initial:
                 yield from self._takes_initial()
             case Do.receive_live:
-                yield from self._receives(LIVE)
+                yield from self._receives(wire.live)
             case Do.receive_state:
-                yield from self._receives(STATE)
+                yield from self._receives(wire.state)
             case Do.store:
                 yield self._stores()
             case Do.load:
@@ -83,9 +87,9 @@ class Work(Taking):
             case Do.save:
                 yield self._saves()
             case Do.send_initial:
-                yield self._sends(INITIAL)
+                yield self._sends(wire.initial)
             case Do.send_live:
-                yield self._sends(LIVE)
+                yield self._sends(wire.live)
             case Do.suspend:
                 draft = self.draft()
                 draft.suspend()
@@ -146,7 +150,7 @@ class Work(Taking):
             draft.send(value)
         except Full:
             return None
-        return self._completes(f"sends {NAMES[value]}", draft)
+        return self._completes(f"sends {self.rules.wire.names[value]}", draft)
 
     def _claims(self) -> Iterator[Step | None]:
         """The arbiter's answer, if there is one; a lost answer is asked for again."""

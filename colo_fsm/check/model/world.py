@@ -10,8 +10,9 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-from colo_fsm.colo import COLOMessage, Profile
 from colo_fsm.fsm import Effect, Side
+
+from .wire import Wire
 
 NEVER = -1
 FAR = 3
@@ -19,18 +20,6 @@ ROOM = 6
 """How much fits on the wire in one direction: more than a round has, so only a disturbed one ever waits."""
 KNOWN_ROOM = 3
 """How much room a writer looks for: no step sends more."""
-
-INVALID = 7
-"""Stands for every value that is no message."""
-INITIAL, LIVE, STATE = 8, 9, 10
-"""What is no message: the initial state, the live state, the device state."""
-
-NAMES = {int(m): m.text for m in COLOMessage} | {
-    INVALID: "an invalid message",
-    INITIAL: "the initial state",
-    LIVE: "live state",
-    STATE: "device state",
-}
 
 
 class Output(IntEnum):
@@ -99,10 +88,6 @@ class Item(NamedTuple):
     lag: int = 0
     sound: bool = True
 
-    def has_state(self, profile: Profile) -> bool:
-        """Whether a state travels here: in the profile `patch` it comes with its message."""
-        return self.value == COLOMessage.VMSTATE_SEND if profile is Profile.PATCH else self.value > INVALID
-
 
 class Channel(NamedTuple):
     """One direction of the link."""
@@ -142,10 +127,10 @@ class Put(NamedTuple):
     items: tuple[int, ...] = ()
     end: End = End.OPEN
 
-    def on(self, channel: Channel, profile: Profile) -> Channel:
+    def on(self, channel: Channel, wire: Wire) -> Channel:
         items, end = channel
         if self.aged:
-            items = tuple(i._replace(lag=older(i.lag)) if i.has_state(profile) else i for i in items)
+            items = tuple(i._replace(lag=older(i.lag)) if wire.has_state(i.value) else i for i in items)
         if end is not End.OPEN:
             return Channel(items, end)
         return Channel((*items, *map(Item, self.items)), self.end)

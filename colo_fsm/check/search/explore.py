@@ -16,7 +16,7 @@ from colo_fsm.fsm import Side
 from ..model.control import Reaction
 from ..model.properties import Property
 from ..model.rest import at_rest, healthy, unfinished_round
-from ..model.scenario import Scenario, TooLarge
+from ..model.scenario import BREAKS, Arbiter, Scenario, TooLarge
 from ..model.steps import Kind, Step
 from ..model.world import World
 from .loops import on_a_cycle
@@ -117,6 +117,7 @@ class Search:
                 raise TooLarge(f"more than {self._limit:,} states: raise the limit, or narrow the scenario")
         if not self._enough:
             self._livelock()
+            self._unreached(start)
         seconds = time.perf_counter() - began
         fired = frozenset(self.space.fired)
         return Result(self._scenario, len(self.came), self._transitions, seconds, self._broken, fired)
@@ -198,6 +199,7 @@ class Search:
                     return
                 for side, number, step, there in steps:
                     rounds += step.round
+                    self._expected(came, state, side, number, step)
                     if step.round and (why := unfinished_round(step, self._scenario)):
                         self._broken[Property.PROGRESS] = self._trail(came, state, why, (side, number))
                         return
@@ -208,10 +210,37 @@ class Search:
         if not rounds:
             self._broken[Property.PROGRESS] = self._trail(came, start, "no round is ever completed")
 
+    def _expected(self, came: dict[int, int], state: int, side: Side, number: int, step: Step) -> None:
+        """Without faults a message that comes must have a row of its own."""
+        table = self._scenario.law.table(side)
+        for moved in step.fired:
+            if moved.trigger.message is not None and not table.may(moved.source, moved.trigger):
+                why = (
+                    f"{moved.trigger.message.text} comes to the {side} in '{moved.source}', which has no row"
+                )
+                trail = self._trail(came, state, why, (side, number))
+                self._broken.setdefault(Property.UNEXPECTED, trail)
+
+    def _unreached(self, start: int) -> None:
+        """With every break and an arbiter that grants and denies, each written row must come to fire."""
+        scenario = self._scenario
+        if scenario.arbiter is not Arbiter.CLAIM or not scenario.faults >= BREAKS:
+            return
+        fired = {(side, moved.source, moved.trigger) for side, moved in self.space.fired}
+        missing = [
+            f"{side}: {r}"
+            for side in Side
+            for r in scenario.law.table(side).written
+            if (side, r.source, r.trigger) not in fired
+        ]
+        if missing:
+            why = "nothing leads to " + "; ".join(missing)
+            self._broken[Property.REACHED] = self._trail(self.came, start, why)
+
     def _unhealthy(self, state: int, goes_on: bool) -> str:
         if not goes_on:
             return "nothing more happens, and nothing was wrong"
-        return healthy(self.space.unpack(state))
+        return healthy(self.space.unpack(state), self._scenario.law)
 
     def _musts(self, state: int) -> list[tuple[Side, int, Step, int]]:
         return [

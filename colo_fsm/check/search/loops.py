@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import Side
 
 from ..model.steps import Step
@@ -17,8 +16,8 @@ class Loops:
     """Seen from each side alone, which is enough as long as it finds none.
 
     A cycle of the whole system is a cycle of at least one side. If the Primary cannot go round without
-    completing a round, nor the Secondary without reading a request, no cycle is without a round: each
-    request is a step of the Primary. Otherwise the search has to look at the whole (`on_a_cycle`).
+    completing a round, nor the Secondary without reading a message, no cycle is without a round: each
+    message is a step of the Primary. Otherwise the search has to look at the whole (`on_a_cycle`).
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class Loops:
 
     def note(self, side: Side, here: int, there: int, step: Step) -> None:
         """A MUST step of a side, from one of its own states to another."""
-        reads = any(r.trigger.message is COLOMessage.CHECKPOINT_REQUEST for r in step.fired)
+        reads = any(r.trigger.message is not None for r in step.fired)
         if not step.round and not (side is Side.SECONDARY and reads):
             self._edges.setdefault((side, here), set()).add((side, there))
 

@@ -157,8 +157,7 @@ class Space:
             - (packed & self.facts.mask)
         )
         out, inc = self._ways(side)
-        profile = self.scenario.variant.profile
-        put = self._change(out, step.put, lambda channel: step.put.on(channel, profile))
+        put = self._change(out, step.put, lambda channel: step.put.on(channel, self.steps.wire))
         return rest, put, self._change(inc, step.take, step.take.on)
 
     def _change(self, part: Numbers, what: object, change: Callable[[Channel], Channel]) -> Changes:
@@ -188,9 +187,11 @@ class Space:
     def _of_way(self, part: Numbers, disturbed: bool) -> Memo[tuple[int, ...]]:
         """What the surroundings can do to one direction alone."""
 
+        wire = self.steps.wire
+
         def work_out(field: int) -> tuple[int, ...]:
             channel = part.unpack(field)
-            found = [part.pack(there) - field for _, there in surroundings.tail_lost(channel)]
+            found = [part.pack(there) - field for _, there in surroundings.tail_lost(channel, wire)]
             if disturbed:
                 one = 1 << self.budget.shift
                 ways = surroundings.disturbed(channel, self.scenario)
