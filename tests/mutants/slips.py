@@ -73,12 +73,12 @@ def _triggers(table: Table) -> tuple[Trigger, ...]:
 
 
 def _of_effects(table: Table) -> Iterator[Mutant]:
-    lists = {_name(table, line): line.effects for line in table.lines}
-    lists |= {f"{table.side} start": table.start, f"{table.side} error": table.error}
+    lists = {f"{table.side} start": table.start, f"{table.side} error": table.error}
+    lists |= {_name(table, line): line.effects for line in table.lines}
     assert len(lists) == len(table.lines) + 2, "two lines have one name"
     for where, effects in lists.items():
         for what, changes in _slips(lists, where, effects):
-            *lines, start, error = (lists | changes).values()
+            start, error, *lines = (lists | changes).values()
             changed = tuple(
                 attrs.evolve(line, effects=each) for line, each in zip(table.lines, lines, strict=True)
             )
@@ -99,10 +99,10 @@ def _slips(
                 f"{_says(behind[0])} before {_says(effect)}",
                 {where: (*before, behind[0], effect, *behind[1:])},
             )
-        for there, others in lists.items():
+        for there, theirs in lists.items():
             if there != where:
-                yield f"{_says(effect)} goes first in {there}", {where: less, there: (effect, *others)}
-                yield f"{_says(effect)} goes last in {there}", {where: less, there: (*others, effect)}
+                yield f"{_says(effect)} goes first in {there}", {where: less, there: (effect, *theirs)}
+                yield f"{_says(effect)} goes last in {there}", {where: less, there: (*theirs, effect)}
 
 
 def _says(effect: Effect | OnlyIf) -> str:

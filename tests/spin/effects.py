@@ -112,7 +112,7 @@ inline at_once(e) {
     :: e == STOP_COMPARING -> world.w_comparing = NO
     :: e == DISCONNECT -> disconnects()
     :: e == DISCARD ->
-        if :: ME.s_running -> BROKEN(P_ORDERLY) :: else fi;
+        if :: ME.s_running || !OVER(ME.s_state) -> BROKEN(P_ORDERLY) :: else fi;
         if :: ME.s_output == HELD -> ME.s_output = DROPPED :: else fi;
         if :: x_me == SEC -> forgets() :: else fi
     fi
