@@ -330,6 +330,7 @@ tap = Tap("unix:{tmp_path}/tap", f"tcp:127.0.0.1:{{server.getsockname()[1]}}")._
 link = socket.socket(socket.AF_UNIX)
 link.connect("{tmp_path}/tap")
 link.sendall(b"through")
-assert server.accept()[0].recv(7) == b"through"
+there = server.accept()[0]
+assert there.recv(7) == b"through"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
