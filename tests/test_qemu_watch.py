@@ -100,6 +100,15 @@ class TestRounds:
                 "checkpoint-request": 0, "checkpoint-reply": pytest.approx(0.001)},
         }  # fmt: skip
 
+    def test_a_round_is_told_when_it_is_over(self) -> None:
+        told: list[int] = []
+        watch = Watch(lambda done: told.append(done.number))
+        known = []
+        for side, data in itertools.islice(link(2), 12):
+            watch.saw(0.0, side, data)
+            known.append(len(told))
+        assert known == [0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+
     def test_nothing_has_passed(self) -> None:
         verdict, rounds = watched([])
         assert (verdict.kind, rounds) == (Kind.BROKE, [])

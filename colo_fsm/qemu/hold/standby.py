@@ -40,9 +40,8 @@ class Outcome:
 class Standby:
     """Holds the VM of whoever migrates to `listener`, which stays the caller's to close.
 
-    `make` makes a `StandbyReplica` of a session. `tell` is called on
-    the thread that runs this with every event of every connection; what it raises is logged, and changes
-    nothing.
+    `make` makes a `StandbyReplica` of a session. `tell` is called with every event of every connection, on
+    the thread that runs this; what it raises is logged, and changes nothing.
     """
 
     def __init__(
