@@ -5,7 +5,11 @@ the sans-IO sessions, `PrimarySession` and `SecondarySession`, and drive them yo
 protocol of your own, with `Words`, `Table` and `row` (docs/framework.md).
 """
 
-from .arbiter import Arbiter, open_arbiter
+from __future__ import annotations
+
+import importlib
+import typing
+
 from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
 from .fsm import (
     Do,
@@ -31,18 +35,22 @@ from .fsm import (
     send,
     won,
 )
-from .replica import (
-    AsyncGuest,
-    Guest,
-    NotCommitted,
-    NotRunning,
-    Options,
-    StateGuest,
-    blocking,
-    link_pair,
-    primary,
-    secondary,
-)
+
+if typing.TYPE_CHECKING:
+    from .arbiter import Arbiter, open_arbiter
+    from .replica import (
+        AsyncGuest,
+        Guest,
+        NotCommitted,
+        NotRunning,
+        Options,
+        StateGuest,
+        blocking,
+        link_pair,
+    )
+    from .replica.aio import primary, secondary
+
+__version__ = "0.1.0"
 
 __all__ = [
     "COLO",
@@ -87,3 +95,12 @@ __all__ = [
     "send",
     "won",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load drivers and arbiters when they are asked for: who drives a session himself needs none."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("arbiter", "replica"))
+    found = globals()[name] = next(getattr(room, name) for room in rooms if name in room.__all__)
+    return found

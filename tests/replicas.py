@@ -11,7 +11,8 @@ import socket
 import struct
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from select import select
@@ -19,14 +20,14 @@ from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
-from colo_fsm.colo import PrimarySession, SecondarySession, State, Variant
-from colo_fsm.fsm import ProtocolError, Side
-from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, aio, blocking
-from colo_fsm.replica.events import Event
+from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
+from colo_fsm.fsm import Session, Side, Table, machine_for
+from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
+from colo_fsm.replica.events import Event, EventQueue
 from colo_fsm.replica.primary_script import PrimaryReplica
-from colo_fsm.replica.script import Call, Op, Read, Replica, Write
+from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
-from colo_fsm.replica.store import Store
+from colo_fsm.replica.wish import Call, Wait, Wish
 from colo_fsm.stream import PAGE_SIZE, Blocks, Page
 
 T = TypeVar("T")
@@ -204,11 +205,53 @@ class OneShot:
 # -- a script without the outside ---------------------------------------------------------------
 
 
-class NoGate:
-    """No turns."""
+class FakeLink:
+    """A link whose other end is the test: what it sent arrives, and what is written is noted."""
 
-    def open(self) -> None: ...
-    def close(self) -> None: ...
+    family = socket.AF_UNIX
+
+    def __init__(self) -> None:
+        self.incoming: list[bytes | Exception] = []
+        self.written: list[bytes] = []
+        self.before_write: Callable[[], object] = int
+        self.room: int | None = None
+        """How many bytes the next writes take, None: all."""
+        self.peer: Exception | None = None
+        """What asking for the peer raises."""
+        self.closed = False
+
+    def setblocking(self, flag: bool) -> None: ...
+    def connect(self, where: Any) -> None: ...
+    def setsockopt(self, *_: int) -> None: ...
+    def shutdown(self, how: int) -> None: ...
+    def getsockopt(self, *_: int) -> int:
+        return 0
+
+    def getpeername(self) -> Any:
+        if self.peer is not None:
+            raise self.peer
+
+    def recv(self, size: int) -> bytes:
+        if not self.incoming:
+            raise BlockingIOError
+        data = self.incoming.pop(0)
+        if isinstance(data, Exception):
+            raise data
+        return data
+
+    def sendmsg(self, buffers: Sequence[Any]) -> int:
+        self.before_write()
+        assert not self.closed
+        data = b"".join(map(bytes, buffers))[: self.room]
+        if not data:
+            raise BlockingIOError
+        self.written.append(data)
+        if self.room is not None:
+            self.room -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Bench:
@@ -221,38 +264,42 @@ class Bench:
         arbiter: Arbiter | None = None,
         options: Options | None = None,
         store: Store | None = None,
+        table: Table | None = None,
     ) -> None:
         self.now = 1000.0
-        self.events: list[Event] = []
-        self.ops: list[Op] = []
         self.guest = Counting(paged=False) if guest is None else guest
         self.arbiter = OneShot() if arbiter is None else arbiter
         self.store = MemoryStore() if store is None else store
         self.during: dict[str, Callable[[], object]] = {}
-        self.refused = 0
-        """Writes that take nothing, because somebody wakes the driver first."""
+        """Done before a hook of this name is called."""
+        self.calls: list[Call] = []
+        self.waits: list[Wait] = []
         options = options or Options()
-        given = self.guest, self.arbiter, options
-        variant = Variant(release_on=options.release_on)
-        tools: Any = {"gate": NoGate(), "emit": self.events.append, "clock": lambda: self.now}
+        table = table or (PRIMARY if side is Side.PRIMARY else SECONDARY)
+        session = Session(machine_for(table, Variant(release_on=options.release_on)))
+        given = session, self.guest, self.arbiter, options
         self.replica: Replica = (
-            PrimaryReplica(PrimarySession(variant), *given, **tools)
+            PrimaryReplica(*given, clock=lambda: self.now)
             if side is Side.PRIMARY
-            else SecondaryReplica(SecondarySession(variant), *given, **tools, store=self.store)
+            else SecondaryReplica(*given, clock=lambda: self.now, store=self.store)
         )
         self.session = self.replica.session
-        self.waiting: Read | None = None
+        self.link = FakeLink()
+        self.replica.link = self.link
+        self.events: list[Event] = []
+        self._queue = self.replica.events.follow(Told(self.events))
+        self.waiting: Wait | None = None
         self.over = False
         self._script = self.replica.run()
 
     @property
-    def state(self) -> StrEnum:
+    def state(self) -> Any:
         return self.session.state
 
     @property
     def writes(self) -> list[bytes]:
         """What left, one item a write."""
-        return [b"".join(map(bytes, op.buffers)) for op in self.ops if isinstance(op, Write)]
+        return self.link.written
 
     def start(self) -> Self:
         self._go(self._script.send, None)
@@ -263,26 +310,37 @@ class Bench:
         while data:
             self.until_reading()
             piece, data = data[:step], data[step:]
-            self._go(self._script.send, piece)
+            self._arrives(piece)
         return self
 
     def until_reading(self) -> None:
-        while self.wait.timeout is not None and not self.wait.from_link:
+        while self.wait.timeout is not None and self.wait.socket is None:
             self.lapse()
-        assert self.wait.from_link, "the script does not read, and nothing is due"
+        assert self.reads, "the script does not read, and nothing is due"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the script waits for something to read."""
+        return self.wait.socket is self.link and not self.wait.writing
 
     def end_of_link(self) -> Self:
-        self._go(self._script.send, b"")
+        return self._arrives(b"")
+
+    def fail(self, error: Exception) -> Self:
+        """The link fails."""
+        return self._arrives(error)
+
+    def _arrives(self, what: bytes | Exception) -> Self:
+        if self.waiting is not None and self.waiting.socket is not None:
+            self.link.incoming.append(what)
+        self._go(self._script.send, None)
         return self
 
     def lapse(self) -> Self:
         """Nothing comes for as long as the script waits."""
         assert self.wait.timeout is not None, "the script waits for ever"
         self.now += self.wait.timeout
-        return self.fail(TimeoutError())
-
-    def fail(self, error: Exception) -> Self:
-        self._go(self._script.throw, error)
+        self._go(self._script.throw, TimeoutError())
         return self
 
     def wake(self, after: float = 0.0) -> Self:
@@ -291,34 +349,46 @@ class Bench:
         return self
 
     @property
-    def wait(self) -> Read:
+    def wait(self) -> Wait:
         assert self.waiting is not None, f"the script is over, in {self.state}"
         return self.waiting
 
-    def _go(self, step: Callable[[Any], Op], answer: Any) -> None:
+    def _go(self, step: Callable[[Any], Wish], answer: Any) -> None:
         while True:
             self.waiting = None
             try:
-                op = step(answer)
+                wish = step(answer)
             except StopIteration:
                 self.over = True
                 return
-            self.ops.append(op)
-            if isinstance(op, Read):
-                self.waiting = op
+            if isinstance(wish, Wait):
+                self.waits.append(wish)
+                self.waiting = wish
                 return
+            self.calls.append(wish)
             try:
-                answer, step = self._serve(op), self._script.send
+                for name in self._names(wish):
+                    self.during.get(name, int)()
+                answer, step = wish.run(), self._script.send
             except Exception as error:  # noqa: BLE001 - as the drivers do
                 answer, step = error, self._script.throw
 
-    def _serve(self, op: Op) -> Any:
-        name = op.hook.__name__ if isinstance(op, Call) else type(op).__name__
-        self.during.get(name, int)()
-        if isinstance(op, Write) and self.refused:
-            self.refused -= 1
-            return op.buffers
-        return op.hook(*op.args) if isinstance(op, Call) else None
+    @staticmethod
+    def _names(call: Call) -> list[str]:
+        """The hooks of a call, which may come several at a time."""
+        hooks = [arg[1] for arg in call.args if isinstance(arg, tuple)] or [call.hook]
+        return [hook.__name__ for hook in hooks]
+
+
+class Told(EventQueue):
+    """Events as they happen."""
+
+    def __init__(self, told: list[Event]) -> None:
+        super().__init__()
+        self._told = told
+
+    def put(self, event: Event) -> None:
+        self._told.append(event)
 
 
 # -- a link that breaks -------------------------------------------------------------------------
@@ -423,9 +493,10 @@ class LoopThread:
 
 
 class Live(ABC):
-    """A pair at work, whichever driver serves it."""
+    """A pair at work, whichever driver serves it. Its methods block, and are for any thread."""
 
     pair: aio.Pair | blocking.Pair
+    begun = False
 
     def watch(self) -> None:
         self._resting = threading.Event()
@@ -439,15 +510,43 @@ class Live(ABC):
             self.running()
         return self.pair.state
 
+    def count(self, guest: Counting) -> int:
+        """Count in a turn, wait until that is committed, return what was counted."""
+        with self.turn():
+            guest.count += 1
+            counted = guest.count
+        self.committed()
+        return counted
+
+    def events(self) -> Iterator[Event]:
+        """What happens from now on."""
+        return self.followed(self.pair.events())
+
+    def leave(self) -> None:
+        """End in order, if it has not ended yet."""
+        if not self.pair.session.over:
+            self.do(self.pair.request_leave)
+        self.wait()
+
     @abstractmethod
     def enter(self) -> None: ...
     @abstractmethod
-    def leave(self) -> None: ...
+    def exit(self) -> None: ...
     @abstractmethod
     def running(self) -> None: ...
     @abstractmethod
-    def count(self, guest: Counting) -> int:
-        """Count in a turn, wait until that is committed, return what was counted."""
+    def committed(self) -> None: ...
+    @abstractmethod
+    def wait(self) -> StrEnum: ...
+    @abstractmethod
+    def turn(self) -> AbstractContextManager[None]: ...
+    @abstractmethod
+    def followed(self, events: Any) -> Iterator[Event]:
+        """These events, as they come."""
+
+    @abstractmethod
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        """Do `what`, "turn" or "committed", of this pair or of the other one, inside a turn of this one."""
 
     @abstractmethod
     def do(self, action: Callable[[], T]) -> T:
@@ -461,21 +560,34 @@ class LiveBlocking(Live):
 
     def enter(self) -> None:
         self.pair.__enter__()
+        self.begun = True
 
-    def leave(self) -> None:
-        if not self.pair.session.over:
-            self.pair.request_leave()
-        self.pair.wait(PATIENCE)
+    def exit(self) -> None:
+        self.pair.__exit__(None, None, None)
 
     def running(self) -> None:
         self.pair.running()
 
-    def count(self, guest: Counting) -> int:
-        with self.pair.turn():
-            guest.count += 1
-            counted = guest.count
+    def committed(self) -> None:
         self.pair.committed(PATIENCE)
-        return counted
+
+    def wait(self) -> StrEnum:
+        return self.pair.wait(PATIENCE)
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self.pair.turn()
+
+    def followed(self, events: Any) -> Iterator[Event]:
+        return iter(events)
+
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        pair: blocking.Pair = (other or self).pair
+        with self.pair.turn():
+            if what == "committed":
+                pair.committed(PATIENCE)
+            else:
+                with pair.turn():
+                    pass
 
     def do(self, action: Callable[[], T]) -> T:
         return action()
@@ -489,22 +601,63 @@ class LiveAsyncio(Live):
 
     def enter(self) -> None:
         self._loop.call(self.pair.__aenter__())
+        self.begun = True
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         self._loop.call(self.pair.__aexit__(None, None, None))
 
     def running(self) -> None:
         self._loop.call(self.pair.running())
 
-    def count(self, guest: Counting) -> int:
-        return self._loop.call(self._count(guest))
+    def committed(self) -> None:
+        self._loop.call(self.pair.committed())
 
-    async def _count(self, guest: Counting) -> int:
-        async with self.pair.turn():
-            guest.count += 1
-            counted = guest.count
-        await self.pair.committed()
-        return counted
+    def wait(self) -> StrEnum:
+        return self._loop.call(self.pair.wait())
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        begun, over = threading.Event(), asyncio.Event()
+        failed: list[BaseException] = []
+
+        async def turn() -> None:
+            try:
+                async with self.pair.turn():
+                    begun.set()
+                    await over.wait()
+            except BaseException as error:
+                failed.append(error)
+                raise
+            finally:
+                begun.set()
+
+        ended = asyncio.run_coroutine_threadsafe(turn(), self._loop.loop)
+        assert begun.wait(PATIENCE)
+        if failed:
+            raise failed[0]
+        try:
+            yield
+        finally:
+            self._loop.loop.call_soon_threadsafe(over.set)
+            ended.result(PATIENCE)
+
+    def followed(self, events: Any) -> Iterator[Event]:
+        with suppress(StopAsyncIteration):
+            while True:
+                yield self._loop.call(events.__anext__())
+
+    def inside_a_turn(self, what: str, other: Any = None) -> None:
+        pair: aio.Pair = (other or self).pair
+
+        async def inside() -> None:
+            async with self.pair.turn():
+                if what == "committed":
+                    await pair.committed()
+                else:
+                    async with pair.turn():
+                        pass
+
+        self._loop.call(inside())
 
     def do(self, action: Callable[[], T]) -> T:
         async def work() -> T:
@@ -523,7 +676,7 @@ def live(driver: DriverName, loop: LoopThread, side: Side, guest: Any, link: Any
     return LiveAsyncio(loop, lambda: open_asyncio(guest, **where, **more))
 
 
-def same(found: ProtocolError | None, expected: ProtocolError) -> bool:
+def same(found: Any, expected: Any) -> bool:
     """Whether these are errors of one kind with the same data (exceptions compare by identity)."""
     return type(found) is type(expected) and _data(found) == _data(expected)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.store import Store
+from colo_fsm.replica.store.directory import DirectoryStore
 from colo_fsm.stream.memory import PAGE_SIZE, Delta
 
 PAGES = 16

@@ -1,14 +1,11 @@
-"""The asyncio driver and its pair: turns, waiting, events, and an event loop that stays free."""
+"""What only an event loop asks of a pair: to be cancelled, and to stay free. All else: test_drivers.py."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import math
 import socket
 import threading
-import weakref
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,23 +16,18 @@ from replicas import (
     NEVER,
     PATIENCE,
     AsyncCounting,
-    Broken,
     Counting,
     OneShot,
-    descriptors,
     unix,
 )
 
 from colo_fsm.colo import State
-from colo_fsm.fsm import FailoverStatus, GuestFailed, LinkLost, Transition
+from colo_fsm.fsm import GuestFailed
 from colo_fsm.replica import (
-    CheckpointTaken,
-    ClaimAnswered,
-    NotCommitted,
-    NotRunning,
+    Address,
+    DirectoryStore,
     Options,
     Pair,
-    Serving,
     link_pair,
     primary,
     secondary,
@@ -86,56 +78,6 @@ async def checkpoint(pair: Pair) -> None:
 
 
 class TestTurns:
-    def test_a_suspend_waits_for_open_turns(self) -> None:
-        async def main() -> None:
-            ours = Counting()
-            async with both(ours) as (here, _):
-                async with here.turn():
-                    here.request_checkpoint()
-                    while here.state is not State.REPLIED:
-                        await asyncio.sleep(0.001)
-                    for _ in range(10):
-                        await asyncio.sleep(0)
-                    assert "suspend" not in ours.calls
-                while here.checkpoint == 0:
-                    await asyncio.sleep(0.001)
-                assert ours.calls[:4] == ["save", "resume", "suspend", "save"]
-
-        run(main())
-
-    def test_no_turn_begins_while_suspended(self) -> None:
-        async def main() -> None:
-            ours, saving, go_on = Counting(), threading.Event(), threading.Event()
-            began: list[bool] = []
-
-            async def late(here: Pair) -> None:
-                async with here.turn():
-                    began.append(ours.running)
-
-            async with both(ours) as (here, _):
-                ours.at["save"] = lambda: saving.set() or go_on.wait(PATIENCE)  # type: ignore[func-returns-value]
-                here.request_checkpoint()
-                await asyncio.to_thread(saving.wait, PATIENCE)
-                turn = asyncio.create_task(late(here))
-                for _ in range(10):
-                    await asyncio.sleep(0)
-                assert began == []
-                go_on.set()
-                await turn
-                assert began == [True]
-
-        run(main())
-
-    def test_committed_inside_a_turn_is_refused_at_once(self) -> None:
-        async def main() -> None:
-            async with both() as (here, _):
-                async with here.turn():
-                    with pytest.raises(RuntimeError, match="after the turn"):
-                        await here.committed()
-                await checkpoint(here)
-
-        run(main())
-
     def test_a_task_made_in_a_turn_may_wait_after_it(self) -> None:
         """To answer in a task of its own is what a server does."""
 
@@ -144,27 +86,6 @@ class TestTurns:
                 async with here.turn():
                     answer = asyncio.create_task(here.committed())
                 await answer
-
-        run(main())
-
-    def test_a_turn_inside_a_turn_is_refused_at_once(self) -> None:
-        """A suspend that comes between them would wait for the outer, and the inner for the suspend."""
-
-        async def main() -> None:
-            async with both() as (here, _), here.turn():
-                with pytest.raises(RuntimeError):
-                    async with here.turn():
-                        pass
-
-        run(main())
-
-    def test_a_turn_that_raises_is_over(self) -> None:
-        async def main() -> None:
-            async with both() as (here, _):
-                with pytest.raises(Broken):
-                    async with here.turn():
-                        raise Broken
-                await checkpoint(here)
 
         run(main())
 
@@ -185,65 +106,30 @@ class TestTurns:
 
         run(main())
 
-
-class TestStopped:
-    def test_what_waits_is_told(self) -> None:
+    def test_checkpoints_requested_at_any_moment(self) -> None:
         async def main() -> None:
-            async with both() as (here, there):
-                waiting = asyncio.ensure_future(here.committed())
-                await asyncio.sleep(0)
-                here._replica.arbiter.claim(7, there.side)
-                here.request_failover()
-                with pytest.raises(NotCommitted):
-                    await waiting
-                assert await here.wait() is State.STOPPED
-                with pytest.raises(NotCommitted):
-                    await here.committed()
-                with pytest.raises(NotRunning):
-                    async with here.turn():
-                        pass
-                await there.running()
-                assert there.state is State.ALONE
-                assert there.token == 1
+            ours, theirs = Counting(), Counting()
+            async with both(ours, theirs) as (here, _):
+
+                async def client(turns: int) -> None:
+                    for n in range(turns):
+                        async with here.turn():
+                            ours.count += 1
+                            counted = ours.count
+                        committed = asyncio.ensure_future(here.committed())
+                        for _ in range(n % 7):
+                            await asyncio.sleep(0)
+                        here.request_checkpoint()
+                        await committed
+                        assert theirs.count >= counted
+
+                await asyncio.gather(*(client(40) for _ in range(3)))
+                assert ours.count == 120
 
         run(main())
 
-    def test_running_waits_on_a_secondary(self) -> None:
-        async def main() -> None:
-            theirs = Counting()
-            async with both(theirs=theirs) as (here, there):
-                waiting = asyncio.ensure_future(there.running())
-                await checkpoint(here)
-                assert not waiting.done()
-                assert not theirs.running
-                here.request_leave()
-                await waiting
-                assert theirs.running
 
-        run(main())
-
-    def test_running_raises_what_was_wrong(self) -> None:
-        async def main() -> None:
-            left, right = link_pair()
-            async with secondary(Counting(), listen=right, arbiter=OneShot()) as there:
-                left.sendall(b"nonsense")
-                with pytest.raises(Exception, match="magic"):
-                    await there.running()
-                assert await there.wait() is State.STOPPED
-            left.close()
-
-        run(main())
-
-    def test_a_primary_whose_peer_goes_away_does_not_start(self) -> None:
-        async def main() -> None:
-            left, right = link_pair()
-            right.close()
-            with pytest.raises(Exception, match="Can't"):
-                async with primary(Counting(), peer=left, arbiter=OneShot()):
-                    pytest.fail("it must not run")
-
-        run(main())
-
+class TestStart:
     def test_a_start_can_be_given_up(self) -> None:
         """The peer is there and says nothing; a cancelled start must end, and close the link."""
 
@@ -298,131 +184,46 @@ class TestStopped:
 
         run(main())
 
-    @pytest.mark.parametrize("sent", [b"", b"QEVM"])
-    def test_a_secondary_leaves_a_primary_that_says_nothing(self, sent: bytes) -> None:
-        async def main() -> None:
-            left, right = link_pair()
-            left.sendall(sent)
-            there = secondary(Counting(), listen=right, arbiter=OneShot())
-            await there.__aenter__()
-            await asyncio.sleep(0)
-            there.request_leave()
-            waiting = asyncio.ensure_future(there.wait())
-            try:
-                _, pending = await asyncio.wait([waiting], timeout=1.0)
-            finally:
-                left.close()
-            assert not pending
-            assert await waiting is State.ENDED
+    @pytest.mark.parametrize("where", ["nobody listens", "a name that takes its time"])
+    def test_a_start_that_is_given_up_connects_to_nobody_later(
+        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A Secondary that comes up would take it for a Primary, and stop for good."""
+        go_on = threading.Event()
+        if where != "nobody listens":
+            monkeypatch.setattr(Address, "resolve", lambda _: go_on.wait(PATIENCE) and [])
 
-        run(main())
-
-    @pytest.mark.parametrize(
-        ("ask", "state"), [("request_leave", State.ENDED), ("request_failover", State.STOPPED)]
-    )
-    def test_a_secondary_that_only_listens(self, ask: str, state: State, tmp_path: Path) -> None:
         async def main() -> None:
+            guest = Counting()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await primary(guest, peer=unix(tmp_path), arbiter=OneShot()).__aenter__()
+            assert guest.calls == []
+            monkeypatch.undo()
             async with secondary(Counting(), listen=unix(tmp_path), arbiter=OneShot()) as there:
-                getattr(there, ask)()
-                assert await there.wait() is state
+                await asyncio.sleep(0.2)
+                assert there.state is State.INIT
+                assert there.session.error is None
 
-        run(main())
+        try:
+            run(main())
+        finally:
+            go_on.set()
 
-    def test_the_address_is_known_for_good(self) -> None:
-        async def main() -> None:
-            async with secondary(Counting(), listen="tcp:127.0.0.1:0", arbiter=OneShot()) as there:
-                address = there.address
-                assert address is not None
-                assert address.port > 0
-                async with primary(Counting(), peer=str(address), arbiter=OneShot()) as here:
-                    assert here.address is None
-                    assert there.address == address
-                    there.request_leave()
-                    await there.wait()
-            assert there.address == address
-
-        run(main())
-
-
-class TestEvents:
-    def test_several_subscribers_and_an_end(self) -> None:
-        async def main() -> None:
-            async with both() as (here, there):
-                first, second = here.events(), here.events()
-                theirs = there.events()
-                here.announce("tcp:somewhere:1")
-                await checkpoint(here)
-            seen = [event async for event in first]
-            assert [event async for event in second] == seen
-            assert [event async for event in first] == []
-            assert isinstance(seen[0], Serving)
-            assert [e.number for e in seen if isinstance(e, CheckpointTaken)] == [1]
-            assert isinstance(seen[-1], Transition | ClaimAnswered)
-            states = [e.dest async for e in theirs if isinstance(e, Transition)]
-            assert states[-2:] == [State.LOADED, State.ENDED]
-            assert [event async for event in here.events()] == []
-
-        run(main())
-
-    def test_an_iterator_that_nobody_follows_keeps_nothing(self) -> None:
-        """Who breaks out of the loop must not fill the memory for the rest of the pair's life."""
+    def test_a_loop_that_ends_takes_its_pairs_along(self, tmp_path: Path) -> None:
+        """Nobody has left this one; `asyncio.run` cancels what is left."""
+        pairs: list[Pair] = []
 
         async def main() -> None:
-            async with both() as (here, _):
-                events = here.events()
-                here.announce("a")
-                async for _event in events:
-                    break
-                kept = weakref.ref(events)
-                del events
-                gc.collect()
-                assert kept() is None
+            pairs.append(
+                secondary(Counting(), listen=unix(tmp_path), arbiter=OneShot(), store=tmp_path / "d")
+            )
+            await pairs[0].__aenter__()
 
-        run(main())
-
-
-class TestRequests:
-    def test_checkpoints_requested_at_any_moment(self) -> None:
-        async def main() -> None:
-            ours, theirs = Counting(), Counting()
-            async with both(ours, theirs) as (here, _):
-
-                async def client(turns: int) -> None:
-                    for n in range(turns):
-                        async with here.turn():
-                            ours.count += 1
-                            counted = ours.count
-                        committed = asyncio.ensure_future(here.committed())
-                        for _ in range(n % 7):
-                            await asyncio.sleep(0)
-                        here.request_checkpoint()
-                        await committed
-                        assert theirs.count >= counted
-
-                await asyncio.gather(*(client(40) for _ in range(3)))
-                assert ours.count == 120
-
-        run(main())
-
-    def test_failover(self) -> None:
-        async def main() -> None:
-            async with both() as (here, there):
-                here._replica.arbiter.claim(7, there.side)  # else either may win
-                there.request_failover()
-                await there.running()
-                assert there.failover_status is FailoverStatus.COMPLETED
-                assert await here.wait() is State.STOPPED
-                assert isinstance(here.session.error, LinkLost)
-
-        run(main())
-
-    @pytest.mark.parametrize("interval", [math.inf, 1e12])
-    def test_an_interval_without_end(self, interval: float) -> None:
-        async def main() -> None:
-            async with both(options=Options(interval=interval)) as (here, _):
-                await checkpoint(here)
-
-        run(main())
+        asyncio.run(main())
+        with pytest.raises(OSError, match="refused"), socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(str(tmp_path / "s"))
+        DirectoryStore(tmp_path / "d").close()
 
 
 class TestHooks:
@@ -471,58 +272,39 @@ class TestHooks:
 
         run(main())
 
-    def test_a_failed_hook_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_coroutine_that_hangs_is_cancelled_in_time(self) -> None:
+        class Hanging(AsyncCounting):
+            cancelled = False
+
+            async def save(self, full: bool) -> Any:
+                if not full:
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        self.cancelled = True
+                return await super().save(full)
+
         async def main() -> None:
-            ours = Counting()
-            async with both(ours) as (here, _):
-                ours.failing = {"save"}
+            ours = Hanging()
+            async with both(ours, options=Options(interval=NEVER, hook_deadline=0.1)) as (here, there):
                 here.request_checkpoint()
-                await settled(here)
-                assert isinstance(here.session.error, GuestFailed)
-                assert not ours.running or here.state is State.ALONE
-
-        with caplog.at_level(logging.WARNING):
-            run(main())
-        told = [r.getMessage() for r in caplog.records if "guest.save" in r.getMessage()]
-        assert told == ["guest.save failed: Broken: save"]
-        assert {r.name.split(".")[0] for r in caplog.records} == {"colo_fsm"}
-
-
-async def settled(pair: Pair) -> None:
-    while pair.state not in (State.ALONE, State.STOPPED):
-        await asyncio.sleep(0.001)
-
-
-class TestClosing:
-    def test_what_cannot_be_entered_leaves_nothing_open(self, tmp_path: Path) -> None:
-        async def main() -> None:
-            gc.collect()
-            before = descriptors()
-            refused = primary(
-                Counting(), peer=unix(tmp_path), arbiter=OneShot(), options=Options(connect_timeout=0.0)
-            )
-            with pytest.raises(ConnectionRefusedError, match="start the Secondary first"):
-                await refused.__aenter__()
-            taken = f"unix:{tmp_path}"
-            with pytest.raises(OSError, match="in use"):
-                await secondary(
-                    Counting(), listen=taken, arbiter=OneShot(), store=tmp_path / "store"
-                ).__aenter__()
-            assert descriptors() == before
+                await there.running()
+                assert str(here.session.error) == "guest.save failed: TimeoutError: no answer in 0.1 s"
+                assert ours.cancelled
 
         run(main())
 
-    def test_a_cancelled_loop_closes_what_listens(self, tmp_path: Path) -> None:
+    def test_a_coroutine_that_was_cancelled_has_failed(self) -> None:
+        class Cancelled(AsyncCounting):
+            async def save(self, full: bool) -> Any:
+                if not full:
+                    raise asyncio.CancelledError
+                return await super().save(full)
+
         async def main() -> None:
-            there = secondary(Counting(), listen=unix(tmp_path), arbiter=OneShot())
-            await there.__aenter__()
-            listener = there._listener
-            assert listener is not None
-            assert there._task is not None
-            await asyncio.sleep(0)
-            there._task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await there.wait()
-            assert listener.fileno() == -1
+            async with both(Cancelled()) as (here, there):
+                here.request_checkpoint()
+                await there.running()
+                assert isinstance(here.session.error, GuestFailed)
 
         run(main())

@@ -12,7 +12,14 @@ import pytest
 from arbiter_claimer import claimer
 from arbiter_once import once
 
-from colo_fsm.arbiter import Arbiter, open_arbiter
+from colo_fsm.arbiter import (
+    Arbiter,
+    ArbiterError,
+    Claim,
+    ExecArbiter,
+    Unarbitrated,
+    open_arbiter,
+)
 from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -51,9 +58,12 @@ def test_generations_and_tokens_rise(arbiter: Arbiter) -> None:
 
 
 def test_generations_rise_while_the_clock_does_not(arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    microseconds = 4_102_444_800_123_456  # in the year 2100
+    monkeypatch.setattr("time.time_ns", lambda: microseconds * 1000 + 999)
     before = arbiter.open()
+    assert before == microseconds
     monkeypatch.setattr("time.time_ns", lambda: 0)
-    assert before < arbiter.open() < arbiter.open()
+    assert [arbiter.open(), arbiter.open()] == [before + 1, before + 2]
 
 
 def test_every_thread_hears_the_same(arbiter: Arbiter) -> None:
@@ -111,6 +121,24 @@ def test_a_side_frozen_before_its_claim_loses(arbiter: Arbiter, url: str) -> Non
         assert frozen.answer() == won
 
 
+def descriptors() -> set[Path]:
+    """The files that this process has open."""
+    return {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+
+def test_no_call_leaves_a_descriptor_open(arbiter: Arbiter, tmp_path: Path) -> None:
+    """Not even while the error of a failed one is kept."""
+    before = descriptors()
+    generation = arbiter.open()
+    arbiter.check(generation)
+    arbiter.claim(generation, P)
+    failing = open_arbiter("exec:sh -c 'exit 2'") if isinstance(arbiter, ExecArbiter) else arbiter
+    with pytest.raises(ArbiterError) as kept:
+        failing.claim(generation + 1, P)
+    assert kept.value.__traceback__ is not None
+    assert descriptors() == before
+
+
 def test_each_form(database: str) -> None:
     assert str(open_arbiter(database)) == database
     assert str(open_arbiter("exec:true  'a b'")) == "exec:true  'a b'"
@@ -143,3 +171,12 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
         other.execute("CREATE TABLE accounts (id)")
     with pytest.raises(ValueError, match=r"other\.db: this file is no claim database"):
         open_arbiter(f"sqlite:{tmp_path / 'other.db'}")
+
+
+def test_no_arbiter_grants_every_claim_on_any_machine() -> None:
+    nobody = Unarbitrated()
+    generation = nobody.open()
+    nobody.check(generation)
+    assert [nobody.claim(generation, side) for side in (P, S)] == [Claim(P, generation), Claim(S, generation)]
+    assert (str(nobody), nobody.local_only) == ("no arbiter", False)
+    assert nobody.open() >= generation > 0

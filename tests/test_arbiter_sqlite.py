@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -34,6 +37,13 @@ def test_it_serves_one_machine(arbiter: SqliteArbiter) -> None:
     assert arbiter.local_only
 
 
+def test_what_it_is_made_of(tmp_path: Path) -> None:
+    assert [*signature(SqliteArbiter).parameters] == ["path", "timeout", "clock"]
+    path = tmp_path / "claim.db"
+    assert repr(SqliteArbiter(path)) == f"SqliteArbiter(path={path!r}, timeout=5.0)"
+    assert {SqliteArbiter(path)} == {open_arbiter(f"sqlite:{path}")}
+
+
 def test_check_accepts_an_open_generation_only(arbiter: SqliteArbiter) -> None:
     generation = arbiter.open()
     arbiter.check(generation)
@@ -49,6 +59,13 @@ def test_a_generation_never_opened(arbiter: SqliteArbiter, generation: int) -> N
     for call in (arbiter.check, lambda number: arbiter.claim(number, P)):
         with pytest.raises(UnknownGeneration, match=f"{generation} was never opened at sqlite"):
             call(generation)
+
+
+def test_the_largest_number_that_sqlite_can_hold(tmp_path: Path) -> None:
+    arbiter = SqliteArbiter(tmp_path / "claim.db", clock=lambda: 2**63 - 1)
+    generation = arbiter.open()
+    assert generation == 2**63 - 1
+    assert arbiter.claim(generation, P).winner is P
 
 
 def test_tokens_follow_the_grants_not_the_generations(
@@ -96,8 +113,17 @@ def test_a_locked_database(arbiter: SqliteArbiter) -> None:
             begun = time.monotonic()
             with pytest.raises(ArbiterUnreachable, match=r"claim.db is unreachable: .*locked"):
                 call()
-            assert 0.1 <= time.monotonic() - begun < 2
+            assert time.monotonic() - begun >= 0.1
     assert arbiter.claim(generation, S).winner is S
+
+
+def test_a_database_that_is_locked_now_may_be_ours(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "claim.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        arbiter = SqliteArbiter(tmp_path / "claim.db", timeout=0.1)
+        with pytest.raises(ArbiterUnreachable, match="locked"):
+            arbiter.open()
+    arbiter.check(arbiter.open())
 
 
 def test_a_claim_waits_for_a_short_lock(arbiter: SqliteArbiter) -> None:
@@ -146,21 +172,47 @@ def test_an_empty_file_claims_nothing(arbiter: SqliteArbiter) -> None:
         arbiter.claim(generation, P)
 
 
-def test_claims_are_flushed_to_disk(arbiter: SqliteArbiter) -> None:
+def test_claims_are_flushed_to_disk_whatever_sqlite_was_built_with(
+    arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generation = arbiter.open()
-    with arbiter._transaction() as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    arbiter.check(generation)
+    connect: Any = sqlite3.connect
+    with closing(connect(arbiter.path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    seen: list[object] = []
+
+    def connecting(*args: Any, **options: Any) -> Any:
+        seen.append((options["uri"], options["timeout"]))
+        db = connect(*args, **options)
+        db.set_trace_callback(seen.append)
+        return db
+
+    monkeypatch.setattr("sqlite3.connect", connecting)
+    arbiter.claim(generation, P)
+    assert seen[:3] == [(True, 0.1), "PRAGMA synchronous = FULL", "BEGIN IMMEDIATE"]
+    assert seen[-1] == "COMMIT"
 
 
-def test_a_first_start_waits_for_another(arbiter: SqliteArbiter) -> None:
+def test_a_first_start_waits_for_another(arbiter: SqliteArbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept, looked = 0.0, itertools.count()
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+
     with closing(sqlite3.connect(arbiter.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # the file is not in WAL mode yet
-        begun = time.monotonic()
-        with pytest.raises(ArbiterUnreachable, match="locked"):
-            arbiter.open()
-        assert 0.1 <= time.monotonic() - begun < 2
+        with monkeypatch.context() as patch:
+            patch.setattr("time.sleep", sleep)
+            patch.setattr("time.monotonic", lambda: slept + next(looked) / 1e6)
+            with pytest.raises(ArbiterUnreachable, match="locked"):
+                arbiter.open()
+            assert slept == pytest.approx(0.1, abs=0.01)
+            slept = 0.0
+            patch.setattr("time.monotonic", lambda: slept)
+            with pytest.raises(ArbiterUnreachable, match="locked"):
+                attrs.evolve(arbiter, timeout=0).open()
+            assert slept == 0
     arbiter.check(arbiter.open())
 
 

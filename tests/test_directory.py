@@ -21,8 +21,8 @@ from store_process import (
     whole,
 )
 
-from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.store import StoreError
+from colo_fsm.replica.store.directory import DirectoryStore
 from colo_fsm.stream.memory import PAGE_SIZE
 
 PAGE = b"\x5a" * PAGE_SIZE

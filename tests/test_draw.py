@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import attrs
 import pygraphviz
 import pytest
+from protocols import goodbye, remus
 
 from colo_fsm import draw
 from colo_fsm.colo import COLO, PRIMARY, SECONDARY, COLOMessage, State, Variant
@@ -26,27 +27,40 @@ from colo_fsm.fsm import (
     Do,
     Fault,
     Line,
-    Message,
     Row,
     Send,
     Side,
     Table,
+    TableError,
     Trigger,
+    Words,
     begin,
     complete,
     done,
     fault,
+    otherwise,
     recv,
     row,
     won,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TABLES = [complete(table, variant) for variant in Variant.all() for table in (PRIMARY, SECONDARY)]
-PAIRS = list(zip(TABLES[::2], TABLES[1::2], strict=True))
+PAIRS = [(complete(PRIMARY, variant), complete(SECONDARY, variant)) for variant in Variant.all()]
+REMUS = complete(remus.PRIMARY), complete(remus.SECONDARY)
+GOODBYE = complete(goodbye.PRIMARY, Variant()), complete(goodbye.SECONDARY, Variant())
 
-all_tables = pytest.mark.parametrize("table", TABLES, ids=lambda t: f"{t.side}-{t.variant}")
-all_pairs = pytest.mark.parametrize("pair", PAIRS, ids=lambda p: str(p[0].variant))
+
+def _id(pair: tuple[CompleteTable, CompleteTable]) -> str:
+    return f"{pair[0].words.name}-{pair[0].variant}"
+
+
+every_pair = pytest.mark.parametrize("pair", [*PAIRS, REMUS, GOODBYE], ids=_id)
+all_pairs = pytest.mark.parametrize("pair", PAIRS, ids=_id)
+all_tables = pytest.mark.parametrize(
+    "table",
+    [table for pair in (*PAIRS, REMUS, GOODBYE) for table in pair],
+    ids=lambda t: f"{t.side}-{t.words.name}-{t.variant}",
+)
 
 
 class Graph:
@@ -65,9 +79,9 @@ class Graph:
         """Whether this row is drawn, with its trigger and its effects."""
         source, dest = f"{table.side}_{row.source}", f"{table.side}_{row.dest}"
         direct = any(e[:2] == (source, dest) and _tells(e[2], row) for e in self.edges)
-        round_trip = f"{source}_to_{row.dest}" in self.nodes and any(
-            e[1] == dest and _tells(e[2], row) for e in self.edges
-        )
+        back = self.nodes.get(f"{source}_to_{row.dest}")
+        told = [*(e[2] for e in self.edges if e[1] == dest), back or []]
+        round_trip = back is not None and any(_tells(lines, row) for lines in told)
         notes = [self.nodes[tail] for tail, head, _ in self.edges if head == dest]
         return direct or round_trip or any(_notes(note, table, row) for note in notes)
 
@@ -96,10 +110,11 @@ def _notes(lines: list[str], table: CompleteTable, row: Row) -> bool:
 
 
 def _named(text: str, states: tuple[StrEnum, ...]) -> Iterator[StrEnum]:
+    names = [*map(str, states)]
     for part in text.removeprefix("in ").split(", "):
         first, _, last = part.partition(" … ")
-        if first in states:
-            yield from states[states.index(State(first)) : states.index(State(last or first)) + 1]
+        if first in names:
+            yield from states[names.index(first) : names.index(last or first) + 1]
 
 
 def _changed(table: Table, *lines: Line) -> CompleteTable:
@@ -116,32 +131,45 @@ def test_a_side_shows_every_written_row(table: CompleteTable) -> None:
 @all_tables
 def test_one_dashed_edge_stands_for_all_error_rows(table: CompleteTable) -> None:
     graph = Graph(draw.side(table).dot)
-    into_failover = [tail for tail, head in graph.dashed if head == f"{table.side}_{State.FAILOVER}"]
+    [dest, *more] = {r.dest for r in table.rows if r.implied and r.dest and r.dest not in table.final}
+    dest = table.failover if more else dest
+    into_failover = [tail for tail, head in graph.dashed if head == f"{table.side}_{dest}"]
     assert len(into_failover) == 1
     trigger, names, effects = graph.nodes[into_failover[0]]
-    errors = [r for r in table.rows if r.implied and r.dest is State.FAILOVER]
+    errors = [r for r in table.rows if r.implied and r.dest is dest]
     assert trigger == "anything else"
     assert set(_named(names, table.states)) == {r.source for r in errors}
     assert effects == asked(errors[0].effects)
 
 
-@all_pairs
-def test_every_message_crosses_once_from_its_sender(pair: tuple[CompleteTable, CompleteTable]) -> None:
-    graph = Graph(draw.pair(*pair).dot)
+@every_pair
+def test_every_message_of_the_handshake_crosses_once_from_its_sender(
+    pair: tuple[CompleteTable, CompleteTable],
+) -> None:
+    graph, words = Graph(draw.pair(*pair).dot), pair[0].words
     sent = {e.message for table in pair for r in table.written for e in r.effects if isinstance(e, Send)}
-    assert {name for name in graph.nodes if name in {m.text for m in COLOMessage}} == {m.text for m in sent}
-    for message in sent:
+    passing = {message for message in sent if words.mirror[message] not in pair[0].final}
+    assert set(graph.nodes) & {m.text for m in words.sender} == {m.text for m in passing}
+    for message in passing:
         [into] = [tail for tail, head in graph.directions if head == message.text]
         [out] = [head for tail, head in graph.directions if tail == message.text]
-        [left] = {r.dest for r in pair[0].written if _carries(r, message)}
-        [right] = {r.dest for r in pair[1].written if _carries(r, message)}
-        assert (into, out) == (f"primary_{left}", f"secondary_{right}")
+        assert (into, out) == (f"primary_{words.mirror[message]}", f"secondary_{words.mirror[message]}")
         ways = graph.directions[into, message.text], graph.directions[message.text, out]
-        assert ways == (("none", "forward") if COLO.sender[message] is Side.PRIMARY else ("back", "none"))
+        assert ways == (("none", "forward") if words.sender[message] is Side.PRIMARY else ("back", "none"))
 
 
-def _carries(row: Row, message: Message) -> bool:
-    return row.trigger.message is message or Send(message) in row.effects
+def test_a_message_outside_the_handshake_is_said_where_it_is_sent_and_taken() -> None:
+    picture = draw.pair(*GOODBYE)
+    notes = Graph(picture.dot).nodes
+    assert notes["primary_init_begin_leave_to_ended"] == [
+        *("leave", "in init", "leave", "in ready, loaded", "send goodbye")
+    ]
+    assert notes["secondary_init_begin_leave_to_ended"][-2:] == ["goodbye", "in ready, loaded"]
+    lines = [line.strip() for line in picture.mermaid.splitlines()]
+    at = lines.index("primary->>secondary: goodbye")
+    assert lines[at - 2] == "break Primary: leave in ready, loaded"
+    assert lines[at + 1].startswith("Note right of secondary: ended (in ready, loaded): ")
+    assert lines[at + 2] == "end"
 
 
 @all_pairs
@@ -159,19 +187,59 @@ def test_a_pair_shows_both_machines(pair: tuple[CompleteTable, CompleteTable]) -
     assert any(head == "secondary_finishing" for _, head in graph.dashed)
 
 
-@all_pairs
-def test_the_columns_stand_in_order_and_equal_states_at_one_height(
+@every_pair
+def test_the_columns_stand_in_order_and_what_corresponds_at_one_height(
     pair: tuple[CompleteTable, CompleteTable],
 ) -> None:
     place = _layout(draw.pair(*pair).dot)
-    for state in pair[0].states:
-        (x, y), (other_x, other_y) = place[f"primary_{state}"], place[f"secondary_{state}"]
-        assert x < other_x
-        assert y == pytest.approx(other_y, abs=1)
-    for message in (m.text for m in COLOMessage if m.text in place):
-        assert place["primary_ready"][0] < place[message][0] < place["secondary_ready"][0]
+    words = pair[0].words
+    for state in {words.initial, words.failover, *pair[0].alone, *pair[0].final, *words.mirror.values()}:
+        if f"primary_{state}" in place:
+            (x, y), (other_x, other_y) = place[f"primary_{state}"], place[f"secondary_{state}"]
+            assert x < other_x
+            assert y == pytest.approx(other_y, abs=1)
+    for message in (m.text for m in words.sender if m.text in place):
+        assert place["primary_init"][0] < place[message][0] < place["secondary_init"][0]
+
+
+@all_pairs
+def test_what_leads_back_goes_round_on_the_outer_side(pair: tuple[CompleteTable, CompleteTable]) -> None:
+    place = _layout(draw.pair(*pair).dot)
     assert place["primary_loaded_to_requested"][0] < place["primary_sending"][0]
     assert place["secondary_loaded_to_requested"][0] > place["secondary_sending"][0]
+
+
+def test_a_side_may_have_states_of_its_own() -> None:
+    nodes = Graph(draw.pair(*REMUS).dot).nodes
+    assert "primary_saving" in nodes
+    assert "secondary_saving" not in nodes
+    assert "secondary_loading" in nodes
+    assert "primary_loading" not in nodes
+
+
+def test_a_table_without_choices_has_no_variant_in_its_title() -> None:
+    assert draw.pair(*REMUS).mermaid.startswith("%% Remus. anything else")
+    assert draw.side(REMUS[0]).to("markdown").startswith(b"# Primary of Remus\n")
+    assert "Primary of Remus. Upright" in draw.side(REMUS[0]).dot
+    assert draw.pair(*GOODBYE).mermaid.startswith("%% COLO with a goodbye, qemu/periodic/loaded.")
+
+
+def test_tables_of_two_protocols_are_no_pair() -> None:
+    for make in (draw.pair, draw.checkpoint):
+        with pytest.raises(TableError, match="the Primary's are Remus, the Secondary's COLO"):
+            make(REMUS[0], PAIRS[0][1])
+
+
+def test_a_state_of_two_words_has_a_name_that_mermaid_takes() -> None:
+    class Odd(StrEnum):
+        INIT = "not yet"
+        BROKEN = "broken off"
+
+    words = Words("Odd", (), initial=Odd.INIT, failover=Odd.BROKEN)
+    table = complete(Table(Side.PRIMARY, words, lines=(row((Odd.INIT, Odd.BROKEN), otherwise, None),)))
+    mermaid = draw.side(table).mermaid
+    assert 'state "not yet" as init' in mermaid
+    assert "[*] --> init\n" in mermaid
 
 
 def _layout(dot: str) -> dict[str, list[float]]:
@@ -251,8 +319,9 @@ def test_mermaid_of_a_side_has_every_written_row(table: CompleteTable) -> None:
     for r in table.written:
         drawn = [line for line in lines if line.startswith(f"    {r.source} --> {r.dest} :")]
         assert any(said(r.trigger) in line and asked(r.effects) in line for line in drawn), str(r)
-    errors = [line for line in lines if f"--> {State.FAILOVER} :" in line and line.startswith("    rest_")]
-    assert len(errors) == 1
+    assert len([line for line in lines if line.startswith("    rest_")]) == len(
+        {(r.dest, r.effects) for r in table.rows if r.implied and r.dest and r.dest not in table.final}
+    )
 
 
 @all_pairs
@@ -340,7 +409,7 @@ def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
     _run(tmp_path, "2")
     expected = {
         f"{name}.{end}" for name in ("primary", "secondary", "pair") for end in ("dot", "mmd", "md", "svg")
-    }
+    } | {"checkpoint.dot", "checkpoint.svg"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes()
@@ -378,7 +447,7 @@ def test_a_missing_file_is_stale(written: Path, tmp_path: Path) -> None:
 
 def test_a_changed_table_makes_its_pictures_stale(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     added = row(State.ALONE, fault(Fault.EOF), State.ENDED, Do.suspend)
-    monkeypatch.setattr("colo_fsm.draw.picture.PRIMARY", attrs.evolve(PRIMARY, lines=(*PRIMARY.lines, added)))
+    monkeypatch.setattr("colo_fsm.draw.kept.PRIMARY", attrs.evolve(PRIMARY, lines=(*PRIMARY.lines, added)))
     stale = {path.name for path in draw.stale(written)}
     assert {
         "primary.dot",

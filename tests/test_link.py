@@ -43,7 +43,9 @@ def test_every_byte_in_order_however_little_is_taken(most: int) -> None:
     link, right = narrow(most)
     with link, right:
         buffers: list[Buffer] = [b"ab", b"", bytearray(b"cde"), memoryview(b"xfghx")[1:4], b""]
-        assert Outgoing(buffers).send_some(link)
+        outgoing = Outgoing(buffers)
+        assert outgoing.send_some(link)
+        assert not outgoing.left
         assert right.recv(100) == b"abcdefgh"
 
 
@@ -70,7 +72,9 @@ def test_a_full_link_is_tried_again_from_where_it_stopped() -> None:
         data = os.urandom(1 << 22)
         outgoing = Outgoing([data[i : i + 1000] for i in range(0, len(data), 1000)])
         received = b""
-        while not outgoing.send_some(left):
+        while outgoing.left:
+            assert outgoing.send_some(left)
+            assert not outgoing.send_some(left) or not outgoing.left
             received += right.recv(1 << 16)
         left.close()
         while piece := right.recv(1 << 16):
@@ -81,7 +85,9 @@ def test_a_full_link_is_tried_again_from_where_it_stopped() -> None:
 def test_nothing_to_send() -> None:
     left, right = link_pair()
     with left, right:
-        assert Outgoing([b""]).send_some(left)
+        outgoing = Outgoing([b""])
+        assert not outgoing.send_some(left)
+        assert not outgoing.left
 
 
 def test_a_broken_link_raises() -> None:

@@ -33,7 +33,7 @@ from replicas import (
 
 from colo_fsm.colo import ReleaseOn, State
 from colo_fsm.fsm import GuestFailed, ProtocolError, Side, TimedOut
-from colo_fsm.replica import NotCommitted, NotRunning, Options, StateGuest, deadlines, link_pair
+from colo_fsm.replica import NotCommitted, NotRunning, Options, StateGuest, link_pair
 from colo_fsm.replica.events import CheckpointTaken, Event
 from colo_fsm.stream import PAGE_SIZE
 
@@ -328,7 +328,7 @@ class TestSilence:
         """Both notice, and one goes on."""
         forward = measured(loop, paged=False) + upto if way == 0 else None
         backward = upto if way == 1 else None
-        options = Options(interval=0.05, deadlines=deadlines(0.2))
+        options = Options(interval=0.05, deadline=0.2)
         ours, theirs = Counting(paged=False), Counting(paged=False)
         with Relay(forward, backward, freeze=True) as relay:
             links = relay.primary, relay.secondary
@@ -343,7 +343,7 @@ class TestSilence:
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_between_two_rounds(self, loop: LoopThread, driver: DriverName) -> None:
         """Idle for many times the deadline, and then a round as ever."""
-        options = Options(interval=NEVER, deadlines=deadlines(0.05))
+        options = Options(interval=NEVER, deadline=0.05)
         ours, theirs = Counting(), Counting()
         primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), options)
         answered = threading.Event()

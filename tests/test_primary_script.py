@@ -108,7 +108,7 @@ class TestWhenItBegins:
 
     def test_a_request_begins_at_once_and_once(self) -> None:
         made = primary(options=Options(interval=2.0))
-        made.replica.checkpoint_requested = True  # type: ignore[attr-defined]
+        made.replica.checkpoint_requested = True
         made.wake()
         assert made.state is State.REQUESTED
         made.receive(ROUND)
@@ -116,13 +116,13 @@ class TestWhenItBegins:
 
     def test_a_request_inside_a_round_begins_the_next(self) -> None:
         made = primary(options=Options(interval=2.0)).lapse()
-        made.replica.checkpoint_requested = True  # type: ignore[attr-defined]
+        made.replica.checkpoint_requested = True
         made.wake().receive(ROUND)
         assert made.state is State.REQUESTED
 
     def test_legal_messages_ahead_of_their_turn_wait(self) -> None:
         made = Bench(Side.PRIMARY).start().receive(READY + ROUND + ROUND)
-        assert (made.state, made.replica.checkpoint, made.wait.from_link) == (State.READY, 0, False)
+        assert (made.state, made.replica.checkpoint, made.reads) == (State.READY, 0, False)
         made.lapse()
         assert (made.state, made.replica.checkpoint) == (State.LOADED, 1)
         made.lapse()
@@ -258,9 +258,11 @@ class TestGuest:
         assert not made.guest.running
 
     def test_an_arbiter_that_opens_nothing(self) -> None:
-        made = Bench(Side.PRIMARY)
-        made.during["open"] = lambda: broken()
-        made.start()
+        class Away(OneShot):
+            def open(self) -> int:
+                raise Broken("away")
+
+        made = Bench(Side.PRIMARY, arbiter=Away()).start()
         assert isinstance(made.session.error, GuestFailed)
         assert (made.session.error.hook, made.state, made.writes) == ("arbiter", State.STOPPED, [])
 

@@ -41,14 +41,12 @@ from colo_fsm.fsm import (
     Truncated,
 )
 from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, Options
-from colo_fsm.replica.script import Disconnect, OpenReturnPath, Read, Write
+from colo_fsm.replica.wish import Wait
 
 P, S = Side.PRIMARY, Side.SECONDARY
 SIDES = [P, S]
 
-SLOW: Mapping[State, float] = {state: 10.0 + i for i, state in enumerate(State) if i}
-"""Another deadline for every state but `init`."""
-
+SLOW = 16.0
 TO_STATE: Mapping[tuple[Side, State], bytes] = {
     (P, State.REQUESTED): READY,
     (P, State.SIZED): READY + REPLY,
@@ -75,33 +73,34 @@ def at(side: Side, state: State, **more: Any) -> Bench:
 class TestDeadlines:
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_silence_inside_a_round(self, side: Side, state: State) -> None:
-        made = at(side, state, options=Options(deadlines=SLOW))
-        assert made.wait.timeout == SLOW[state]
+        made = at(side, state, options=Options(deadline=SLOW))
+        assert made.wait.timeout == SLOW
         made.lapse()
-        assert same(made.session.error, TimedOut(state, SLOW[state]))
+        assert same(made.session.error, TimedOut(state, SLOW))
         assert made.state is State.ALONE
 
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_a_byte_is_progress(self, side: Side, state: State) -> None:
-        made = at(side, state, options=Options(deadlines=SLOW))
+        made = at(side, state, options=Options(deadline=SLOW))
         made.receive(b"\0", step=1)
-        assert (made.state, made.wait.timeout) == (state, SLOW[state])
+        assert (made.state, made.wait.timeout) == (state, SLOW)
 
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_a_wake_up_is_no_progress(self, side: Side, state: State) -> None:
         """Whoever asks for checkpoints all the time must not keep a dead link alive."""
-        made = at(side, state, options=Options(deadlines=SLOW))
-        made.wake(after=SLOW[state] / 4).wake(after=SLOW[state] / 2)
-        assert made.wait.timeout == pytest.approx(SLOW[state] / 4)
+        made = at(side, state, options=Options(deadline=SLOW))
+        made.wake(after=SLOW / 4).wake(after=SLOW / 2)
+        assert made.wait.timeout == pytest.approx(SLOW / 4)
 
     def test_none_while_the_first_copy_is_under_way(self) -> None:
-        everywhere = dict.fromkeys(set(State) - {State.INIT}, 1.0)
-        primary = Bench(P, options=Options(deadlines=everywhere)).start()
-        secondary = Bench(S, options=Options(deadlines=everywhere)).start()
-        assert primary.wait.timeout is secondary.wait.timeout is None
+        primary = Bench(P, options=Options(deadline=1.0))
+        primary.link.room = 1
+        primary.start()
+        assert primary.wait == Wait(primary.link, writing=True)
+        secondary = Bench(S, options=Options(deadline=1.0)).start()
+        assert secondary.wait == Wait(secondary.link)
         secondary.receive(initial_bytes()[:-3])
         assert (secondary.state, secondary.wait.timeout) == (State.INIT, None)
-        assert all(op.timeout is None for op in primary.ops if isinstance(op, Write))
 
     def test_none_between_two_rounds(self) -> None:
         secondary = bench(S, initial_bytes())
@@ -115,15 +114,16 @@ class TestDeadlines:
         assert (primary.state, primary.wait.timeout) == (State.LOADED, 77.0)
         assert primary.session.error is None
 
-    def test_a_state_that_is_not_listed_waits_for_ever(self) -> None:
-        assert at(P, State.SIZED, options=Options(deadlines={})).wait.timeout is None
-
-    def test_writes_have_the_deadline_of_their_state(self) -> None:
-        made = at(P, State.REQUESTED, options=Options(deadlines=SLOW)).receive(REPLY)
-        assert [op.timeout for op in made.ops if isinstance(op, Write)][1:] == [
-            SLOW[State.REQUESTED],
-            SLOW[State.SIZED],
-        ]
+    def test_a_stuck_write_has_the_deadline_too(self) -> None:
+        made = at(P, State.REQUESTED, options=Options(deadline=SLOW))
+        made.link.room = 5
+        made.receive(REPLY)
+        assert (made.wait.writing, made.wait.timeout) == (True, SLOW)
+        made.link.room = 5
+        made.wake(after=SLOW / 2)
+        assert made.wait.timeout == pytest.approx(SLOW), "bytes have moved"
+        made.lapse()
+        assert same(made.session.error, TimedOut(State.SIZED, SLOW, sending=True))
 
 
 class TestLink:
@@ -149,33 +149,31 @@ class TestLink:
         cause = BrokenPipeError(32, "broken")
         made = Bench(side).start()
         made.until_reading()
-        made.during["Write"] = raising(cause)
+        made.link.before_write = raising(cause)
         made.receive(upto)
         if side is P:
             made.lapse()
         assert same(made.session.error, SendFailed(cause))
 
-    def test_no_time_to_send(self) -> None:
-        made = Bench(P, options=Options(deadlines=SLOW)).start().receive(READY)
-        made.during["Write"] = raising(TimeoutError())
-        made.lapse()
-        assert same(made.session.error, TimedOut(State.REQUESTED, SLOW[State.REQUESTED], sending=True))
-
     def test_a_wake_up_is_no_progress_of_a_stuck_write(self) -> None:
-        made = Bench(P, options=Options(deadlines=SLOW)).start().receive(READY)
-        made.refused = 2
-        made.during["Write"] = lambda: setattr(made, "now", made.now + 5.0)
+        made = Bench(P, options=Options(deadline=SLOW)).start().receive(READY)
+        made.link.room = 0
         made.lapse()
-        left = SLOW[State.REQUESTED]
-        assert [op.timeout for op in made.ops if isinstance(op, Write)][1:] == [left, left - 5.0, left - 10.0]
+        assert (made.wait.writing, made.wait.timeout) == (True, SLOW)
+        made.wake(after=5.0)
+        assert made.wait.timeout == SLOW - 5.0
+        made.wake(after=5.0)
+        assert made.wait.timeout == SLOW - 10.0
+        made.lapse()
+        assert same(made.session.error, TimedOut(State.REQUESTED, SLOW, sending=True))
 
     def test_no_return_path(self) -> None:
+        cause = OSError(107, "not connected")
         made = Bench(P)
-        made.during["OpenReturnPath"] = raising(OSError())
+        made.link.peer = cause
         made.start()
-        assert isinstance(made.session.error, NoReturnPath)
-        assert (made.state, made.over, made.writes) == (State.STOPPED, True, [])
-        assert isinstance(made.ops[0], OpenReturnPath)
+        assert same(made.session.error, NoReturnPath(cause))
+        assert (made.state, made.over, made.writes, made.calls) == (State.STOPPED, True, [], [])
 
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_it_is_closed_before_the_claim(self, side: Side, state: State) -> None:
@@ -184,7 +182,7 @@ class TestLink:
         closed: list[bool] = []
 
         def claimed() -> None:
-            closed.append(any(isinstance(op, Disconnect) for op in made.ops))
+            closed.append(made.link.closed)
             assert not made.guest.running
             assert made.guest.calls.count("resume") == resumed, "it must not run before it has won"
 
@@ -209,7 +207,7 @@ class TestClaim:
         for asked in (1, 2):
             assert (made.state, made.guest.running, len(arbiter.claims)) == (State.FAILOVER, False, asked)
             assert made.session.failover_status is FailoverStatus.ACTIVE
-            assert made.wait == Read(3.0, from_link=False)
+            assert made.wait == Wait(timeout=3.0)
             said = [e for e in made.events if isinstance(e, ClaimUnanswered)]
             assert [e.retry for e in said] == [3.0] * asked
             made.lapse()

@@ -1,20 +1,21 @@
-"""What the simulation is made of: its clock, link and disk do what their real ones do."""
+"""What the simulation is made of: its clock, network and disk do what their real ones do."""
 
 from __future__ import annotations
 
 import errno
 import random
+import socket
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_process import commit, initial, whole
 
 from colo_fsm.check.simulate.disk import Killed, Platter, SimulatedDisk
 from colo_fsm.check.simulate.kernel import Kernel
-from colo_fsm.check.simulate.link import Link
-from colo_fsm.replica.directory import DirectoryStore
-from colo_fsm.replica.store import Store, StoreError
+from colo_fsm.check.simulate.net import Listener, Network, Place, Socket, connected
+from colo_fsm.replica.store import DirectoryStore, Store, StoreError
 from colo_fsm.stream.memory import PAGE_SIZE
 
 
@@ -33,9 +34,13 @@ class TestKernel:
         assert seen == [(1.0, "a"), (1.0, "b"), (2.0, "c")]
 
 
-def made_link(*, capacity: int = 1 << 16, chop: float = 0.0) -> tuple[Kernel, Link]:
-    kernel = Kernel()
-    return kernel, Link(kernel, random.Random(1), capacity=capacity, delay=0.01, chop=chop)
+def made(*, capacity: int = 1 << 16, chop: float = 0.0) -> Network:
+    return Network(Kernel(), random.Random(1), capacity=capacity, delay=0.01, chop=chop)
+
+
+def ends(**options: Any) -> tuple[Kernel, Socket, Socket]:
+    network = made(**options)
+    return network.kernel, *connected(network)
 
 
 def run(kernel: Kernel) -> None:
@@ -43,95 +48,187 @@ def run(kernel: Kernel) -> None:
         pass
 
 
-class TestLink:
+class TestConnection:
     @pytest.mark.parametrize("chop", [0.0, 1.0])
     def test_bytes_arrive_in_order(self, chop: float) -> None:
-        kernel, link = made_link(chop=chop)
+        kernel, primary, secondary = ends(chop=chop)
         sent, pieces = random.Random(2).randbytes(5000), list[bytes]()
-        link.secondary.poke = lambda: pieces.append(link.secondary.read() or b"")
+        secondary.poke = lambda: pieces.append(secondary.recv(5000))
         for at in range(0, len(sent), 100):
-            assert link.primary.write([sent[at : at + 100]]) == []
+            assert primary.sendmsg([sent[at : at + 100]]) == 100
         run(kernel)
         assert b"".join(pieces) == sent
         assert (len(pieces) > 100) == bool(chop)
 
+    def test_nothing_has_arrived(self) -> None:
+        _, primary, _ = ends()
+        with pytest.raises(BlockingIOError):
+            primary.recv(1)
+        assert not primary.ready(writing=False)
+
     def test_room(self) -> None:
-        kernel, link = made_link(capacity=10)
-        (left,) = link.primary.write([b"0123456", b"789abcd"])
-        assert left == b"abcd"
-        assert link.primary.write([left]) == [b"abcd"]
+        kernel, primary, secondary = ends(capacity=10)
+        assert primary.sendmsg([b"0123456", b"789abcd"]) == 10
+        assert not primary.ready(writing=True)
+        with pytest.raises(BlockingIOError):
+            primary.sendmsg([b"abcd"])
         poked = list[float]()
-        link.primary.poke = lambda: poked.append(kernel.now)
+        primary.poke = lambda: poked.append(kernel.now)
         run(kernel)
-        assert link.secondary.read() == b"0123456789"
+        assert secondary.recv(4) == b"0123"
+        assert secondary.recv(100) == b"456789"
         run(kernel)
         assert poked
-        assert link.primary.write([left]) == []
+        assert primary.ready(writing=True)
+        assert primary.sendmsg([b"abcd"]) == 4
 
     def test_close_ends_behind_the_data(self) -> None:
-        kernel, link = made_link()
-        link.primary.write([b"last"])
-        link.primary.close()
+        kernel, primary, secondary = ends()
+        primary.sendmsg([b"last"])
+        primary.close()
         run(kernel)
-        assert link.secondary.read() == b"last"
-        assert link.secondary.read() == b""
-        link.secondary.write([b"too late"])
+        assert secondary.recv(9) == b"last"
+        assert secondary.recv(9) == b""
+        secondary.sendmsg([b"too late"])
         run(kernel)
-        with pytest.raises(OSError, match="Broken pipe"):
-            link.secondary.write([b"again"])
+        with pytest.raises(BrokenPipeError):
+            secondary.sendmsg([b"again"])
+
+    def test_shutdown_ends_behind_the_data_though_it_stays_open(self) -> None:
+        kernel, primary, secondary = ends()
+        primary.sendmsg([b"last"])
+        primary.shutdown(socket.SHUT_RDWR)
+        run(kernel)
+        assert (secondary.recv(9), secondary.recv(9)) == (b"last", b"")
+        with pytest.raises(BrokenPipeError):
+            primary.sendmsg([b"more"])
 
     def test_close_with_unread_bytes_is_a_reset(self) -> None:
-        kernel, link = made_link()
-        link.secondary.write([b"unread"])
+        kernel, primary, secondary = ends()
+        secondary.sendmsg([b"unread"])
         run(kernel)
-        link.primary.close()
+        primary.close()
         run(kernel)
         with pytest.raises(ConnectionResetError):
-            link.secondary.read()
+            secondary.recv(9)
 
     @pytest.mark.parametrize(("keep_tail", "reset"), [(True, False), (False, False), (False, True)])
     def test_broken_off(self, keep_tail: bool, reset: bool) -> None:
-        kernel, link = made_link()
-        link.primary.write([b"under way"])
-        for end in link.ends:
+        kernel, primary, secondary = ends()
+        primary.sendmsg([b"under way"])
+        for end in primary.ends:
             end.break_off(keep_tail=keep_tail, reset=reset)
-        assert not link.whole
+        assert not primary.whole
         run(kernel)
         if reset:
             with pytest.raises(ConnectionResetError):
-                link.secondary.read()
-        else:
-            assert link.secondary.read() == (b"under way" if keep_tail else b"")
-        assert link.secondary.read() == b""
-        with pytest.raises(OSError, match="Broken pipe"):
-            link.primary.write([b"more"])
+                secondary.recv(9)
+        elif keep_tail:
+            assert secondary.recv(9) == b"under way"
+        assert secondary.recv(9) == b""
+        with pytest.raises(BrokenPipeError):
+            primary.sendmsg([b"more"])
 
     def test_silence_fills_the_writers_buffer(self) -> None:
-        kernel, link = made_link(capacity=10)
-        link.primary.silent = True
-        assert link.primary.write([b"0123456789"]) == []
+        kernel, primary, secondary = ends(capacity=10)
+        primary.fall_silent()
+        assert primary.sendmsg([b"0123456789"]) == 10
         run(kernel)
-        assert link.secondary.read() is None
-        assert link.primary.write([b"x"]) == [b"x"]
+        assert not secondary.ready(writing=False)
+        assert not primary.ready(writing=True)
 
     def test_delay(self) -> None:
-        kernel, link = made_link()
-        link.primary.held_until = 5.0
-        link.primary.write([b"late"])
+        kernel, primary, secondary = ends()
+        primary.hold(5.0)
+        primary.sendmsg([b"late"])
         arrived = list[float]()
-        link.secondary.poke = lambda: arrived.append(kernel.now)
+        secondary.poke = lambda: arrived.append(kernel.now)
         run(kernel)
         assert arrived == [5.0]
 
     def test_a_write_cut_short(self) -> None:
-        _, link = made_link()
+        _, primary, _ = ends()
         cut = list[bool]()
-        link.primary.most = 3
-        link.primary.limited = lambda: cut.append(True)
-        assert link.primary.write([b"abcdef"]) == [b"def"]
+        primary.most = 3
+        primary.limited = lambda: cut.append(True)
+        assert primary.sendmsg([b"abcdef"]) == 3
         assert cut == [True]
-        link.primary.most = None
-        assert link.primary.write([b"def"]) == []
+        with pytest.raises(BlockingIOError):
+            primary.sendmsg([b"def"])
+        primary.most = None
+        assert primary.sendmsg([b"def"]) == 3
+
+
+class TestListening:
+    WHERE = "unix:/somewhere"
+
+    def connecting(self, network: Network) -> Socket:
+        place = Place(network, self.WHERE, [])
+        ((family, where),) = place.resolve()
+        link = place.new_socket(family)
+        with pytest.raises(BlockingIOError):
+            link.connect(where)
+        assert not link.ready(writing=True)
+        return link
+
+    def listening(self, network: Network) -> Listener:
+        return Place(network, self.WHERE, []).listen()
+
+    def test_connected(self) -> None:
+        network = made()
+        listener, link = self.listening(network), self.connecting(network)
+        run(network.kernel)
+        assert link.ready(writing=True)
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        link.getpeername()
+        link.sendmsg([b"before it is accepted"])
+        run(network.kernel)
+        accepted, _ = listener.accept()
+        assert accepted.recv(99) == b"before it is accepted"
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+    @pytest.mark.parametrize("how", ["nobody", "closed", "refusing"])
+    def test_refused(self, how: str) -> None:
+        network = made()
+        if how != "nobody":
+            listener = self.listening(network)
+            if how == "closed":
+                listener.close()
+            network.refuses = lambda: how == "refusing"
+        link = self.connecting(network)
+        run(network.kernel)
+        assert link.ready(writing=True)
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+        with pytest.raises(OSError, match="not connected"):
+            link.getpeername()
+
+    def test_a_machine_without_power_says_nothing(self) -> None:
+        network = made()
+        self.listening(network).vanish()
+        link = self.connecting(network)
+        run(network.kernel)
+        assert not link.ready(writing=True)
+
+    @pytest.mark.parametrize("said", [b"", b"hello"])
+    def test_who_waits_is_turned_away_when_nobody_listens_any_more(self, said: bytes) -> None:
+        network = made()
+        listener, link = self.listening(network), self.connecting(network)
+        run(network.kernel)
+        link.sendmsg([said])
+        run(network.kernel)
+        listener.close()
+        run(network.kernel)
+        if said:
+            with pytest.raises(ConnectionResetError):
+                link.recv(1)
+        assert link.recv(1) == b""
+
+    def test_one_at_a_time(self) -> None:
+        network = made()
+        self.listening(network)
+        with pytest.raises(OSError, match="in use"):
+            self.listening(network)
 
 
 PATH = Path("/anywhere")

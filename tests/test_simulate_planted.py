@@ -12,10 +12,10 @@ from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
 from colo_fsm.fsm import ProtocolError, Side
-from colo_fsm.replica.directory import DirectoryStore
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
+from colo_fsm.replica.store import DirectoryStore
 
 MOST_SEEDS = 2000
 
@@ -40,7 +40,7 @@ def cached_claim(patch: pytest.MonkeyPatch) -> None:
 
 def half_load(patch: pytest.MonkeyPatch) -> None:
     """What has arrived of a checkpoint is loaded when the rest does not come."""
-    receive_live = SecondaryReplica._receive_live
+    receive_live = SecondaryReplica.receive_live
 
     def half(self: SecondaryReplica) -> Any:
         try:
@@ -48,25 +48,24 @@ def half_load(patch: pytest.MonkeyPatch) -> None:
         except ProtocolError:
             newest = self.store.newest
             assert newest is not None
-            self.store.commit(self._delta, newest.device)
-            yield from self._load()
+            self.store.commit(self.round.delta, newest.device)
+            yield from self.load()
             raise
 
-    patch.setattr(SecondaryReplica, "_receive_live", half)
+    patch.setattr(SecondaryReplica, "receive_live", half)
 
 
 def reads_not_held(patch: pytest.MonkeyPatch) -> None:
     """A read is answered at once: a reader may see what is lost later."""
-    end_turn = Process._end_turn
+    end_turn = Process.end_turn
 
-    def end(self: Process, gate: Any, request: Any, answered: Any) -> None:
+    def end(self: Process, request: Any, answered: Any) -> None:
         if request.verb is not Verb.GET:
-            end_turn(self, gate, request, answered)
-            return
-        answered(self.service.end(request))
-        gate.left()
+            end_turn(self, request, answered)
+        else:
+            answered(self.service.end(request))
 
-    patch.setattr(Process, "_end_turn", end)
+    patch.setattr(Process, "end_turn", end)
 
 
 def no_sync(patch: pytest.MonkeyPatch) -> None:
@@ -76,15 +75,15 @@ def no_sync(patch: pytest.MonkeyPatch) -> None:
 
 def asks_once(patch: pytest.MonkeyPatch) -> None:
     """An arbiter that gave no answer is not asked again."""
-    claim = Replica._claim
+    ask = Replica._ask
 
     def once(self: Replica) -> Any:
-        effects = yield from claim(self)
+        effects = yield from ask(self)
         if not effects and self._claim_at is not None:
             self._claim_at = float("inf")
         return effects
 
-    patch.setattr(Replica, "_claim", once)
+    patch.setattr(Replica, "_ask", once)
 
 
 def find(kind: str) -> Outcome:

@@ -10,10 +10,16 @@ from contextlib import closing
 
 import pytest
 
-from colo_fsm.replica import sqlite
 from colo_fsm.replica.guest import CapacityExceeded, Guest, Saved
-from colo_fsm.replica.sqlite import OpenTransaction, SqliteGuest, StatementError, Statements, UnusableDatabase
 from colo_fsm.replica.store import Checkpoint, MemoryStore
+from colo_fsm.services import sqlite
+from colo_fsm.services.sqlite import (
+    OpenTransaction,
+    SqliteGuest,
+    StatementError,
+    Statements,
+    UnusableDatabase,
+)
 from colo_fsm.stream.memory import PAGE_SIZE, Page
 
 CAPACITY = 64 * PAGE_SIZE

@@ -22,14 +22,14 @@ import pytest
 from colo_fsm.arbiter import Claim
 from colo_fsm.colo import State
 from colo_fsm.fsm import Side
-from colo_fsm.replica import sqlite_server
 from colo_fsm.replica.address import Address, AddressError, address_of
 from colo_fsm.replica.aio import Pair, primary, secondary
 from colo_fsm.replica.events import CheckpointTaken
 from colo_fsm.replica.link import link_pair
 from colo_fsm.replica.options import Options
-from colo_fsm.replica.sqlite import SqliteGuest
-from colo_fsm.replica.sqlite_server import MOST_WAITING, ServedSqlite, SqliteServer, serve
+from colo_fsm.services import sqlite_server
+from colo_fsm.services.sqlite import SqliteGuest
+from colo_fsm.services.sqlite_server import MOST_WAITING, ServedSqlite, SqliteServer, serve
 
 CAPACITY = 64 * 4096
 SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"

@@ -10,6 +10,7 @@ import pytest
 from colo_fsm.stream import (
     PAGE_SIZE,
     ZERO_PAGE,
+    Blocks,
     Buffer,
     Delta,
     InitialDecoder,
@@ -21,8 +22,11 @@ from colo_fsm.stream import (
     initial,
     live,
 )
-from colo_fsm.stream.encode import PART_PAGES
-from colo_fsm.stream.pieces import CHUNK
+
+CHUNK = 256 << 10
+"""Bytes of a buffer, or a little more."""
+PART_PAGES = 4096
+"""Pages between two footers."""
 
 A = b"A" * PAGE_SIZE
 BLOCKS = {"low": 2 * PAGE_SIZE, "hi": PAGE_SIZE}
@@ -76,18 +80,23 @@ def test_initial_stream_byte_for_byte() -> None:
 
 def test_description_tells_the_size_of_every_field() -> None:
     stream = join(initial(BLOCKS, [], b"dev", generation=7, machine="toy"))
-    description = json.loads(stream[stream.index(b'{"configuration"') :])
-    assert description["configuration"]["fields"][1] == {
-        "name": "name",
-        "type": "buffer",
-        "size": 3,
+    size = {"name": "len", "type": "uint32", "size": 4}
+    generation = {"name": "generation", "type": "uint64", "size": 8}
+    device = {"instance_id": 0, "version": 1}
+    assert json.loads(stream[stream.index(b'{"configuration"') :]) == {
+        "configuration": {
+            "vmsd_name": "configuration",
+            "version": 1,
+            "fields": [size, {"name": "name", "type": "buffer", "size": 3}],
+        },
+        "page_size": PAGE_SIZE,
+        "devices": [
+            device | dict.fromkeys(("name", "vmsd_name"), "colo-fsm/generation") | {"fields": [generation]},
+            device
+            | dict.fromkeys(("name", "vmsd_name"), "guest")
+            | {"fields": [size, {"name": "state", "type": "buffer", "size": 3}]},
+        ],
     }
-    assert description["page_size"] == PAGE_SIZE
-    sizes = {
-        (device["name"], device["instance_id"]): [field["size"] for field in device["fields"]]
-        for device in description["devices"]
-    }
-    assert sizes == {("colo-fsm/generation", 0): [8], ("guest", 0): [4, 3]}
 
 
 def test_round_byte_for_byte() -> None:
@@ -115,6 +124,8 @@ def test_every_part_names_its_block_and_holds_a_bounded_number_of_pages() -> Non
     pages = (Page("big", offset, ZERO_PAGE) for offset in range(0, blocks["big"], PAGE_SIZE))
     stream = join(live(blocks, pages))
     assert stream.count(b"\x03big") == 3
+    part = 5 + len(b"\x03big") + PART_PAGES * 9 + 8 + 5
+    assert [stream[n * part : n * part + 5] for n in range(3)] == [b"\x02\0\0\0\1"] * 3
     decoder = LiveDecoder(Ram(blocks), Delta())
     assert decoder.feed(stream) == len(stream)
     assert decoder.complete
@@ -134,6 +145,19 @@ def test_only_the_last_buffer_may_be_small() -> None:
             assert all(size >= CHUNK for size in sizes)
         assert all(size >= CHUNK for size in sizes_but_last(live(blocks, pages)))
     assert len(list(live(blocks, pages[:3]))) == 1
+
+
+def test_pages_are_joined_until_a_buffer_is_full_and_a_large_piece_only_fills_it() -> None:
+    blocks = {"ram": 1024 * PAGE_SIZE}
+    pages = [Page("ram", offset, A) for offset in range(0, blocks["ram"], PAGE_SIZE)]
+    record = 8 + PAGE_SIZE
+    named = len(b"\x02") + 4 + record + len(b"\x03ram")
+    assert len(next(live(blocks, pages))) == named + CHUNK // record * record
+    body = join(initial(blocks, [], b"", generation=1)).index(b"\x05guest") + len(b"\x05guest") + 12
+    small, large = b"d" * (2 * CHUNK - 1), b"d" * (2 * CHUNK)
+    assert len(next(initial(blocks, [], small, generation=1))) == body + len(small)
+    assert sizes_but_last(initial(blocks, [], large, generation=1)) == [CHUNK, body + CHUNK]
+    assert len(next(initial(blocks, [], b"d" * (CHUNK - body), generation=1))) == CHUNK
 
 
 def test_large_device_state_is_not_copied_and_arrives_whole() -> None:
@@ -186,6 +210,7 @@ def test_page_that_does_not_fit_is_refused(page: Page, problem: str) -> None:
     [
         ({"a": 4095}, 1, "m", "block 'a' has 4095 bytes"),
         ({"a": 0}, 1, "m", "block 'a' has 0 bytes"),
+        ({"a": -PAGE_SIZE}, 1, "m", "block 'a' has -4096 bytes"),
         ({"": PAGE_SIZE}, 1, "m", "0 bytes of UTF-8"),
         ({"é" * 128: PAGE_SIZE}, 1, "m", "256 bytes of UTF-8, not 1 to 255"),
         (BLOCKS, 1, "m" * 256, "256 bytes of UTF-8, not 1 to 255"),
@@ -198,6 +223,42 @@ def test_what_the_format_cannot_hold_is_refused_before_the_first_byte(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         initial(blocks, [], b"", generation=generation, machine=machine)
+
+
+def test_the_largest_that_the_format_can_hold_is_written() -> None:
+    blocks = {"b" * 255: PAGE_SIZE, "c": PAGE_SIZE}
+    stream = join(initial(blocks, [], b"", generation=(1 << 64) - 1, machine="m" * 255))
+    opened = []
+
+    def start(blocks: Blocks) -> Delta:
+        opened.append(dict(blocks))
+        return Delta()
+
+    decoder = InitialDecoder(start)
+    decoder.feed(stream)
+    assert decoder.complete
+    assert (decoder.machine, decoder.generation, opened) == ("m" * 255, (1 << 64) - 1, [blocks])
+    assert len(join(initial(BLOCKS, [], b"", generation=0))) > 0
+
+
+class Declared(bytes):
+    """A device state that says it has `size` bytes."""
+
+    size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def test_device_state_of_4_gib_is_refused() -> None:
+    device = Declared()
+    device.size = (1 << 32) - 1
+    assert device_state(device).endswith(b"\xff\xff\xff\xff" + b"\x7e\0\0\0\3" + b"\0")
+    device.size += 1
+    with pytest.raises(ValueError, match="keep it under 4 GiB"):
+        device_state(device)
+    with pytest.raises(ValueError, match="keep it under 4 GiB"):
+        initial(BLOCKS, [], device, generation=1)
 
 
 def test_round_refuses_blocks_that_the_format_cannot_hold() -> None:

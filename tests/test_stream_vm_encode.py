@@ -26,7 +26,6 @@ from colo_fsm.stream import (
     DescriptionDecoder,
     Page,
     VmInitialDecoder,
-    pong,
     vm,
 )
 
@@ -93,7 +92,3 @@ def test_what_does_not_fit_is_refused() -> None:
     buffers = vm(head(), 2, BLOCKS, [Page("pc.ram", 3 * PAGE_SIZE, A)], DEVICES, None)
     with pytest.raises(ValueError, match="outside the block"):
         list[Buffer](buffers)
-
-
-def test_answer_to_a_ping() -> None:
-    assert pong(0x01020304) == bytes.fromhex("0002 0004 01020304")

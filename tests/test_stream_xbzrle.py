@@ -126,6 +126,9 @@ NAMED = len(record(0, 0x40, "pc.ram"))
         (page(bytes.fromhex("05 02 42")), NAMED + 3, "end inside a run"),
         (page(bytes.fromhex("ff1f 02 4243")), NAMED + 3, "beyond its 4096 bytes"),
         (page(bytes.fromhex("ff7f 01 42")), NAMED + 3, "beyond its 4096 bytes"),
+        (page(bytes.fromhex("00 01 42 ff1f 01 42")), NAMED + 6, "beyond its 4096 bytes"),
+        (page(bytes.fromhex("00 01 42 01 02 42")), NAMED + 6, "end inside a run"),
+        (page(bytes.fromhex("00 01 42 01 8080")), NAMED + 7, "length of a run .* does not end"),
     ],
 )
 def test_malformed_changes_are_refused_and_nothing_is_changed(records: bytes, at: int, problem: str) -> None:

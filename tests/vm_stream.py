@@ -1,12 +1,15 @@
-"""Streams as a real QEMU writes them, but small: for the tests of `colo_fsm.stream`."""
+"""Streams as a real QEMU writes them, but small, and the pieces that they come in."""
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer
-from colo_fsm.stream.source import Decoder
+from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder, VmInitialDecoder
 
 BLOCKS = {"pc.ram": 3 * PAGE_SIZE, "pc.bios": PAGE_SIZE}
 A = b"A" * PAGE_SIZE
@@ -116,6 +119,18 @@ def described(description: bytes = DESCRIPTION) -> bytes:
     return b"\x06" + u32(len(description)) + description
 
 
+LIMIT = sum(BLOCKS.values())
+REQUEST = u32(1)
+
+
+def ping(value: int) -> bytes:
+    return command(2, u32(value))
+
+
+def new_initial(memory: Memory | None = None) -> VmInitialDecoder:
+    return VmInitialDecoder(lambda blocks: memory or Memory(), limit=LIMIT)
+
+
 Pieces = Callable[[bytes], Iterator[bytes]]
 
 
@@ -145,3 +160,35 @@ def feed_all(decoder: Decoder, pieces: Iterator[bytes]) -> bytes:
         del rest[: decoder.feed(rest)]
         assert decoder.complete or not rest
     return bytes(rest)
+
+
+@contextmanager
+def memory_under(limit: int) -> Iterator[None]:
+    """What is done inside never needs more than `limit` bytes at a time."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions `work` calls; what the collector of garbage calls in between is not counted."""
+    count = 0
+
+    def counting(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    collects = gc.isenabled()
+    gc.disable()
+    sys.setprofile(counting)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        if collects:
+            gc.enable()
+    return count

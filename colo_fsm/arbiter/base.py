@@ -25,7 +25,7 @@ class ArbiterError(Exception):
     """The base of what an arbiter raises. None of it ever permits a side to run."""
 
 
-@attrs.define(slots=False)
+@attrs.define
 class ArbiterUnreachable(ArbiterError):
     """`arbiter` (its URL) gave no answer, because of `reason`.
 
@@ -40,7 +40,7 @@ class ArbiterUnreachable(ArbiterError):
         return f"arbiter {self.arbiter} is unreachable: {self.reason}"
 
 
-@attrs.define(slots=False)
+@attrs.define
 class GenerationClaimed(ArbiterError):
     """`winner` has already claimed `generation`: it runs alone, or did. Resync in a new one."""
 
@@ -54,7 +54,7 @@ class GenerationClaimed(ArbiterError):
         )
 
 
-@attrs.define(slots=False)
+@attrs.define
 class UnknownGeneration(ArbiterError):
     """`generation` was never opened at `arbiter` (a URL)."""
 

@@ -15,7 +15,7 @@ import attrs
 
 from colo_fsm.fsm import Side
 
-from .base import ArbiterUnreachable, Claim, fresh_number
+from .base import ArbiterUnreachable, Claim, fresh_number, wall_clock
 
 _WON, _LOST = 0, 1
 _LINE_LIMIT = 4096
@@ -47,7 +47,7 @@ class ExecArbiter:
     command: str
     timeout: float = 10.0
     _argv: tuple[str, ...] = attrs.field(init=False, repr=False)
-    _opened: int = attrs.field(init=False, repr=False, default=0)
+    _opened: int = attrs.field(init=False, repr=False, factory=wall_clock)
     _lock: Lock = attrs.field(init=False, repr=False, factory=Lock)
 
     @_argv.default

@@ -72,7 +72,7 @@ class SqliteArbiter:
 
     path: Path = attrs.field(converter=_absolute)
     timeout: float = 5.0
-    clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False, eq=False)
+    clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.path.is_dir() or not self.path.parent.is_dir():
@@ -86,8 +86,7 @@ class SqliteArbiter:
     def open(self) -> int:
         with self._transaction(create=True) as db:
             db.execute(_SCHEMA)
-            (newest,) = db.execute("SELECT MAX(generation) FROM colo_generations").fetchone()
-            generation = fresh_number(newest or 0, self.clock)
+            generation = self._fresh(db, "generation")
             db.execute(
                 "INSERT INTO colo_generations (generation, opened) VALUES (?, ?)",
                 (generation, _now()),
@@ -104,8 +103,7 @@ class SqliteArbiter:
         with self._transaction() as db:
             claim = self._lookup(db, generation)
             if claim is None:
-                (newest,) = db.execute("SELECT MAX(token) FROM colo_generations").fetchone()
-                claim = Claim(side, fresh_number(newest or 0, self.clock))
+                claim = Claim(side, self._fresh(db, "token"))
                 db.execute(
                     "UPDATE colo_generations SET (winner, token, claimed) = (?, ?, ?) WHERE generation = ?",
                     (claim.winner, claim.token, _now(), generation),
@@ -123,6 +121,11 @@ class SqliteArbiter:
             raise UnknownGeneration(str(self), generation)
         winner, token = row
         return None if winner is None else Claim(Side(winner), token)
+
+    def _fresh(self, db: sqlite3.Connection, column: str) -> int:
+        """A number above all those of `column`."""
+        (newest,) = db.execute(f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations").fetchone()
+        return fresh_number(newest, self.clock)
 
     @contextmanager
     def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
@@ -147,7 +150,7 @@ class SqliteArbiter:
                 db.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
             time.sleep(0.005)
 

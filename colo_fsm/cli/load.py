@@ -10,6 +10,16 @@ from typing import Any
 
 import click
 
+from colo_fsm.fsm import Side, Table
+
+
+def table_named(spec: str, hint: str, side: Side | None = None) -> Table:
+    """The table that `module:name` is, of this side if one is given. Raises click.BadParameter."""
+    table = named(spec, "MODULE:TABLE", f"colo_fsm.colo:{(side or Side.PRIMARY).upper()}", hint=hint)
+    if not isinstance(table, Table) or side not in (None, table.side):
+        raise click.BadParameter(f"'{spec}' is no Table{f' of the {side}' * bool(side)}", param_hint=hint)
+    return table
+
 
 def named(
     spec: str, form: str, example: str, *, hint: str | None = None, make: Callable[[Any], Any] = lambda it: it

@@ -9,15 +9,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
-from colo_fsm.colo import ReleaseOn, State
-from colo_fsm.fsm import ProtocolError
+from colo_fsm.colo import ReleaseOn
+from colo_fsm.fsm import ProtocolError, Session, begin
 from colo_fsm.replica import (
     AsyncGuest,
     DirectoryStore,
@@ -26,12 +25,11 @@ from colo_fsm.replica import (
     Options,
     Pair,
     StoreError,
-    deadlines,
 )
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
-from .load import named
+from .load import named, table_named
 from .report import Reporter
 
 EXIT_CODES = """
@@ -47,7 +45,7 @@ Command = Callable[..., Any]
 
 def load_guest(spec: str) -> Guest | AsyncGuest:
     """What `module:factory` makes. Raises click.BadParameter."""
-    example = "colo_fsm.replica.sqlite_server:guest"
+    example = "colo_fsm.services.sqlite_server:guest"
     guest = named(spec, "MODULE:FACTORY", example, make=lambda factory: factory())
     if not isinstance(guest, Guest):
         raise click.BadParameter(f"'{spec}' made a {type(guest).__name__}, which is no Guest")
@@ -91,6 +89,19 @@ def common(command: Command) -> Command:
                 metavar="SECONDS",
                 help="How long the link may stand still inside a checkpoint.",
             ),
+            click.option(
+                "--hook-deadline",
+                type=click.FloatRange(min=0, min_open=True),
+                default=60.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long the guest, the store or a turn may keep a checkpoint waiting.",
+            ),
+            click.option(
+                "--table",
+                metavar="MODULE:TABLE",
+                help="This side of another protocol than COLO. The peer needs its other side.",
+            ),
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             click.option(
                 "-v", "--verbose", is_flag=True, help="Log every message and every change of state."
@@ -117,7 +128,7 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     \b
     Example:
       colo-fsm primary --connect tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
-          --guest colo_fsm.replica.sqlite_server:guest
+          --guest colo_fsm.services.sqlite_server:guest
     """
     run(functools.partial(primary_pair, peer=connect), interval=interval_ms / 1000, **common_options)
 
@@ -139,7 +150,7 @@ def secondary(listen: str, store: Path | None, fsync: bool, **common_options: An
     \b
     Example:
       colo-fsm secondary --listen tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
-          --guest colo_fsm.replica.sqlite_server:guest --store standby
+          --guest colo_fsm.services.sqlite_server:guest --store standby
     """
     if fsync and store is None:
         raise click.UsageError("--fsync needs --store DIR")
@@ -159,6 +170,8 @@ def run(
     no_arbiter: bool,
     release_on: str,
     deadline: float,
+    hook_deadline: float,
+    table: str | None,
     as_json: bool,
     verbose: bool,
     interval: float = 0.1,
@@ -167,21 +180,33 @@ def run(
     if (arbiter is None) is not no_arbiter:
         raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, format="%(name)s: %(message)s")
-    options = Options(ReleaseOn(release_on), interval=interval, deadlines=deadlines(deadline))
+    options = Options(
+        ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
+    )
     guest = load_guest(guest_spec)
+    chosen = {} if table is None else {"table": table_named(table, "--table")}
     try:
         judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
-        pair = make(guest, arbiter=judge, options=options)
+        pair = make(guest, arbiter=judge, options=options, **chosen)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
     try:
-        state = asyncio.run(_run(pair, guest, Reporter(as_json)))
+        asyncio.run(_run(pair, guest, Reporter(as_json)))
     except (ProtocolError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    sys.exit(0 if state is State.ENDED else 1)
+    sys.exit(0 if ended_in_order(pair.session) else 1)
 
 
-async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> StrEnum:
+def ended_in_order(session: Session) -> bool:
+    """Whether it is where leaving leads, unless a claim was still open."""
+    table = session.table
+    return any(
+        row.trigger is begin.leave and row.dest is session.state and row.source is not table.failover
+        for row in table.written
+    )
+
+
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, pair.request_leave)
@@ -195,7 +220,6 @@ async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> Str
             await service
     await told
     reporter.over(pair)
-    return pair.state
 
 
 async def _tell(pair: Pair, reporter: Reporter) -> None:

@@ -14,11 +14,15 @@ from colo_fsm.check.simulate import (
     Bench,
     Kind,
     Outcome,
+    Report,
     Schedule,
-    report,
+    Tables,
     run_many,
     shortest,
 )
+from colo_fsm.fsm import Side, Table, TableError
+
+from .load import named
 
 KINDS = ", ".join(Kind)
 
@@ -57,6 +61,11 @@ class Kinds(click.ParamType[tuple[Kind, ...]]):
 @click.option(
     "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Run the schedule in FILE."
 )
+@click.option("--primary", "primary_spec", metavar="MODULE:TABLE", help="A Table of yours for the Primary.")
+@click.option(
+    "--secondary", "secondary_spec", metavar="MODULE:TABLE", help="A Table of yours for the Secondary."
+)
+@click.option("--matrix", is_flag=True, help="Print what has struck in which states, and with which others.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(
     seeds: int | None,
@@ -65,6 +74,9 @@ def simulate(
     minutes: float | None,
     jobs: int,
     replay: Path | None,
+    primary_spec: str | None,
+    secondary_spec: str | None,
+    matrix: bool,
     as_json: bool,
 ) -> None:
     """Run both sides, their disks, link, arbiter and clients in simulated time, and break them.
@@ -74,7 +86,8 @@ def simulate(
 
     \b
     KINDS: crash, power-failure, closed, silent, delay, partial-write, slow-disk,
-    failing-disk, restart, arbiter-loss, failover-request, timeout, guest-failure;
+    failing-disk, restart, arbiter-loss, failover-request, timeout, guest-failure,
+    slow-hook, refused, failing-accept, cancelled;
     and, when asked for: corrupt, reorder, duplicate, inject.
 
     \b
@@ -83,29 +96,57 @@ def simulate(
       colo-fsm simulate --faults crash,silent --minutes 5
       colo-fsm simulate --replay simulate-failed.json
     """
+    tables = _tables(primary_spec, secondary_spec)
     if replay is not None:
-        _replay(replay, as_json)
+        _replay(replay, tables, as_json)
         return
     if seeds is None and minutes is None:
         seeds = 500
-    result = run_many(first, kinds, seeds=seeds, seconds=None if minutes is None else minutes * 60, jobs=jobs)
-    failed = [shortest(outcome) for outcome in result.failures[:1]]
+    seconds = None if minutes is None else minutes * 60
+    result = run_many(first, kinds, tables, seeds=seeds, seconds=seconds, jobs=jobs)
+    failed = [shortest(outcome, tables) for outcome in result.failures[:1]]
+    coverage, report = result.coverage, Report(tables)
     if as_json:
-        click.echo(json.dumps(report.as_json(result.coverage) | {"failed": list(map(_as_json, failed))}))
+        click.echo(json.dumps(report.as_json(coverage) | {"failed": list(map(_as_json, failed))}))
     else:
-        click.echo(report.text(result.coverage))
+        click.echo(str(coverage))
+    if matrix and not as_json:
+        click.echo(f"\n{report.matrices(coverage)}")
     for outcome in failed:
         _show_failed(outcome, as_json)
     if failed:
         raise SystemExit(1)
 
 
-def _replay(path: Path, as_json: bool) -> None:
+def _tables(primary: str | None, secondary: str | None) -> Tables:
+    """The tables that were named. Raises click.BadParameter."""
+    if primary is None and secondary is None:
+        return Tables()
+    specs = {Side.PRIMARY: primary, Side.SECONDARY: secondary}
+    try:
+        tables = Tables(**{side: _table(side, spec) for side, spec in specs.items() if spec})
+        for side in Side:
+            tables.complete(side)
+    except TableError as error:
+        raise click.BadParameter(str(error), param_hint="--primary, --secondary") from None
+    if tables.primary.words is not tables.secondary.words:
+        raise click.BadParameter("the two tables speak different words", param_hint="--primary, --secondary")
+    return tables
+
+
+def _table(side: Side, spec: str) -> Table:
+    table = named(spec, "MODULE:TABLE", f"colo_fsm.colo:{side.upper()}", hint=f"--{side}")
+    if not isinstance(table, Table) or table.side is not side:
+        raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=f"--{side}")
+    return table
+
+
+def _replay(path: Path, tables: Tables, as_json: bool) -> None:
     try:
         schedule = Schedule.from_json(path.read_text())
     except (ValueError, OSError) as error:
         raise click.BadParameter(f"{path}: {error}", param_hint="--replay") from None
-    with Bench() as bench:
+    with Bench(tables) as bench:
         outcome = bench.run(schedule, trace=True)
     if as_json:
         click.echo(json.dumps(_as_json(outcome)))
@@ -144,8 +185,8 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "schedule": json.loads(outcome.schedule.to_json()),
         "problems": [attrs.asdict(problem) for problem in outcome.problems],
         "documented": [attrs.asdict(problem) for problem in outcome.documented],
-        "checkpoints": outcome.checkpoints,
-        "seconds": outcome.seconds,
+        "checkpoints": outcome.counts["checkpoints"],
+        "seconds": outcome.counts["milliseconds"] / 1000,
         "digest": outcome.digest,
         "trace": outcome.trace,
     }

@@ -1,11 +1,12 @@
-"""Pictures of the protocol, drawn from its tables alone, and of exchanges: DOT, Mermaid, SVG, PNG.
+"""Pictures of any protocol, drawn from its tables alone, and of exchanges: DOT, Mermaid, SVG, PNG.
 
 Install the extra `draw`. `python -m colo_fsm.draw diagrams` writes the pictures of this repository.
 """
 
 from .exchange import Exchange
+from .kept import pictures, stale, write_all
 from .moment import Moment, Tone
-from .picture import FORMATS, Picture, pair, pictures, side, stale, write_all
+from .picture import FORMATS, Picture, checkpoint, pair, side
 from .renderer import DrawError, dot_hash, render
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Moment",
     "Picture",
     "Tone",
+    "checkpoint",
     "dot_hash",
     "pair",
     "pictures",

@@ -6,15 +6,14 @@ added become one arrow for each way out: that is what keeps a table of a hundred
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import groupby
 from typing import TypeVar
 
 import attrs
 
-from colo_fsm.colo import COLO
-from colo_fsm.fsm import CompleteTable, Effect, Kind, Message, Row, Send, Side, Trigger
+from colo_fsm.fsm import CompleteTable, Effect, Kind, Message, Row, Send, Side, Trigger, begin
 
 _T = TypeVar("_T")
 
@@ -39,18 +38,14 @@ class Arrow:
 
 @attrs.frozen
 class Crossing:
-    """A message on its way: from the state in which it has been sent to the one in which it has come."""
+    """A message of the handshake, with the states of each side that have sent it or taken it.
+
+    The first of them is its sync point where the rows lead there: it stands at the message's height.
+    """
 
     message: Message
-    sent: StrEnum
-    received: StrEnum
-
-    @property
-    def sender(self) -> Side:
-        return COLO.sender[self.message]
-
-    def end(self, side: Side) -> StrEnum:
-        return self.sent if side is self.sender else self.received
+    sender: Side
+    ends: Mapping[Side, tuple[StrEnum, ...]]
 
 
 def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
@@ -73,23 +68,48 @@ def arrows(table: CompleteTable) -> tuple[Arrow, ...]:
 
 
 def handshake(table: CompleteTable) -> tuple[StrEnum, ...]:
-    """The states between which the messages pass, in the order of the protocol."""
-    passing = [r for r in table.written if r.trigger.message is not None or _sent(r)]
-    used = {r.source for r in passing} | {r.dest for r in passing}
-    return tuple(s for s in table.states if s in used)
+    """The states that a side goes through as long as nothing breaks, in the order of the protocol."""
+    passed = {table.initial}
+    while ahead := {r.dest for r in table.written if r.source in passed and r.dest and _goes_on(r)} - passed:
+        passed |= ahead
+    return tuple(s for s in table.states if s in passed - table.final)
 
 
-def crossings(primary: CompleteTable, secondary: CompleteTable) -> tuple[Crossing, ...]:
-    """Every message of these tables that one side sends and the other awaits."""
-    found = (
-        Crossing(message, sent.dest or sent.source, received.dest or received.source)
-        for sender, receiver in ((primary, secondary), (secondary, primary))
-        for sent in sender.written
-        for message in _sent(sent)
-        for received in receiver.written
-        if received.trigger.message is message
-    )
-    return tuple(dict.fromkeys(found))
+def _goes_on(row: Row) -> bool:
+    return row.trigger.kind in (Kind.RECV, Kind.DONE) or row.trigger is begin.checkpoint
+
+
+def crossings(*tables: CompleteTable) -> tuple[Crossing, ...]:
+    """Every message that passes between these two as long as nothing breaks; the topmost comes first."""
+    found = [
+        Crossing(message, sender, {table.side: _ends(table, message) for table in tables})
+        for message, sender in tables[0].words.sender.items()
+    ]
+    order, side = tables[0].states.index, tables[0].side
+    passing = (crossing for crossing in found if all(crossing.ends.values()))
+    return tuple(sorted(passing, key=lambda crossing: order(crossing.ends[side][0])))
+
+
+def _ends(table: CompleteTable, message: Message) -> tuple[StrEnum, ...]:
+    spine, mirror = handshake(table), table.words.mirror[message]
+    ends = [table.initial] if message in sent(table.start) else []
+    ends += [
+        r.dest or r.source
+        for r in table.written
+        if r.trigger.message is message or message in sent(r.effects)
+    ]
+    return tuple(sorted(dict.fromkeys(s for s in ends if s in spine), key=lambda state: state is not mirror))
+
+
+def sent(effects: Iterable[Effect]) -> tuple[Message, ...]:
+    """The messages among these effects."""
+    return tuple(e.message for e in effects if isinstance(e, Send))
+
+
+def titled(table: CompleteTable, whose: str = "") -> str:
+    """What a picture is of: whose part of it, the protocol, and the variant if there is a choice."""
+    name = f"{whose} of {table.words.name}" if whose else table.words.name
+    return f"{name}, {table.variant}" if table.variant else name
 
 
 def said(trigger: Trigger) -> str:
@@ -119,10 +139,6 @@ def among(sources: Sequence[StrEnum], states: Sequence[StrEnum]) -> str:
         here = [states[i] for _, i in run]
         parts += [f"{here[0]} … {here[-1]}"] if len(here) > 2 else here
     return ", ".join(parts)
-
-
-def _sent(row: Row) -> tuple[Message, ...]:
-    return tuple(e.message for e in row.effects if isinstance(e, Send))
 
 
 def _gather(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:

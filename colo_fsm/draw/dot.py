@@ -1,7 +1,8 @@
 """Pictures as DOT, the text that Graphviz reads.
 
 A side is a column: its handshake as a straight line downwards, then what may follow a break. A pair is two
-columns and the messages between them, with the same state at the same height on both sides.
+columns and the messages between them. What both reach with a message stands at one height, and so do their
+beginnings, their breaks and their ends; else a side may have states of its own.
 
 An arrow out of the handshake starts at a note that names its states, above its end, or below it where
 nothing follows: lines from seven states to one would cover the rest. The invisible edges hold that shape;
@@ -13,12 +14,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from html import escape
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
-from colo_fsm.fsm import CompleteTable, Send, Side
+from colo_fsm.fsm import CompleteTable, Message, Send, Side
 
-from .arrows import NEXT, REST, REST_MEANS, Arrow, Crossing, among, arrows, asked, crossings, handshake, said
+from .arrows import (
+    NEXT,
+    REST,
+    REST_MEANS,
+    Arrow,
+    Crossing,
+    among,
+    arrows,
+    asked,
+    crossings,
+    handshake,
+    said,
+    titled,
+)
 from .renderer import new_digraph
 
 if TYPE_CHECKING:
@@ -38,48 +52,55 @@ HIDDEN = {"style": "invis"}
 
 def side(table: CompleteTable) -> str:
     """One side's machine: every written row, with its trigger and its effects."""
-    graph = _digraph(str(table.side), f"{table.side.title()}, {table.variant}")
+    graph = _digraph(str(table.side), titled(table, table.side.title()))
     with graph.subgraph(name=f"cluster_{table.side}") as cluster:
-        _Column(table, cluster, whole=True).draw()
+        _Column(table, cluster, None).draw()
     return str(graph.source)
 
 
 def pair(primary: CompleteTable, secondary: CompleteTable) -> str:
     """Both machines, the Primary on the left, and the messages that pass between them.
 
-    An arrow between the columns is a message, so it is not written again on the transition that sends or
-    receives it; the effects on the way into a final state are left to the pictures of a side.
+    An arrow between the columns is a message of the handshake, so it is not written again on the transition
+    that sends or receives it; of the effects on the way into a final state, the pictures of a side have all.
     """
-    graph = _digraph("pair", f"COLO, {primary.variant}")
+    graph = _digraph("pair", titled(primary))
+    passing = crossings(primary, secondary)
+    crossed = frozenset(crossing.message for crossing in passing)
     columns = []
     for table in (primary, secondary):
         with graph.subgraph(name=f"cluster_{table.side}") as cluster:
-            columns.append(_Column(table, cluster, whole=False))
+            columns.append(_Column(table, cluster, crossed))
             columns[-1].draw()
-    for state in primary.states:
-        if state in secondary.states:
-            _level(graph, *(c.node(state) for c in columns))
     left, right = columns
-    passing = sorted(crossings(primary, secondary), key=lambda c: left.spine.index(c.end(Side.PRIMARY)))
+    for roles in zip(*map(_roles, columns), strict=True):
+        _level(graph, *chain.from_iterable(roles))
     for crossing in passing:
         _draw_crossing(graph, crossing, left, right)
     _fix_order(graph, [left.start], [c.message.text for c in passing], [right.start])
     return str(graph.source)
 
 
-class _Column:
-    """One side in its cluster. `whole`: with what a picture of a pair leaves out."""
+def _roles(column: _Column) -> tuple[list[str], ...]:
+    """The nodes whose heights do not follow from a message: where it begins, breaks, goes on alone, ends."""
+    table = column.table
+    roles = ({table.initial}, {table.failover}, table.alone, table.final)
+    return tuple([column.node(state) for state in table.states if state in role] for role in roles)
 
-    def __init__(self, table: CompleteTable, cluster: Digraph, whole: bool) -> None:
+
+class _Column:
+    """One side in its cluster. `crossed`: the messages that are arrows between two columns; None if alone."""
+
+    def __init__(self, table: CompleteTable, cluster: Digraph, crossed: frozenset[Message] | None) -> None:
         self.table = table
         self.spine = handshake(table)
         self.start = f"{table.side}_start"
         self._cluster = cluster
-        self._whole = whole
+        self._crossed = crossed
         self._outer = "w" if table.side is Side.PRIMARY else "e"
 
     def node(self, state: StrEnum) -> str:
-        return f"{self.table.side}_{state}"
+        return f"{self.table.side}_{state.name.lower()}"
 
     def draw(self) -> None:
         self._cluster.attr(
@@ -134,8 +155,8 @@ class _Column:
         return self.spine.index(dest) - self.spine.index(source)
 
     def _draw_back(self, source: StrEnum, arrow: Arrow, alone: bool) -> None:
-        note = f"{self.node(source)}_to_{arrow.dest}"
-        lines = [(word, BACK) for word in NEXT.split()] + (list(self._lines(arrow)) if alone else [])
+        note = f"{self.node(source)}_to_{arrow.dest.name.lower()}"
+        lines = list(self._lines(arrow)) if alone else [(word, BACK) for word in NEXT.split()]
         look = {"color": BACK, "penwidth": "1.2"}
         self._cluster.node(note, _html(lines, align="CENTER"), **PLAIN, group=note)
         between = self.spine[self.spine.index(source) + self._steps(source, arrow.dest) // 2]
@@ -172,24 +193,38 @@ class _Column:
 
     def _note(self, arrow: Arrow) -> str:
         why = "_or_".join(map(str, arrow.triggers)) or "else"
-        return f"{self.node(arrow.sources[0])}_{why}_to_{arrow.dest}"
+        return f"{self.node(arrow.sources[0])}_{why}_to_{arrow.dest.name.lower()}"
 
     def _noted(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
-        trigger, *effects = self._lines(arrow)
-        yield trigger
-        yield escape(f"in {among(arrow.sources, self.table.states)}"), trigger[1]
-        yield from effects
+        yield from self._causes(arrow)
+        yield escape(f"in {among(arrow.sources, self.table.states)}"), FAULT if arrow.is_rest else INK
+        yield from self._orders(arrow)
 
     def _lines(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
         """What an arrow says, each line with its colour: the triggers, then the effects."""
-        triggers = [said(t) for t in arrow.triggers if self._whole or t.message is None]
-        for i, trigger in enumerate(triggers):
-            yield escape(f"or {trigger}" if i else trigger), INK
+        yield from self._causes(arrow)
+        yield from self._orders(arrow)
+
+    def _causes(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
         if arrow.is_rest:
             yield REST, FAULT
-        effects = [e for e in arrow.effects if self._whole or not isinstance(e, Send)]
-        if effects and (self._whole or arrow.dest not in self.table.final):
+        triggers = [said(t) for t in arrow.triggers if not self._is_drawn(t.message, arrow)]
+        for i, trigger in enumerate(triggers):
+            yield escape(f"or {trigger}" if i else trigger), INK
+
+    def _orders(self, arrow: Arrow) -> Iterator[tuple[str, str]]:
+        ends = self._crossed is not None and arrow.dest in self.table.final
+        effects = [
+            e
+            for e in arrow.effects
+            if (not self._is_drawn(e.message, arrow) if isinstance(e, Send) else not ends)
+        ]
+        if effects:
             yield _italic(asked(effects)), SOFT
+
+    def _is_drawn(self, message: Message | None, arrow: Arrow) -> bool:
+        """Whether an arrow between the columns says it."""
+        return self._crossed is not None and message in self._crossed and arrow.dest in self.spine
 
 
 def _digraph(name: str, title: str) -> Digraph:
@@ -211,17 +246,18 @@ def _digraph(name: str, title: str) -> Digraph:
 
 def _draw_crossing(graph: Digraph, crossing: Crossing, left: _Column, right: _Column) -> None:
     name = crossing.message.text
-    ends = [(c, crossing.end(c.table.side)) for c in (left, right)]
     look = {"color": WIRE, "penwidth": "1.6", "arrowsize": "0.75"}
     with graph.subgraph(name="cluster_wire") as wire:
         wire.attr(peripheries="0", label="")
         text = f"<<B>{escape(name)}</B>>"
         wire.node(name, text, **PLAIN | MESSAGE, group="wire")
-    _level(graph, name, *(column.node(end) for column, end in ends))
+    outward, inward = [[column.node(s) for s in crossing.ends[column.table.side]] for column in (left, right)]
+    _level(graph, name, outward[0], inward[0])
     rightward = crossing.sender is Side.PRIMARY
-    start, end = (column.node(end) for column, end in ends)
-    graph.edge(start, name, dir="none" if rightward else "back", **look)
-    graph.edge(name, end, dir="forward" if rightward else "none", **look)
+    for node in outward:
+        graph.edge(node, name, dir="none" if rightward else "back", **look)
+    for node in inward:
+        graph.edge(name, node, dir="forward" if rightward else "none", **look)
 
 
 def _fix_order(graph: Digraph, *columns: list[str]) -> None:

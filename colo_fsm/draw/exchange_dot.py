@@ -1,26 +1,19 @@
 """The sequence diagram of an exchange as DOT in which every place is fixed.
 
-Each side is a panel with a lifeline, the Primary's on the left; each moment is a row. All of it is nodes, in
-the order in which they cover each other; only arrows are edges, on top of all nodes. `layout=nop2` makes
-Graphviz keep the places, whoever runs it. Lengths are points; heights are counted from the top downwards.
+Each side is a panel with a lifeline, the Primary's on the left; each moment is a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from colo_fsm.fsm import Side
 
-from .dot import FAULT, FONT, GROUND, HIDDEN, INK, LINE, SOFT, WIRE
+from .canvas import POINT, Canvas, bold, centered, left, plain
+from .dot import FAULT, GROUND, LINE, SOFT, WIRE
 from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
-from .renderer import new_digraph
-
-if TYPE_CHECKING:
-    from graphviz import Digraph
 
 WRONG = "#b3261e"
 LEGEND = "An arrow is a message that leaves; receiving it is a later step."
@@ -52,8 +45,6 @@ _DISC_LOOK = {
     Tone.WRONG: {"fillcolor": "white", "color": WRONG, "fontcolor": WRONG, "penwidth": "1.6"},
 }
 
-_POINT = {"shape": "point"} | HIDDEN
-
 
 @attrs.frozen
 class _Row:
@@ -76,34 +67,19 @@ class _Row:
 
 def drawn(title: str, moments: Sequence[Moment]) -> str:
     """These moments, in their order, as DOT. Raises DrawError without the `graphviz` package."""
-    graph = _graph()
+    canvas = Canvas("exchange")
     heading = balanced(title, _TITLE_CHARACTERS)
     top = _TITLE_LINE * len(heading) + 14
-    _node(graph, "title", _markup(heading), (_CENTER, top / 2 - 7), _plain("14"))
+    canvas.node("title", bold(heading), (_CENTER, top / 2 - 7), plain("14"))
     rows, end = _rows(moments, top + _HEADING)
     bottom = end + (_HEADING if len(rows) > _LONG else 4)
     for side in Side:
-        _draw_side(graph, side, top, end, bottom)
+        _draw_side(canvas, side, top, end, bottom)
     for row in rows:
-        _draw_row(graph, row)
+        _draw_row(canvas, row)
     legend = [line for line in (LEGEND, "   ".join(marks(moments))) if line]
-    _node(graph, "legend", _centered(legend), (_CENTER, bottom + 10 + 6 * len(legend)), _plain("9", SOFT))
-    return str(graph.source)
-
-
-def _graph() -> Digraph:
-    return new_digraph(
-        "exchange",
-        graph={
-            "layout": "nop2", "outputorder": "nodesfirst", "splines": "line", "bgcolor": "#fcfcfd",
-            "pad": "0.14",
-        },
-        node={
-            "shape": "box", "style": "rounded,filled", "margin": "0.09,0.02", "width": "0", "height": "0",
-            "fontname": FONT, "fontsize": "10", "fontcolor": INK, "fillcolor": "white",
-        },
-        edge={"arrowsize": "0.75", "penwidth": "1.6"},
-    )  # fmt: skip
+    canvas.node("legend", centered(legend), (_CENTER, bottom + 10 + 6 * len(legend)), plain("9", SOFT))
+    return canvas.dot
 
 
 def _rows(moments: Sequence[Moment], top: float) -> tuple[list[_Row], float]:
@@ -119,52 +95,52 @@ def _rows(moments: Sequence[Moment], top: float) -> tuple[list[_Row], float]:
     return rows, top
 
 
-def _draw_side(graph: Digraph, side: Side, top: float, end: float, bottom: float) -> None:
+def _draw_side(canvas: Canvas, side: Side, top: float, end: float, bottom: float) -> None:
     """A panel from top to bottom; its lifeline ends where the rows end, above the name if there is room."""
     look = {"fillcolor": GROUND[side], "color": "#d3dee9"}
-    _node(graph, f"panel_{side}", "", (_PANEL[side], (top + bottom) / 2), look, (_PANEL_WIDTH, bottom - top))
-    _draw_name(graph, str(side), side, top + _HEADING / 2)
+    canvas.node(f"panel_{side}", "", (_PANEL[side], (top + bottom) / 2), look, (_PANEL_WIDTH, bottom - top))
+    _draw_name(canvas, str(side), side, top + _HEADING / 2)
     if bottom - end >= _HEADING:
-        _draw_name(graph, f"{side}_below", side, bottom - _HEADING / 2)
+        _draw_name(canvas, f"{side}_below", side, bottom - _HEADING / 2)
     begin = top + _HEADING - 4
     line = {"style": "filled", "fillcolor": LINE, "color": LINE, "penwidth": "0"}
-    _node(graph, f"lifeline_{side}", "", (_LIFELINE[side], (begin + end) / 2), line, (1.4, end - begin))
+    canvas.node(f"lifeline_{side}", "", (_LIFELINE[side], (begin + end) / 2), line, (1.4, end - begin))
 
 
-def _draw_name(graph: Digraph, name: str, side: Side, y: float) -> None:
-    _node(graph, name, side.title(), (_PANEL[side], y), _plain("14"))
+def _draw_name(canvas: Canvas, name: str, side: Side, y: float) -> None:
+    canvas.node(name, side.title(), (_PANEL[side], y), plain("14"))
 
 
-def _draw_row(graph: Digraph, row: _Row) -> None:
+def _draw_row(canvas: Canvas, row: _Row) -> None:
     actor, look, height = row.moment.actor, _LOOK[row.moment.tone], _box_height(row.lines)
     name, y = f"step_{row.number}", row.y
     if actor is None:
         band = {"fillcolor": "#f1f4f7"} | look
-        _node(graph, name, _centered(row.lines), (_CENTER, y), band, (_BAND_WIDTH, height))
-        _draw_number(graph, row, _CENTER - _BAND_WIDTH / 2 + _DISC)
+        canvas.node(name, centered(row.lines), (_CENTER, y), band, (_BAND_WIDTH, height))
+        _draw_number(canvas, row, _CENTER - _BAND_WIDTH / 2 + _DISC)
     else:
-        _node(graph, name, _left(row.lines), (_BOX[actor], y), look, (_BOX_WIDTH, height))
-        _draw_number(graph, row, _LIFELINE[actor])
+        canvas.node(name, left(row.lines), (_BOX[actor], y), look, (_BOX_WIDTH, height))
+        _draw_number(canvas, row, _LIFELINE[actor])
         for i, (arrow_y, lines) in enumerate(row.arrows, 1):
-            _draw_arrow(graph, row, actor, f"{row.number}_{i}", arrow_y, lines)
+            _draw_arrow(canvas, row, actor, f"{row.number}_{i}", arrow_y, lines)
 
 
-def _draw_number(graph: Digraph, row: _Row, x: float) -> None:
+def _draw_number(canvas: Canvas, row: _Row, x: float) -> None:
     disc = {"shape": "circle", "style": "filled", "fixedsize": "true", "margin": "0"}
     disc |= {"fontsize": "9" if row.number < 100 else "7.5"} | _DISC_LOOK[row.moment.tone]
-    _node(graph, f"number_{row.number}", str(row.number), (x, row.y), disc, (_DISC, _DISC))
+    canvas.node(f"number_{row.number}", str(row.number), (x, row.y), disc, (_DISC, _DISC))
 
 
-def _draw_arrow(graph: Digraph, row: _Row, actor: Side, name: str, y: float, lines: list[str]) -> None:
+def _draw_arrow(canvas: Canvas, row: _Row, actor: Side, name: str, y: float, lines: list[str]) -> None:
     color = WRONG if row.moment.tone is Tone.WRONG else WIRE
     start, end = f"number_{row.number}", f"end_{name}"
     if abs(y - row.y) > 1:
         start = f"start_{name}"
-        _node(graph, start, "", (_LIFELINE[actor], y), _POINT)
-    _node(graph, end, "", (_LIFELINE[actor.peer], y), _POINT)
-    _node(graph, f"message_{name}", _markup(lines), (_CENTER, y), _plain("11", color))
-    graph.edge(start, f"message_{name}", color=color, dir="none")
-    graph.edge(f"message_{name}", end, color=color)
+        canvas.node(start, "", (_LIFELINE[actor], y), POINT)
+    canvas.node(end, "", (_LIFELINE[actor.peer], y), POINT)
+    canvas.node(f"message_{name}", bold(lines), (_CENTER, y), plain("11", color))
+    canvas.edge(start, f"message_{name}", color=color, dir="none")
+    canvas.edge(f"message_{name}", end, color=color)
 
 
 def _box_height(lines: list[str]) -> float:
@@ -173,38 +149,3 @@ def _box_height(lines: list[str]) -> float:
 
 def _arrow_height(lines: list[str]) -> float:
     return _LINE * len(lines) + 6
-
-
-def _node(
-    graph: Digraph,
-    name: str,
-    label: str,
-    at: tuple[float, float],
-    look: Mapping[str, str],
-    size: tuple[float, float] = (0, 0),
-) -> None:
-    """A node with this middle and at least this size: it grows if its text needs more."""
-    inches = {k: f"{v / 72:.3f}" for k, v in zip(("width", "height"), size, strict=True)}
-    graph.node(name, label, pos=f"{at[0]:g},{-at[1]:g}", **inches, **look)
-
-
-def _plain(size: str, color: str = INK) -> dict[str, str]:
-    return {"shape": "plaintext", "style": "", "fontsize": size, "fontcolor": color, "margin": "0.06,0"}
-
-
-def _left(lines: Iterable[str]) -> str:
-    return "".join(f"{_quoted(line)}\\l" for line in lines)
-
-
-def _centered(lines: Iterable[str]) -> str:
-    return "".join(f"{_quoted(line)}\\n" for line in lines)
-
-
-def _markup(lines: Iterable[str]) -> str:
-    """Bold lines."""
-    return f"<<B>{'<BR/>'.join(map(_quoted, lines))}</B>>"
-
-
-def _quoted(line: str) -> str:
-    """A line to be shown as it is, never empty: pygraphviz crashes on a label that is one line break."""
-    return escape(line).replace("\\", "\\\\") or "&#160;"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from colo_fsm.fsm import CompleteTable
 
-from .arrows import REST, REST_MEANS, arrows, asked, said
+from .arrows import REST, REST_MEANS, arrows, asked, said, titled
 
 
 def sides(tables: tuple[CompleteTable, ...]) -> str:
@@ -15,7 +15,7 @@ def sides(tables: tuple[CompleteTable, ...]) -> str:
 
 
 def _lines(table: CompleteTable) -> Iterator[str]:
-    yield f"# {table.side.capitalize()}, {table.variant}\n"
+    yield f"# {titled(table, table.side.title())}\n"
     yield f"First: {asked(table.start) or 'nothing'}. *{REST}*: {REST_MEANS}.\n"
     yield "| in | on | to | do |"
     yield "|---|---|---|---|"

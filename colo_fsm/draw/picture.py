@@ -1,24 +1,18 @@
-"""Pictures of tables, and the files of those that this repository carries."""
+"""Pictures of tables, of any protocol, in every format that they can be had in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 
 import attrs
 
-from colo_fsm.colo import PRIMARY, SECONDARY, Variant
-from colo_fsm.fsm import CompleteTable, complete
+from colo_fsm.fsm import CompleteTable, TableError
 
-from . import dot, markdown, mermaid
-from .renderer import dot_hash, hash_of, render
+from . import dot, markdown, mermaid, timeline
+from .renderer import render
 
 FORMATS = {"dot": "dot", "mermaid": "mmd", "markdown": "md", "svg": "svg", "png": "png"}
 """What a picture can be had as, and how the name of such a file ends."""
-
-KEPT = ("dot", "mermaid", "markdown", "svg")
-"""The formats that `write_all()` writes. A PNG carries no hash, so nobody could tell a stale one."""
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -26,6 +20,9 @@ class Picture:
     """A picture of one table, or of the Primary's and the Secondary's together."""
 
     tables: tuple[CompleteTable, ...]
+
+    formats = tuple(FORMATS)
+    """Those of FORMATS that there are of it."""
 
     @cached_property
     def dot(self) -> str:
@@ -38,7 +35,9 @@ class Picture:
         return mermaid.pair(*self.tables) if len(self.tables) == 2 else mermaid.side(*self.tables)
 
     def to(self, format: str) -> bytes:
-        """The picture in one of FORMATS, text as UTF-8. Raises what `render()` does."""
+        """The picture in one of its formats, text as UTF-8. Raises what `dot` and `render()` do."""
+        if format not in self.formats:
+            raise ValueError(f"no {format} of this picture: choose one of {', '.join(self.formats)}")
         match format:
             case "dot":
                 return self.dot.encode()
@@ -50,50 +49,40 @@ class Picture:
                 return render(self.dot, format)
 
 
+class Timeline(Picture):
+    """A picture of one checkpoint. `dot` also raises TableError: if this pair takes none to its end."""
+
+    formats = ("dot", "svg", "png")
+
+    @cached_property
+    def dot(self) -> str:
+        return timeline.drawn(*self.tables)
+
+
 def side(table: CompleteTable) -> Picture:
     """A picture of one side's machine: every written row, with its trigger and its effects."""
     return Picture((table,))
 
 
 def pair(primary: CompleteTable, secondary: CompleteTable) -> Picture:
-    """A picture of both machines and of the messages that pass between them."""
-    return Picture((primary, secondary))
+    """A picture of both machines and of the messages that pass between them.
 
-
-def pictures(variant: Variant | None = None) -> Mapping[str, Picture]:
-    """The three pictures of a variant: `primary`, `secondary`, `pair`."""
-    tables = [complete(table, variant or Variant()) for table in (PRIMARY, SECONDARY)]
-    return {str(t.side): side(t) for t in tables} | {"pair": pair(*tables)}
-
-
-def stale(folder: Path) -> list[Path]:
-    """The files in this folder that `write_all()` would write: those that are missing or out of date."""
-    return [path for path, picture, format in _files(folder) if not _is_fresh(path, picture, format)]
-
-
-def write_all(folder: Path) -> list[Path]:
-    """Write the pictures of the default variant in the KEPT formats; returns the files written.
-
-    A fresh file is left alone, so another version of Graphviz alone changes no SVG.
+    Raises TableError for tables of two protocols.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [f for f in _files(folder) if not _is_fresh(*f)]
-    for path, picture, format in written:
-        path.write_bytes(picture.to(format))
-    return [path for path, _, _ in written]
+    return Picture(_of_one_protocol(primary, secondary))
 
 
-def _files(folder: Path) -> list[tuple[Path, Picture, str]]:
-    return [
-        (folder / f"{name}.{FORMATS[format]}", picture, format)
-        for name, picture in pictures().items()
-        for format in KEPT
-    ]
+def checkpoint(primary: CompleteTable, secondary: CompleteTable) -> Picture:
+    """A picture of one checkpoint: messages, when the guests run, when packets are held and let out.
+
+    Raises TableError for tables of two protocols.
+    """
+    return Timeline(_of_one_protocol(primary, secondary))
 
 
-def _is_fresh(path: Path, picture: Picture, format: str) -> bool:
-    if not path.is_file():
-        return False
-    if format == "svg":
-        return dot_hash(path.read_text("utf-8", errors="replace")) == hash_of(picture.dot)
-    return path.read_bytes() == picture.to(format)
+def _of_one_protocol(*tables: CompleteTable) -> tuple[CompleteTable, ...]:
+    primary, secondary = (table.words for table in tables)
+    if primary is not secondary:
+        words = f"the Primary's are {primary.name}, the Secondary's {secondary.name}"
+        raise TableError("the two tables are no pair", [f"they speak different words: {words}"])
+    return tables

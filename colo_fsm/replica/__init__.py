@@ -3,14 +3,13 @@
 from . import blocking
 from .address import Address, AddressError
 from .aio import Pair, primary, secondary
-from .directory import DirectoryStore
-from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Event, Serving
+from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Serving
+from .gate import NotRunning
 from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest
 from .link import link_pair
-from .options import Options, deadlines
+from .options import Options
 from .outbox import NotCommitted, Outbox
-from .pair import NotRunning
-from .store import Checkpoint, MemoryStore, Store, StoreError
+from .store import Checkpoint, DirectoryStore, MemoryStore, Store, StoreError
 
 __all__ = [
     "Address",
@@ -23,6 +22,7 @@ __all__ = [
     "ClaimAnswered",
     "ClaimUnanswered",
     "DirectoryStore",
+    "Dropped",
     "Event",
     "Guest",
     "MemoryStore",
@@ -37,7 +37,6 @@ __all__ = [
     "Store",
     "StoreError",
     "blocking",
-    "deadlines",
     "link_pair",
     "primary",
     "secondary",

@@ -10,14 +10,14 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
+from . import link
+from .wish import serve_here
+
 _TCP = re.compile(r"tcp:(\[(?P<v6>[^][]*:[^][]*)\]|(?P<host>[^][:]+)):(?P<port>[0-9]{1,5})")
-
-
-MOMENT = 0.05
-"""Seconds between two tries, and at least for one."""
 
 
 class AddressError(ValueError):
@@ -51,35 +51,28 @@ class Address:
     @property
     def on_this_machine(self) -> bool:
         """Whether only this machine can be meant: a Unix socket or a loopback address."""
-        if self.path:
-            return True
-        return all(ipaddress.ip_address(a[4][0]).is_loopback for a in self._resolve())
+        return bool(self.path) or all(
+            ipaddress.ip_address(where[0]).is_loopback for _, where in self.resolve()
+        )
 
     def connect(self, timeout: float = 0.0) -> socket.socket:
-        """A connected link; tries for `timeout` seconds while nobody listens there. Raises OSError."""
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                return self._connect(max(MOMENT, end - time.monotonic()))
-            except TimeoutError as error:
-                raise TimeoutError(f"{self} does not answer: is the other machine up?") from error
-            except (ConnectionRefusedError, FileNotFoundError) as error:
-                if time.monotonic() >= end:
-                    raise ConnectionRefusedError(
-                        error.errno, f"nobody listens at {self}: start the Secondary first"
-                    ) from error
-            time.sleep(MOMENT)
+        """A connected link; blocks, for `timeout` seconds while nobody listens there. Raises OSError."""
+        made: Any = serve_here(link.connect(self, timeout, time.monotonic, lambda: False))
+        return made  # type: ignore[no-any-return]
 
-    def _connect(self, timeout: float) -> socket.socket:
+    def resolve(self) -> list[tuple[int, Any]]:
+        """See `Place.resolve`. Raises OSError."""
         if self.path:
-            link = socket.socket(socket.AF_UNIX)
-            link.settimeout(timeout)
-            with _closed_on_error(link):
-                link.connect(self.path)
-        else:
-            self._resolve()
-            link = socket.create_connection((self.host, self.port), timeout)
-        return tuned(link)
+            return [(socket.AF_UNIX, self.path)]
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise OSError(f"the host of {self} is not known: {error.strerror}") from error
+        return [(family, where) for family, _, _, _, where in found]
+
+    def new_socket(self, family: int) -> socket.socket:
+        """See `Place.new_socket`."""
+        return link.tuned(socket.socket(family, socket.SOCK_STREAM))  # type: ignore[no-any-return]
 
     def listen(self) -> socket.socket:
         """A listening socket; its `address_of` tells the port when 0 was asked for. Raises OSError."""
@@ -89,29 +82,17 @@ class Address:
             with _closed_on_error(listener):
                 listener.bind(self.path)
                 listener.listen()
-            return listener
-        family, _, _, _, where = self._resolve()[0]
-        return socket.create_server(where[:2], family=family)
-
-    def _resolve(self) -> list[tuple[socket.AddressFamily, int, int, str, tuple[str, int]]]:
-        try:
-            return socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)  # type: ignore[return-value]
-        except OSError as error:
-            raise OSError(f"the host of {self} is not known: {error.strerror}") from error
+        else:
+            family, where = self.resolve()[0]
+            listener = socket.create_server(where[:2], family=family)
+        link.keep_from_children(listener)
+        return listener
 
 
-def address_of(listener: socket.socket) -> Address:
+def address_of(listener: link.Listener) -> Address:
     """Where a listening socket really is."""
     where = listener.getsockname()
     return Address(path=where) if isinstance(where, str) else Address(host=where[0], port=where[1])
-
-
-def tuned(link: socket.socket) -> socket.socket:
-    """A link as the drivers want it: not blocking, and small messages leave at once."""
-    link.setblocking(False)
-    if link.family in (socket.AF_INET, socket.AF_INET6):
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return link
 
 
 @contextlib.contextmanager

@@ -1,242 +1,268 @@
-"""The asyncio driver: serves a script's wishes on the event loop, and the pair that embedders use.
+"""The asyncio driver: serves a script on the event loop, and the pair that embedders use.
 
-Hooks of a blocking guest, the store and the arbiter run on one thread of the pair's own; those of an
-`AsyncGuest` on the loop.
+Hooks of a blocking guest, the store and the arbiter are called on one thread of the pair's own; those of
+an `AsyncGuest` on the loop. The thread is a daemon, and one that does not return is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
-import socket
-import weakref
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
+from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
 from colo_fsm.arbiter import Arbiter
-from colo_fsm.fsm import Side
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.colo import PRIMARY, SECONDARY
+from colo_fsm.fsm import Table
 
-from .address import address_of, tuned
-from .events import Event
+from .events import Event, EventQueue
+from .gate import Attempt, Changing, NotRunning, TurnBlock
 from .guest import AsyncGuest, Guest
-from .link import Outgoing, receive
 from .options import Options
-from .outbox import NotCommitted
-from .pair import (
-    Link,
-    Make,
-    NotRunning,
-    PairBase,
-    Turn,
-    arbiter_of,
-    check_not_in_turn,
-    in_turn,
-    make_primary,
-    make_secondary,
-    store_of,
-)
-from .script import Call, Disconnect, Op, OpenReturnPath, Read, Script, Write
-from .store import Store
+from .pair import PairBase, Where, primary_parts, secondary_parts
+from .store.base import Store
+from .wish import Call, Script, Wait, Wish
+
+T = TypeVar("T")
+Told = Callable[[Any, BaseException | None], object]
+"""Told what a hook has returned, or raised."""
 
 
-class Io:
-    """The outside of a script, on the event loop."""
+class Hooks:
+    """A thread on which hooks are called, one after the other."""
 
     def __init__(self) -> None:
-        self.link: socket.socket | None = None
-        self._woken = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._hooks = ThreadPoolExecutor(1, thread_name_prefix="colo-fsm-hooks")
+        self._calls: SimpleQueue[tuple[Call, Told] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="colo-fsm-hooks", daemon=True).start()
 
-    async def serve(self, script: Script[None]) -> None:
-        """Run a script to its end."""
-        answer: Any = None
-        step: Callable[[Any], Op] = script.send
-        with contextlib.suppress(StopIteration):
-            while True:
-                op = step(answer)
-                try:
-                    answer, step = await self._do(op), script.send
-                except Exception as error:  # noqa: BLE001 - the script decides what it means
-                    answer, step = error, script.throw
+    def _run(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            call, told = asked
+            try:
+                answer = call.run()
+            except BaseException as error:  # noqa: BLE001 - the script decides what it means
+                told(None, error)
+            else:
+                told(answer, None)
 
-    async def _do(self, op: Op) -> Any:
-        match op:
-            case Read(timeout, from_link):
-                return await self.read(timeout, self.link if from_link else None)
-            case Write(buffers, timeout):
-                return await self._write(Outgoing(buffers), timeout)
-            case Call(hook, args):
-                if inspect.iscoroutinefunction(hook):
-                    return await hook(*args)
-                return await asyncio.get_running_loop().run_in_executor(self._hooks, hook, *args)
-            case OpenReturnPath():
-                assert self.link is not None
-                return self.link.getpeername()
-            case Disconnect():
-                return self.disconnect()
+    def call(self, call: Call, told: Told) -> None:
+        """Call this; `told` is told on that thread."""
+        self._calls.put((call, told))
 
-    async def read(self, timeout: float | None, link: socket.socket | None) -> bytes | None:
-        """See `Read`."""
-        async with asyncio.timeout(timeout):
-            while not self._woken:
-                if link is not None:
-                    with contextlib.suppress(BlockingIOError):
-                        return receive(link)
-                await self._ready(link, reading=True)
-        self._woken = False
-        return None
+    def end(self) -> None:
+        """End the thread, once it has returned from its hook."""
+        self._calls.put(None)
 
-    async def _write(self, outgoing: Outgoing, timeout: float | None) -> list[Buffer] | None:
-        assert self.link is not None
-        while not outgoing.send_some(self.link):
-            if self._woken:
+
+class LoopDriver:
+    """Serves a script on this event loop, in its callbacks; `ended` is told what it ended with."""
+
+    def __init__(self, script: Script[None], ended: Callable[[BaseException | None], object]) -> None:
+        self._script = script
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._hooks: Hooks | None = None
+        self._wish: Wish | None = None
+        self._woken = self._over = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._watched: tuple[Any, int, bool] | None = None
+        """The socket that the loop looks at, its descriptor, and whether for writing."""
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._go(self._script.send, None)
+
+    def _go(self, step: Callable[[Any], Wish], answer: Any) -> None:
+        while True:
+            try:
+                wish = step(answer)
+            except StopIteration:
+                return self._end(None)
+            except BaseException as error:  # noqa: BLE001 - raised where somebody waits
+                return self._end(error)
+            if self._watched is not None and self._watched[0].fileno() < 0:
+                self._unwatch()  # closed: its number may be another file's soon
+            if isinstance(wish, Wait) and self._woken:
                 self._woken = False
-                return outgoing.left
-            async with asyncio.timeout(timeout):
-                await self._ready(self.link, reading=False)
-        return None
+                answer, step = None, self._script.send
+                continue
+            self._wish = wish
+            if wish.timeout is not None:
+                self._timer = self._loop.call_later(wish.timeout, self._late)
+            if isinstance(wish, Call):
+                self._call(wish)
+            elif wish.socket is not None:
+                self._watch(wish.socket, wish.writing)
+            return None
 
-    async def _ready(self, link: socket.socket | None, reading: bool) -> None:
-        """Wait until the link is ready, or somebody wakes us."""
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        if link is not None:
-            (loop.add_reader if reading else loop.add_writer)(link, _set, ready)
-        self._waiter = ready
+    def _answer(self, step: Callable[[Any], Wish], answer: Any) -> None:
+        """Go on with the script, which has waited for this."""
+        self._wish = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._go(step, answer)
+
+    # -- waiting --------------------------------------------------------------------------------
+
+    def _watch(self, sock: Any, writing: bool) -> None:
+        """Look at this socket. It stays watched, for the next time, until it is ready too early."""
+        watched = sock, sock.fileno(), writing
+        if self._watched != watched:
+            self._unwatch()
+            (self._loop.add_writer if writing else self._loop.add_reader)(sock, self._ready)
+            self._watched = watched
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            _, number, writing = self._watched
+            (self._loop.remove_writer if writing else self._loop.remove_reader)(number)
+            self._watched = None
+
+    def _ready(self) -> None:
+        wish, watched = self._wish, self._watched
+        assert watched is not None
+        if isinstance(wish, Wait) and (wish.socket, wish.writing) == (watched[0], watched[2]):
+            self._answer(self._script.send, None)
+        else:
+            self._unwatch()
+
+    def wake(self) -> None:
+        """See `Driver.wake`. The script goes on later, not inside this."""
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._wake)
+        else:
+            with suppress(RuntimeError):  # the loop has ended, and the pair with it
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if isinstance(self._wish, Wait):
+            self._answer(self._script.send, None)
+        else:
+            self._woken = True
+
+    def _late(self) -> None:
+        wish, self._timer = self._wish, None
+        if isinstance(wish, Call):
+            self._leave_alone()
+        self._answer(self._script.throw, TimeoutError())
+
+    # -- calling --------------------------------------------------------------------------------
+
+    def _call(self, call: Call) -> None:
+        if iscoroutinefunction(call.hook):
+            self._task = task = self._loop.create_task(call.hook(*call.args))
+            task.add_done_callback(partial(self._task_done, call))
+        else:
+            self._hooks = self._hooks or Hooks()
+            self._hooks.call(call, partial(self._tell, call))
+
+    def _tell(self, call: Call, answer: Any, error: BaseException | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the pair with it
+            self._loop.call_soon_threadsafe(self._returned, call, answer, error)
+
+    def _task_done(self, call: Call, task: asyncio.Task[Any]) -> None:
+        call.settle()
+        error = RuntimeError("the hook was cancelled") if task.cancelled() else task.exception()
+        self._returned(call, None if error else task.result(), error)
+
+    def _returned(self, call: Call, answer: Any, error: BaseException | None) -> None:
+        if self._wish is not call:
+            return  # nobody waits for it any more
+        if error is None:
+            self._answer(self._script.send, answer)
+        else:
+            self._answer(self._script.throw, error)
+
+    def _leave_alone(self) -> None:
+        """Wait no more for the hook that is at work."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._hooks is not None:
+            self._hooks.end()
+        self._task = self._hooks = None
+
+    # -- ending ---------------------------------------------------------------------------------
+
+    def interrupt(self, error: BaseException) -> None:
+        """See `Driver.interrupt`. On the event loop only."""
+        if not self._over:
+            self._leave_alone()
+            self._answer(self._script.throw, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._over = True
+        self._unwatch()
+        self._leave_alone()
+        self._ended(error)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _settle_from_anywhere(loop: asyncio.AbstractEventLoop, thread: int, future: asyncio.Future[None]) -> None:
+    if threading.get_ident() == thread:
+        _settle(future)
+    else:
+        with suppress(RuntimeError):  # the loop has ended, and who waited there with it
+            loop.call_soon_threadsafe(_settle, future)
+
+
+async def until(source: Changing, attempt: Attempt[T]) -> T:
+    """The answer, once there is one. On any event loop."""
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+    while True:
+        ready: asyncio.Future[None] = loop.create_future()
+        again = partial(_settle_from_anywhere, loop, thread, ready)
+        if (answer := attempt(again)) is not None:
+            return answer
         try:
             await ready
         finally:
-            self._waiter = None
-            if link is not None:
-                (loop.remove_reader if reading else loop.remove_writer)(link)
-
-    def wake(self) -> None:
-        """Let a `Read` return: somebody has made a request."""
-        self._woken = True
-        if self._waiter is not None:
-            _set(self._waiter)
-
-    async def accept(self, listener: socket.socket) -> socket.socket | None:
-        """The first connection, or None when somebody made a request first."""
-        while not self._woken:
-            with contextlib.suppress(BlockingIOError):
-                return tuned(listener.accept()[0])
-            await self._ready(listener, reading=True)
-        self._woken = False
-        return None
-
-    def disconnect(self) -> None:
-        """Close the link."""
-        if self.link is not None:
-            self.link.close()
-            self.link = None
-
-    def close(self) -> None:
-        """Give everything back."""
-        self.disconnect()
-        self._hooks.shutdown(wait=False)
+            source.forget(again)
 
 
-def _set(future: asyncio.Future[None], error: Exception | None = None) -> None:
-    """Settle a future, unless who waited for it has gone."""
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-
-
-class Turns:
-    """The gate of an asyncio pair."""
-
-    def __init__(self) -> None:
-        self._opened = asyncio.Event()
-        self._none_left = asyncio.Event()
-        self._none_left.set()
-        self._count = 0
-        self._shut = False
-
-    async def open(self) -> None:
-        """See `Gate.open`."""
-        self._opened.set()
-
-    async def close(self) -> None:
-        """See `Gate.close`."""
-        self._opened.clear()
-        await self._none_left.wait()
-
-    def shut(self) -> None:
-        """No turn will ever begin again."""
-        self._shut = True
-        self._opened.set()
-
-    async def wait(self) -> None:
-        """Until the guest runs. Raises NotRunning when it will not."""
-        while not self._opened.is_set():
-            await self._opened.wait()
-        if self._shut:
-            raise NotRunning("this side has stopped")
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """See `Pair.turn`."""
-        check_not_in_turn("begin another turn")
-        await self.wait()
-        self._count += 1
-        self._none_left.clear()
-        turn = Turn()
-        token = in_turn.set(turn)
-        try:
-            yield
-        finally:
-            turn.open = False
-            in_turn.reset(token)
-            self._count -= 1
-            if self._count == 0:
-                self._none_left.set()
-
-
-class Events:
+class Events(EventQueue):
     """The events of a pair from now on, as an async iterator; ends when the pair is over."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self.queue.get()
-        if event is None:
-            self.queue.put_nowait(None)
+        event: Event | Literal[False] = await until(self, self.take)
+        if event is False:
             raise StopAsyncIteration
         return event
+
+
+class AsyncTurn(TurnBlock):
+    """See `Pair.turn`."""
+
+    async def __aenter__(self) -> None:
+        self.turn = await until(self.gate, self.gate.enter)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
 
 class Pair(PairBase):
     """One side of a replicated pair: `async with colo_fsm.primary(...) as pair`.
 
-    All methods are for the event loop that entered it.
+    Enter and leave it on one event loop; requests may come from any thread.
     """
 
-    def __init__(
-        self, link: Link, arbiter: Arbiter, make: Make, close: Callable[[], None] = lambda: None
-    ) -> None:
-        self._turns = Turns()
-        super().__init__(link, arbiter, self._turns, make)
-        self._io = Io()
-        self._subscribers: weakref.WeakSet[Events] = weakref.WeakSet()
-        self._listener: socket.socket | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._close = close
+    _task: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
         """A Primary: connected, and the guest runs. A Secondary: listening.
@@ -244,131 +270,97 @@ class Pair(PairBase):
         Raises OSError when the peer cannot be reached, and what broke the handshake when a Primary
         did not get as far as running.
         """
-        primary = self.side is Side.PRIMARY
+        driver = self._driven_by(LoopDriver(self._life.run(), self._end))
+        self._task = asyncio.create_task(self._keep(driver), name=f"colo-fsm {self.side}")
+        driver.start()
         try:
-            await self._open(primary)
-        except BaseException:
-            self._io.close()
-            self._close()
+            await until(*self._entering())
+        except NotRunning:
+            await self.wait()  # which raises what it failed with
+            await self.running()
             raise
-        self._task = asyncio.create_task(self._run(), name=f"colo-fsm {self.side}")
-        if primary:
-            try:
-                await self.running()
-            except BaseException:
-                await self.__aexit__(None, None, None)
-                raise
+        except BaseException as error:
+            self._abandon(error)
+            await asyncio.wait([self._task])
+            raise
         return self
-
-    async def _open(self, primary: bool) -> None:
-        if isinstance(self._link, socket.socket):
-            self._io.link = tuned(self._link)
-        elif primary:
-            self._io.link = await asyncio.to_thread(self._link.connect, self._replica.options.connect_timeout)
-        else:
-            self._listener = self._link.listen()
-            self._listener.setblocking(False)
-            self._listening = address_of(self._listener)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave in order; see `request_leave`."""
         self.request_leave()
+        await asyncio.wait([self._task])
         await self.wait()
 
-    async def _run(self) -> None:
+    async def _keep(self, driver: LoopDriver) -> None:
+        """A loop that ends takes its pairs along: it cancels this, which lives as long as the pair."""
         try:
-            if self._listener is not None:
-                with self._listener:
-                    self._io.link = await self._io.accept(self._listener)
-            # without a link somebody wants to end it before a Primary came: the script sees to that
-            await self._io.serve(self._replica.run())
-        finally:
-            self._io.close()
-            self._replica.outbox.discard()
-            self._turns.shut()
-            for events in self._subscribers:
-                events.queue.put_nowait(None)
-            self._close()
-
-    def _emit(self, event: Event) -> None:
-        for events in self._subscribers:
-            events.queue.put_nowait(event)
-
-    def _wake(self) -> None:
-        self._io.wake()
+            await until(self._over, self._over.settled)
+        except asyncio.CancelledError as error:
+            driver.interrupt(error)
+            raise
 
     def events(self) -> Events:
         """What happens from now on, until the pair is over."""
-        events = Events()
-        self._subscribers.add(events)
-        if self._task is not None and self._task.done():
-            events.queue.put_nowait(None)
-        return events
+        return self._replica.events.follow(Events())
 
-    def turn(self) -> contextlib.AbstractAsyncContextManager[None]:
+    def turn(self) -> AsyncTurn:
         """Change the guest's state inside this: waits until the guest runs, and a suspend waits for it.
 
         Keep it short. Raises NotRunning when this side has stopped.
         """
-        return self._turns.turn()
+        return AsyncTurn(self._replica.gate)
 
     async def running(self) -> None:
         """Until the guest runs on this side: at once on a Primary, after a failover on a Secondary.
 
         Raises what broke the handshake, or NotRunning, when it will not.
         """
-        try:
-            await self._turns.wait()
-        except NotRunning:
-            if self.session.error is not None:
-                raise self.session.error from None
-            raise
+        await until(self._replica.gate, self._runs)
 
     async def committed(self) -> None:
         """Until a checkpoint covers all that is true now: then answer. Call it after the turn.
 
         Raises NotCommitted when this side stopped first: then do not answer.
         """
-        check_not_in_turn("wait for committed()")
-        answer = asyncio.get_running_loop().create_future()
-        self.outbox.hold(lambda: _set(answer), lambda: _set(answer, NotCommitted("this side has stopped")))
-        await answer
+        promise = self._promise()
+        await until(promise, promise.get)
 
     async def wait(self) -> StrEnum:
         """Until this side is over; where it ended."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
-        self._task.result()
+        await until(self._over, self._over.get)
         return self.state
 
 
 def primary(
-    guest: Guest | AsyncGuest, *, peer: Link, arbiter: Arbiter | str, options: Options | None = None
+    guest: Guest | AsyncGuest,
+    *,
+    peer: Where,
+    arbiter: Arbiter | str,
+    options: Options | None = None,
+    table: Table = PRIMARY,
 ) -> Pair:
     """Replicate this guest to the Secondary at `peer`, and run it.
 
     peer: `tcp:HOST:PORT`, `unix:PATH`, or a connected socket. arbiter: `sqlite:PATH` (both sides on
-    one machine), `exec:COMMAND`, or an object. Raises ValueError for what cannot work.
+    one machine), `exec:COMMAND`, or an object. table: the Primary's side of another protocol. Raises
+    ValueError for what cannot work, TableError for a table that is no machine.
     """
-    judge = arbiter_of(arbiter)
-    return Pair(peer, judge, make_primary(guest, judge, options or Options()))
+    return Pair(*primary_parts(guest, peer, arbiter, options, table))
 
 
 def secondary(
     guest: Guest | AsyncGuest,
     *,
-    listen: Link,
+    listen: Where,
     arbiter: Arbiter | str,
     store: Store | str | Path | None = None,
     options: Options | None = None,
+    table: Table = SECONDARY,
 ) -> Pair:
     """Take checkpoints of the Primary that connects at `listen`, and survive it in this guest.
 
     store: where the newest checkpoint is kept: a directory, a store, or memory. The rest: `primary`.
     """
-    judge = arbiter_of(arbiter)
-    keep, close = store_of(store)
-    make = make_secondary(guest, judge, options or Options(), keep)
-    return Pair(listen, judge, make, close)
+    return Pair(*secondary_parts(guest, listen, arbiter, store, options, table))

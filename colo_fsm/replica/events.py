@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections import deque
+from typing import Final, Literal, TypeVar
+
 import attrs
 
 from colo_fsm.arbiter import Claim
 from colo_fsm.fsm import Transition
+
+from .gate import Again, Changing
 
 
 @attrs.frozen
@@ -49,4 +56,86 @@ class Serving:
     address: str
 
 
-Event = Serving | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered
+@attrs.frozen
+class Dropped:
+    """Here `count` events are missing: nobody read them, and only the newest are kept."""
+
+    count: int
+
+
+Event = Serving | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Dropped
+
+MOST_UNREAD: Final = 1000
+"""Events kept for somebody who does not read them."""
+
+
+class EventQueue(Changing):
+    """The events for one who asked for them, the newest `MOST_UNREAD` of those not read yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unread: deque[Event] = deque()
+        self._dropped = 0
+        self._over = False
+
+    def put(self, event: Event) -> None:
+        """This has happened."""
+        with self._lock:
+            self._unread.append(event)
+            if len(self._unread) > MOST_UNREAD:
+                self._unread.popleft()
+                self._dropped += 1
+        self._changed()
+
+    def end(self) -> None:
+        """Nothing will happen any more."""
+        self._over = True
+        self._changed()
+
+    def take(self, again: Again) -> Event | Literal[False] | None:
+        """An attempt: the next event, or False after the last one."""
+        with self._lock:
+            if self._dropped:
+                count, self._dropped = self._dropped, 0
+                return Dropped(count)
+            if self._unread:
+                return self._unread.popleft()
+            if self._over:
+                return False
+            self._waiting.add(again)
+            return None
+
+
+QueueT = TypeVar("QueueT", bound=EventQueue)
+
+
+class Feed:
+    """Hands the events of one pair to all who follow them; who has gone is forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: tuple[weakref.ref[EventQueue], ...] = ()
+        self._over = False
+
+    def follow(self, queue: QueueT) -> QueueT:
+        """Everything from now on comes into this queue."""
+        with self._lock:
+            self._queues = (*(ref for ref in self._queues if ref() is not None), weakref.ref(queue))
+            over = self._over
+        if over:
+            queue.end()
+        return queue
+
+    def put(self, event: Event) -> None:
+        """This has happened."""
+        for ref in self._queues:
+            if (queue := ref()) is not None:
+                queue.put(event)
+
+    def end(self) -> None:
+        """The pair is over."""
+        with self._lock:
+            self._over = True
+        for ref in self._queues:
+            if (queue := ref()) is not None:
+                queue.end()

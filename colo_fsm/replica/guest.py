@@ -14,7 +14,7 @@ import attrs
 
 from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Page
 
-from .store import Checkpoint
+from .store.base import Checkpoint
 
 _LENGTH = struct.Struct(">Q")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 Action = Callable[[], object]
 
@@ -58,10 +58,15 @@ class Outbox:
         _call(deliver for deliver, _ in self._take(covered_only=True))
 
     def release_all(self) -> None:
-        """This side runs alone: deliver everything, now and from now on."""
-        with self._lock:
-            self._through = True
-        _call(deliver for deliver, _ in self._take())
+        """This side runs alone: deliver everything, now and from now on, in order.
+
+        What is held while this delivers is delivered behind it, by this.
+        """
+        _call(self._all())
+
+    def _all(self) -> Iterator[Action]:
+        while taken := self._take():
+            yield from (deliver for deliver, _ in taken)
 
     def discard(self) -> None:
         """This side has stopped: drop everything, now and from now on."""
@@ -70,11 +75,13 @@ class Outbox:
         _call(drop for _, drop in self._take())
 
     def _take(self, covered_only: bool = False) -> list[tuple[Action, Action]]:
+        """Without `covered_only`: all that is held; when nothing is, what comes goes through from now on."""
         taken = []
         with self._lock:
             while self._held and (not covered_only or self._held[0][0] < self._epoch):
                 _, deliver, drop = self._held.popleft()
                 taken.append((deliver, drop))
+            self._through = self._through or not (covered_only or taken)
         return taken
 
 

@@ -3,104 +3,162 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from colo_fsm.arbiter import Arbiter, open_arbiter
-from colo_fsm.colo import PrimarySession, SecondarySession, Variant
-from colo_fsm.fsm import FailoverStatus, Observer, Session, Side
+from colo_fsm.colo import Variant
+from colo_fsm.fsm import FailoverStatus, Observer, Session, Side, Table, machine_for
 
 from .address import Address
-from .directory import DirectoryStore
-from .events import Event, Serving
+from .events import Serving
+from .gate import Again, Answer, Attempt, Changing, NotRunning
 from .guest import AsyncGuest, Guest
+from .life import Life
+from .link import Link, Place
 from .options import Options
-from .outbox import Outbox
+from .outbox import NotCommitted, Outbox
 from .primary_script import PrimaryReplica
-from .script import Gate, Replica
+from .script import Replica
 from .secondary_script import SecondaryReplica
-from .store import MemoryStore, Store
+from .store.base import MemoryStore, Store
+from .store.directory import DirectoryStore
 
-Link = str | socket.socket
+Where = str | socket.socket
 """`tcp:HOST:PORT`, `unix:PATH`, or a connected socket (see `link_pair`)."""
 
 
-class Make(Protocol):
-    """Makes what a pair is to run: the script of a side with everything but the driver."""
+class Driver(Protocol):
+    """Serves a script on threads or on an event loop."""
 
-    def __call__(
-        self, *, gate: Gate, emit: Callable[[Event], None], clock: Callable[[], float]
-    ) -> Replica: ...
+    def wake(self) -> None:
+        """Let a `Wait` be answered. From any thread."""
 
-
-def make_primary(guest: Guest | AsyncGuest, arbiter: Arbiter, options: Options) -> Make:
-    """A Primary of this guest."""
-    session = PrimarySession(Variant(release_on=options.release_on))
-    return partial(PrimaryReplica, session, guest, arbiter, options)
+    def interrupt(self, error: BaseException) -> None:
+        """Throw this into the script, also in the middle of a wish."""
 
 
-def make_secondary(guest: Guest | AsyncGuest, arbiter: Arbiter, options: Options, store: Store) -> Make:
-    """A Secondary in this guest."""
-    session = SecondarySession(Variant(release_on=options.release_on))
-    return partial(SecondaryReplica, session, guest, arbiter, options, store=store)
+DriverT = TypeVar("DriverT", bound=Driver)
+
+Parts = tuple[Replica, Place | Link, Callable[[], object]]
+"""What a pair is made of: its script, where its peer is, and what closes its store."""
 
 
-def arbiter_of(arbiter: Arbiter | str) -> Arbiter:
-    """The arbiter itself. Raises ValueError."""
-    return open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
+def primary_parts(
+    guest: Guest | AsyncGuest, peer: Where, arbiter: Arbiter | str, options: Options | None, table: Table
+) -> Parts:
+    """A Primary of this guest. Raises ValueError."""
+    judge = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
+    place = _place(peer, judge)
+    options = options or Options()
+    session = _session(Side.PRIMARY, table, options)
+    return PrimaryReplica(session, guest, judge, options), place, lambda: None
 
 
-def store_of(store: Store | str | Path | None) -> tuple[Store, Callable[[], None]]:
-    """The store itself, and what closes it if that is ours to do."""
-    if store is not None and not isinstance(store, str | Path):
-        return store, lambda: None
-    ours = MemoryStore() if store is None else DirectoryStore(store)
-    return ours, lambda: ours.close()
+def secondary_parts(
+    guest: Guest | AsyncGuest,
+    listen: Where,
+    arbiter: Arbiter | str,
+    store: Store | str | Path | None,
+    options: Options | None,
+    table: Table,
+) -> Parts:
+    """A Secondary in this guest. Raises ValueError, StoreError, OSError; a store of ours is closed then."""
+    judge = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
+    place = _place(listen, judge)
+    options = options or Options()
+    session = _session(Side.SECONDARY, table, options)
+    if store is None:
+        store = MemoryStore()
+    ours = isinstance(store, str | Path)
+    keep = DirectoryStore(store) if isinstance(store, str | Path) else store
+    try:
+        replica = SecondaryReplica(session, guest, judge, options, store=keep)
+    except BaseException:
+        if ours:
+            keep.close()
+        raise
+    return replica, place, keep.close if ours else lambda: None
 
 
-class Turn:
-    """A turn; a task that was begun inside it may outlive it."""
+def _place(where: Where, arbiter: Arbiter) -> Address | socket.socket:
+    """Where the peer is. Raises ValueError where this arbiter cannot serve it."""
+    if isinstance(where, socket.socket):
+        return where
+    address = Address.parse(where)
+    if arbiter.local_only and not address.on_this_machine:
+        raise ValueError(
+            f"{address} is another machine, and an SQLite claim serves one machine only: "
+            "use exec:COMMAND with a claim that both machines reach"
+        )
+    return address
 
-    open = True
 
-
-in_turn: ContextVar[Turn | None] = ContextVar("in_turn", default=None)
-
-
-class NotRunning(Exception):
-    """The guest does not run on this side any more: do not answer, the other side may."""
-
-
-def check_not_in_turn(what: str) -> None:
-    """A checkpoint waits for the turn to end, so waiting for one inside it might never end."""
-    turn = in_turn.get()
-    if turn is not None and turn.open:
-        raise RuntimeError(f"{what} after the turn, not inside it: a checkpoint waits for the turn's end")
+def _session(side: Side, table: Table, options: Options) -> Session:
+    if table.side is not side:
+        raise ValueError(f"this is the {table.side}'s table, and here is the {side}: give its own")
+    return Session(machine_for(table, Variant(release_on=options.release_on)))
 
 
 class PairBase:
     """One side of a replicated pair, whatever drives it."""
 
-    def __init__(self, link: Link, arbiter: Arbiter, gate: Gate, make: Make) -> None:
-        self._link = _place(link, arbiter)
-        self._listening: Address | None = None
-        self._replica = make(gate=gate, emit=self._emit, clock=time.monotonic)
+    def __init__(
+        self, replica: Replica, place: Place | Link, close: Callable[[], object] = lambda: None
+    ) -> None:
+        self._replica = replica
+        self._life = Life(replica, place, close)
+        self._over = Answer()
+        self._driver: Driver | None = None
 
-    def _emit(self, event: Event) -> None:
-        raise NotImplementedError
+    # -- for the drivers ------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        raise NotImplementedError
+    def _driven_by(self, driver: DriverT) -> DriverT:
+        self._driver = driver
+        self._replica.wake = driver.wake
+        return driver
+
+    def _entering(self) -> tuple[Changing, Attempt[bool]]:
+        """What to wait for at the start: a Primary runs, a Secondary can be reached."""
+        gate, met = self._replica.gate, self._life.met
+        return (gate, gate.running) if self.side is Side.PRIMARY else (met, met.get)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Who began it wants it no more: end in order, or at once where nothing has begun yet."""
+        assert self._driver is not None
+        if self._replica.started:
+            self.request_leave()
+        else:
+            self._driver.interrupt(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Nothing is served any more."""
+        self._over.settle(error)
+        self._life.met.settle(NotRunning("this side has not begun"))
+
+    def _runs(self, again: Again) -> bool | None:
+        """An attempt: True when the guest runs. Raises what was wrong, or NotRunning, when it never will."""
+        try:
+            return self._replica.gate.running(again)
+        except NotRunning as refused:
+            raise self.session.error or refused from None
+
+    def _promise(self) -> Answer:
+        """That a checkpoint covers all that is true now, or NotCommitted."""
+        self._replica.gate.check_outside("wait for committed()")
+        answer = Answer()
+        stopped = NotCommitted("this side has stopped")
+        self.outbox.hold(answer.settle, lambda: answer.settle(stopped))
+        return answer
+
+    # -- for embedders --------------------------------------------------------------------------
 
     @property
     def address(self) -> Address | None:
         """Where a Secondary listens or has listened (the real port, if 0 was asked for)."""
-        return self._listening
+        return self._life.address
 
     @property
     def session(self) -> Session:
@@ -148,14 +206,13 @@ class PairBase:
 
     def announce(self, address: str) -> None:
         """Tell those who follow `events()` that a service on top of the guest answers at `address`."""
-        self._emit(Serving(address))
+        self._replica.events.put(Serving(address))
 
     def request_checkpoint(self) -> None:
         """Begin the next checkpoint as soon as the last one is over (Primary)."""
-        replica = self._replica
-        if isinstance(replica, PrimaryReplica) and not replica.checkpoint_requested:
-            replica.checkpoint_requested = True
-            self._wake()
+        if not self._replica.checkpoint_requested:
+            self._replica.checkpoint_requested = True
+            self._replica.wake()
 
     def request_failover(self) -> None:
         """Give the pair up and claim (QEMU: x-colo-lost-heartbeat).
@@ -163,7 +220,7 @@ class PairBase:
         That asks for a decision, it does not make it: the peer sees the link end, and may claim first.
         """
         self._replica.failover_requested = True
-        self._wake()
+        self._replica.wake()
 
     def request_leave(self) -> None:
         """End in order, as soon as no checkpoint is under way.
@@ -172,17 +229,4 @@ class PairBase:
         first, then the Primary; the other way round, the Secondary takes over.
         """
         self._replica.leave_requested = True
-        self._wake()
-
-
-def _place(link: Link, arbiter: Arbiter) -> Address | socket.socket:
-    """Where the peer is. Raises ValueError where this arbiter cannot serve it."""
-    if isinstance(link, socket.socket):
-        return link
-    address = Address.parse(link)
-    if arbiter.local_only and not address.on_this_machine:
-        raise ValueError(
-            f"{address} is another machine, and an SQLite claim serves one machine only: "
-            "use exec:COMMAND with a claim that both machines reach"
-        )
-    return address
+        self._replica.wake()

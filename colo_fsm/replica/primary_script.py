@@ -3,97 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import attrs
 
 from colo_fsm import stream
-from colo_fsm.colo import State
-from colo_fsm.fsm import Do, Effects, Transition, encode_size
+from colo_fsm.fsm import Do, NoReturnPath, encode_size
 from colo_fsm.stream.memory import Buffer
 
-from .events import CheckpointTaken
 from .guest import Saved
-from .script import Replica, Script, at_once
+from .script import Replica, Round, Step
+from .wish import Script
+
+T = TypeVar("T")
+
+
+@attrs.define
+class SavedRound(Round):
+    """A round of the Primary, with what of it is not sent yet."""
+
+    live: list[Buffer] = attrs.Factory(list)
+    state: bytes = b""
 
 
 class PrimaryReplica(Replica):
     """The Primary at work. `checkpoint` is the newest one that let packets out."""
 
-    def own_effects(self) -> Mapping[Do, Callable[[], Script[Effects]]]:
-        self.checkpoint_requested = False
-        self._due_at: float | None = None
-        self._began = self._paused = 0.0
-        self._number = 0
-        self._pages = self._sent = 0
-        self._live: list[Buffer] = []
-        self._state = b""
-        self.session.on_transition(self._round_begins, State.REQUESTED)
+    round: SavedRound
+    _number = 0
+    """The newest checkpoint that was saved."""
+
+    def effects(self) -> Mapping[Do, Step]:
         return {
+            **super().effects(),
             Do.send_initial: self._send_initial,
             Do.save: self._save,
-            Do.send_live: at_once(self._send_live),
-            Do.send_state: at_once(self._send_state),
-            Do.release: at_once(self._release),
+            Do.send_live: self._send_live,
+            Do.send_state: self._send_state,
+            Do.release: self._at_once(self._release),
         }
 
-    def begin(self) -> Script[Effects]:
-        """A new generation at every start, before anything is sent."""
-        yield from self.open_return_path()
+    def new_round(self) -> SavedRound:
+        return SavedRound(self.clock())
+
+    def begin(self) -> Script[None]:
+        """A way to hear the peer, and a new generation at every start, before anything is sent."""
+        try:
+            if self.link is None:
+                raise NoReturnPath
+            self.link.getpeername()
+        except OSError as cause:
+            raise NoReturnPath(cause) from cause
         self.generation = yield from self.call("arbiter", self.arbiter.open)
-        return ()
 
-    def due(self) -> float | None:
-        return 0.0 if self.checkpoint_requested else self._due_at
+    def _saved(self, full: bool, encode: Callable[[Saved], T]) -> Script[T]:
+        """Save, and encode what was saved in the hook's place too: the event loop stays free."""
+        guest = self.guest
 
-    def _round_begins(self, _: Transition) -> None:
-        self.checkpoint_requested = False
-        self._began = self._clock()
+        def save() -> T:
+            return encode(guest.save(full))  # type: ignore[arg-type]
 
-    def _send_initial(self) -> Script[Effects]:
-        blocks, generation = self.guest.blocks, self.generation
-        assert generation is not None
-        saved = yield from self.call("guest.save", self.guest.save, True)
+        if not self.awaited(guest.save):
+            return (yield from self.call("guest.save", save))  # type: ignore[no-any-return]
+        saved = yield from self.call("guest.save", guest.save, full)
+        return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
+
+    def _send_initial(self) -> Script[None]:
+        self.send(*(yield from self._saved(True, self._encode_initial)))
+
+    def _encode_initial(self, saved: Saved) -> list[Buffer]:
         self.outbox.seal()
+        assert self.generation is not None
+        return list(stream.initial(self.guest.blocks, saved.pages, saved.device, generation=self.generation))
 
-        def encode() -> list[Buffer]:
-            return list(stream.initial(blocks, saved.pages, saved.device, generation=generation))
-
-        self.send(*(yield from self.call("guest.save", encode)))
-        return ()
-
-    def _suspend(self) -> Script[Effects]:
-        self._paused = self._clock()
-        return (yield from super()._suspend())
-
-    def _save(self) -> Script[Effects]:
-        """Comparing and encoding happen in the hook's place too, not on the event loop."""
-        saved = yield from self.call("guest.save", self.guest.save, False)
-        self.outbox.seal()
-        self._number += 1
-        yield from self.call("guest.save", self._encode, saved)
-        return ()
+    def _save(self) -> Script[None]:
+        yield from self._saved(False, self._encode)
 
     def _encode(self, saved: Saved) -> None:
+        self.outbox.seal()
+        self._number += 1
         pages = list(saved.pages)
-        self._pages = len(pages)
-        self._live = list(stream.live(self.guest.blocks, pages))
-        self._state = stream.device_state(saved.device)
+        now = self.round
+        now.number, now.pages = self._number, len(pages)
+        now.live = list(stream.live(self.guest.blocks, pages))
+        now.state = stream.device_state(saved.device)
+        now.sent = sum(map(len, now.live)) + len(now.state)
 
     def _send_live(self) -> None:
-        self._sent = sum(map(len, self._live)) + len(self._state)
-        self.send(*self._live)
-        self._live = []
+        live, self.round.live = self.round.live, []
+        self.send(*live)
 
     def _send_state(self) -> None:
-        self.send(encode_size(len(self._state)), self._state)
+        state = self.round.state
+        self.send(encode_size(len(state)), state)
 
     def _release(self) -> None:
         self.checkpoint = self._number
         self.outbox.release()
-
-    def _resume(self) -> Script[Effects]:
-        effects = yield from super()._resume()
-        now = self._clock()
-        self._due_at = now + self.options.interval
-        if self.session.state is State.LOADED:
-            times = now - self._paused, now - self._began
-            self._emit(CheckpointTaken(self._number, self._pages, self._sent, *times))
-        return effects

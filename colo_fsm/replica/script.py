@@ -1,27 +1,27 @@
 """What every driver does, written once: performs the effects of a session against a guest and a link.
 
-A script is a generator. It yields what it wants from the outside (`Read`, `Write`, `Call`,
-`Disconnect`) and is sent the result, or thrown the exception. The blocking and the asyncio driver are
-loops of a few lines that serve these four; a simulation is a third. The script knows no order of
-messages: the session's table has it. Here: `primary_script.py` and `secondary_script.py` add what
-only one side does.
+A `Replica` is one side at work, and `run` its script (see `wish.py`): it reads and writes the link, and
+wishes for no more than to wait and to have hooks called. It knows no order of messages and no protocol:
+the session's table has that. `primary.py` and `secondary.py` add what only one side does.
 
 One row's effects are performed to the end, in order, before anything else is looked at; the first one
 that fails becomes a fault, and the rest of its row is dropped. Messages gather until something waits
-or works, so that neighbours leave in one write.
+or works, so that neighbours leave in one write; and a hook whose outcome nobody looks at yet goes along
+with the next one, so that neighbours share one way to where hooks are called.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
 
 import attrs
 
 from colo_fsm.arbiter import Arbiter, UnknownGeneration
-from colo_fsm.colo import COLO, State
 from colo_fsm.fsm import (
     Do,
     Effects,
@@ -30,12 +30,12 @@ from colo_fsm.fsm import (
     Fault,
     GuestFailed,
     LinkLost,
-    NoReturnPath,
     ProtocolError,
     Send,
     SendFailed,
     Session,
     TimedOut,
+    Transition,
     begin,
     done,
     fault,
@@ -44,89 +44,54 @@ from colo_fsm.fsm import (
 )
 from colo_fsm.stream.memory import Buffer
 
-from .events import ClaimAnswered, ClaimUnanswered, Event
+from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Feed
+from .gate import Gate
 from .guest import AsyncGuest, Guest
+from .link import Link, Outgoing, hang_up, receive
 from .options import Options
 from .outbox import Outbox
+from .wish import Call, Script, Wait
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
+FIRST_COPY = 10
+"""Hook deadlines that a hook may take until the first copy is over."""
 
-@attrs.frozen
-class Read:
-    """Bytes from the link, b"" at its end; None when somebody made a request meanwhile.
-
-    Without `from_link`: just wait. Raises TimeoutError after `timeout` seconds, OSError.
-    """
-
-    timeout: float | None
-    from_link: bool = True
-
-
-@attrs.frozen
-class Write:
-    """Write all of this; None, or what is left when somebody made a request meanwhile.
-
-    Raises TimeoutError when nothing moved for `timeout` seconds, OSError.
-    """
-
-    buffers: list[Buffer]
-    timeout: float | None
-
-
-@attrs.frozen
-class Call:
-    """Call a hook, where it may take its time; its result, or what it raises."""
-
-    hook: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-
-
-@attrs.frozen
-class OpenReturnPath:
-    """Make sure that the peer can be heard. Raises OSError."""
-
-
-@attrs.frozen
-class Disconnect:
-    """Close the link, if it is open."""
-
-
-Op = Read | Write | Call | OpenReturnPath | Disconnect
-Script = Generator[Op, Any, T]
-
-
-def at_once(action: Callable[[], None]) -> Callable[[], Script[Effects]]:
-    """An effect that neither waits nor asks the outside for anything."""
-
-    def step() -> Script[Effects]:
-        try:
-            action()
-        except Exception as cause:
-            raise GuestFailed("output", cause) from cause
-        yield from ()
-        return ()
-
-    return step
+Step = Callable[[], Script[Effects | None] | None]
+"""Performs an effect: at once, or as a script, which returns what follows from it at once."""
 
 
 class _Leaving(Exception):
     """Somebody wants to leave, and this is a moment where one may."""
 
 
-class Gate(Protocol):
-    """Lets turns in while the guest runs (see `Pair.turn`). Its methods may be coroutines."""
+@attrs.define
+class Round:
+    """What is known of a round that is under way. Times by the clock, sizes in bytes."""
 
-    def open(self) -> Any:
-        """Turns may begin."""
+    began: float
+    paused: float = 0.0
+    number: int = 0
+    pages: int = 0
+    sent: int = 0
+    over: bool = False
+    """Whether an idle state is reached, and nobody was told yet."""
 
-    def close(self) -> Any:
-        """No turn may begin any more; returns when none is open."""
+    def taken(self, now: float) -> CheckpointTaken:
+        """What to tell of it."""
+        return CheckpointTaken(self.number, self.pages, self.sent, now - self.paused, now - self.began)
+
+
+RoundT = TypeVar("RoundT", bound=Round)
 
 
 class Replica:
-    """One side at work. Make requests from any thread and then wake the driver."""
+    """One side at work. Make requests from any thread and then `wake` it.
+
+    Whoever serves `run` puts what wakes it into `wake`, and the link, once there is one, into `link`.
+    """
+
+    round: Round
 
     def __init__(
         self,
@@ -135,50 +100,67 @@ class Replica:
         arbiter: Arbiter,
         options: Options,
         *,
-        gate: Gate,
-        emit: Callable[[Event], None],
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
+        self.table = session.table
         self.guest = guest
         self.arbiter = arbiter
         self.options = options
+        self.clock = clock
+        self.link: Link | None = None
+        self.wake: Callable[[], object] = lambda: None
         self.outbox = Outbox()
+        self.gate = Gate(lambda: self.wake())
+        self.events = Feed()
         self.generation: int | None = None
         self.token = 0
         self.checkpoint = 0
+        self.started = False
+        self.checkpoint_requested = False
         self.leave_requested = False
         self.failover_requested = False
-        self._gate = gate
-        self._emit = emit
-        self._clock = clock
-        self._outgoing: list[Buffer] = []
         self._running = False
-        self._connected = True
+        self._turns_due: float | None = None
+        self._due_at: float | None = None
         self._claim_at: float | None = None
-        self._quiet: tuple[StrEnum, float] = session.state, clock()
+        self._claim: Call | None = None
+        self._hook: Call | None = None
+        self._hanging: Call | None = None
+        self._inside = ""
+        self._ahead: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        self._outgoing: list[Buffer] = []
+        self._torn = False
+        """Whether a write was broken off: what is sent behind it would be misread."""
+        self._guest_awaits = iscoroutinefunction(guest.save)
+        self._leaves = {s for s in self.table.states if self.table.may(s, begin.leave)}
+        self._begins = {s for s in self.table.states if self.table.may(s, begin.checkpoint)}
+        self._quiet = session.state, clock()
         """Since when nothing has moved on the link, in which state."""
-        self._effects: Mapping[Do, Callable[[], Script[Effects]]] = {
+        self.round = self.new_round()
+        self._effects = self.effects()
+        asked = {effect for r in self.table.rows for effect in r.effects} | set(self.table.start)
+        if strange := sorted(str(e) for e in asked if not isinstance(e, Send) and e not in self._effects):
+            raise ValueError(f"no {session.side} can do what this table asks for: {', '.join(strange)}")
+        session.on_transition(self._moved)
+
+    def effects(self) -> Mapping[Do, Step]:
+        """What performs each effect: here those of both sides."""
+        return {
             Do.suspend: self._suspend,
             Do.resume: self._resume,
-            Do.release_all: at_once(self.outbox.release_all),
-            Do.discard: self._discard,
+            Do.release_all: self._at_once(self.outbox.release_all),
+            Do.discard: self._at_once(self.outbox.discard),
             Do.disconnect: self._disconnect,
-            Do.claim: self._claim,
-            **self.own_effects(),
+            Do.claim: self._ask,
         }
-        session.on_transition(emit)
 
-    def own_effects(self) -> Mapping[Do, Callable[[], Script[Effects]]]:
-        """What only this side's table asks for."""
-        raise NotImplementedError
+    def new_round(self) -> Round:
+        """What to note of the round that begins now."""
+        return Round(self.clock())
 
-    def begin(self) -> Script[Effects]:
-        """What comes before the table's start. Its effects, if any, take the place of the start's."""
-        raise NotImplementedError
-
-    def due(self) -> float | None:
-        """When this side begins a checkpoint by itself, by the clock; None: never."""
+    def begin(self) -> Script[None] | None:
+        """What comes before the table's start."""
         return None
 
     @property
@@ -188,224 +170,428 @@ class Replica:
         waits = self.failover_requested and status is FailoverStatus.NONE and not self.session.over
         return FailoverStatus.REQUIRE if waits else status
 
+    @property
+    def given_up(self) -> bool:
+        """Whether somebody has asked for something that cannot wait for a link."""
+        return self.leave_requested or self.failover_requested
+
     # -- the loop -----------------------------------------------------------------------------
 
     def run(self) -> Script[None]:
         """From the first effect to a state that nothing leaves."""
-        session = self.session
-        yield from self._perform((yield from self._guarded(self.begin)) or session.start())
-        while not session.over:
-            yield from self._perform((yield from self._guarded(self._next)))
+        session, step = self.session, self._start
+        effects: Effects = ()
+        while effects or not session.over:
+            todo = effects
+            try:
+                if todo:
+                    effects = yield from self._row(todo)
+                else:
+                    step, now = self._next, step
+                    effects = yield from now()
+                if not effects:
+                    self._tell_of_round()
+                    effects = session.next_effects()
+            except _Leaving:
+                effects = session.fire(begin.leave)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the side must not just vanish
+                effects = self._failed(error, todo)
+        yield from self._farewell()
 
-    def _perform(self, effects: Effects) -> Script[None]:
-        """Perform these effects and all that follows from them and from bytes that came early."""
-        while effects:
-            effects = yield from self._row(effects)
-            if not effects:
-                effects = self.session.next_effects()
+    def _start(self) -> Script[Effects]:
+        self.started = True
+        self._heed()
+        if (step := self.begin()) is not None:
+            yield from step
+        return self.session.start()
 
     def _row(self, effects: Effects) -> Script[Effects]:
-        """Perform the effects of one row; what follows from their completion."""
+        """Perform the effects of one row; what follows from them, or from their completion."""
         session = self.session
         follow: Effects = ()
         for effect in effects:
+            if self._ahead and effect is not Do.save:
+                yield from self._catch_up()
             if isinstance(effect, Send):
-                self._outgoing.append(COLO.encode(effect.message))
-                continue
-            before = session.state
-            follow += yield from self._guarded(self._effects[effect])
-            if session.state is not before:
+                self._outgoing.append(self.table.words.encode(effect.message))
+            elif (step := self._effects[effect]()) is not None:
+                follow += (yield from step) or ()
+        if self._ahead:
+            yield from self._catch_up()
+        if follow:
+            return follow
+        if self.failover_requested:
+            # a request that came meanwhile comes before the completion: nothing more is sent
+            state = session.state
+            follow = self._failover()
+            if session.state is not state:
                 return follow
-            if session.awaits(effect):
-                # a request that came meanwhile comes before the completion: nothing more is sent
-                follow += self._failover() + session.fire(done(effect))
+        for effect in effects:
+            if isinstance(effect, Do) and session.awaits(effect):
+                return follow + session.fire(done(effect))
         return follow
 
-    def _guarded(self, step: Callable[[], Script[Effects]]) -> Script[Effects]:
-        """Take a step; what it raises becomes a fault."""
-        try:
-            return (yield from step())
-        except _Leaving:
-            return self.session.fire(begin.leave)
-        except ProtocolError as error:
-            return self.session.fire(fault(error.kind or Fault.GUEST_FAILED), error)
-        except Exception as cause:  # noqa: BLE001 - whatever else it is, the side must not just vanish
-            return self.session.fire(fault(Fault.GUEST_FAILED), cause)
+    def _failed(self, error: Exception, dropped: Effects) -> Effects:
+        """What failed becomes a fault; what was left of its row, and what it had to say, is dropped.
+
+        But a claim is put off: a side that never asked would wait for ever.
+        """
+        session = self.session
+        self._outgoing.clear()
+        self._ahead.clear()
+        kind = (isinstance(error, ProtocolError) and error.kind) or Fault.GUEST_FAILED
+        state = session.state
+        effects = session.fire(fault(kind), error)
+        if session.state is state and not effects:
+            _log.error("%s", error)
+            if Do.claim in dropped:
+                self._claim_at = self.clock() + self.options.claim_retry
+        return effects
 
     def _next(self) -> Script[Effects]:
         """Wait until something happens, and tell the session."""
         session = self.session
-        yield from self._flush()
-        if self.leave_requested and session.may(begin.leave):
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
+        if self.leave_requested and session.state in self._leaves:
             return session.fire(begin.leave)
         if self.failover_requested:
             return self._failover()
-        now = self._clock()
+        now = self.clock()
         if self._claim_at is not None and now >= self._claim_at:
             return (Do.claim,)
-        if session.may(begin.checkpoint) and (due := self.due()) is not None and now >= due:
+        due = self._checkpoint_due(now)
+        if due is not None and now >= due:
+            self.checkpoint_requested, self._due_at = False, None
             return session.fire(begin.checkpoint)
+        silent = self._left() if session.awaits_message else None
+        waits = [at - now for at in (self._claim_at, due) if at is not None]
+        waits += [silent] if silent is not None else []
+        link = self.link if session.wants_data else None
         try:
-            data = yield from self._read(self._patience(now), session.wants_data)
-        except TimedOut:
-            if session.awaits_message:
-                raise
+            yield Wait(link, timeout=min(waits, default=None))
+        except TimeoutError as cause:
+            if silent is not None and not self._left():
+                raise TimedOut(session.state, self.deadline()) from cause
             return ()
+        data = self._take(link)
         return self.arrived(data) if data is not None else ()
 
     def arrived(self, data: bytes) -> Effects:
         """Bytes have arrived where a message may begin."""
         return self.session.receive_data(data)
 
+    def _checkpoint_due(self, now: float) -> float | None:
+        """When this side begins a checkpoint by itself, by the clock; None: not from this state."""
+        if self.session.state not in self._begins:
+            return None
+        if self._due_at is None:
+            self._due_at = now + self.options.interval
+        return now if self.checkpoint_requested else self._due_at
+
     def _failover(self) -> Effects:
         """Feed a failover request that waits, once."""
-        if not self.failover_requested:
-            return ()
         self.failover_requested = False
         return self.session.fire(fault(Fault.FAILOVER_REQUEST))
 
+    # -- rounds -------------------------------------------------------------------------------
+
+    def _moved(self, moved: Transition) -> None:
+        """A round begins where an idle state is left, and is over where one is reached."""
+        idle = self.table.idle
+        if moved.error is not None:
+            self.round.over = False
+        elif moved.source in idle:
+            self._tell_of_round()
+            self.round = self.new_round()
+        if moved.error is None and moved.source is not self.table.initial:
+            self.round.over = moved.dest in idle
+        self.events.put(moved)
+
+    def _tell_of_round(self) -> None:
+        if self.round.over:
+            self.round.over = False
+            self.events.put(self.round.taken(self.clock()))
+
     # -- time and the link --------------------------------------------------------------------
 
-    def _deadline(self) -> float | None:
-        """How long nothing may move on the link in this state."""
-        return self.options.deadlines.get(State(self.session.state))
+    def deadline(self) -> float | None:
+        """How long nothing may move on the link in this state; None: for ever."""
+        return self.options.deadline if self.session.state in self.table.timed else None
 
     def _left(self) -> float | None:
         """What is left of the deadline: a wake-up is no progress."""
         if self._quiet[0] is not self.session.state:
-            self._moved()
-        deadline = self._deadline()
-        return None if deadline is None else max(0.0, self._quiet[1] + deadline - self._clock())
+            self._progress()
+        deadline = self.deadline()
+        return None if deadline is None else max(0.0, self._quiet[1] + deadline - self.clock())
 
-    def _moved(self) -> None:
-        self._quiet = self.session.state, self._clock()
+    def _progress(self) -> None:
+        self._quiet = self.session.state, self.clock()
 
-    def _patience(self, now: float) -> float | None:
-        """How long the next wait may take: the deadline of the state, or until something is due."""
-        if self.session.awaits_message:
-            return self._left()
-        due = self.due() if self.session.may(begin.checkpoint) else self._claim_at
-        return None if due is None else max(0.0, due - now)
-
-    def _read(self, timeout: float | None, from_link: bool = True) -> Script[bytes | None]:
+    def _take(self, link: Link | None) -> bytes | None:
+        """What has arrived, b"" at the end of the link; None when nothing has."""
+        if link is None:
+            return None
         try:
-            data: bytes | None = yield Read(timeout, from_link)
-        except TimeoutError as cause:
-            raise TimedOut(self.session.state, self._deadline()) from cause
+            data = receive(link)
+        except BlockingIOError:
+            return None
         except OSError as cause:
             raise LinkLost(cause) from cause
-        if data is not None:
-            self._moved()
+        self._progress()
         return data
 
     def receive(self) -> Script[bytes]:
         """Bytes of a state that is under way, b"" at the end of the link."""
         if early := self.session.unread():
             return early
-        yield from self._flush()
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
         while True:
             self._heed()
-            data = yield from self._read(self._left())
+            link = self.link
+            try:
+                yield Wait(link, timeout=self._left())
+            except TimeoutError as cause:
+                raise TimedOut(self.session.state, self.deadline()) from cause
+            data = self._take(link)
             if data is not None:
                 return data
 
     def _heed(self) -> None:
         """Break off what is under way for a request that cannot wait."""
-        if self.leave_requested and self.session.may(begin.leave):
+        if self.leave_requested and self.session.state in self._leaves:
             raise _Leaving
+        self._heed_failover()
+
+    def _heed_failover(self) -> None:
+        session = self.session
         if self.failover_requested:
             self.failover_requested = False
-            raise FailoverRequested
+            if self.table.by_input[session.state, fault(Fault.FAILOVER_REQUEST)].dest is not None:
+                raise FailoverRequested
 
     def send(self, *buffers: Buffer) -> None:
         """Queue bytes behind the messages queued before."""
         self._outgoing += buffers
 
-    def _flush(self) -> Script[None]:
-        """Let everything queued leave in one write."""
-        if not self._outgoing or not self._connected:
-            self._outgoing.clear()
-            return
-        buffers, self._outgoing = self._outgoing, []
-        left = sum(map(len, buffers))
-        self._moved()
-        while buffers:
+    def _flush(self) -> Script[None] | None:
+        """Let everything queued leave in one write; what waits for room, if something has to."""
+        outgoing, self._outgoing = Outgoing(self._outgoing), []
+        if self.link is None or self._torn:
+            return None
+        self._write(outgoing)
+        return self._push(outgoing) if outgoing.left else None
+
+    def _write(self, outgoing: Outgoing) -> None:
+        assert self.link is not None
+        try:
+            if outgoing.send_some(self.link):
+                self._progress()
+        except OSError as cause:
+            raise SendFailed(cause) from cause
+
+    def _push(self, outgoing: Outgoing) -> Script[None]:
+        self._torn = True
+        self._progress()
+        while outgoing.left:
+            self._heed()
             try:
-                buffers = yield Write(buffers, self._left())
+                yield Wait(self.link, writing=True, timeout=self._left())
             except TimeoutError as cause:
-                raise TimedOut(self.session.state, self._deadline(), sending=True) from cause
-            except OSError as cause:
-                raise SendFailed(cause) from cause
-            if buffers:
-                before, left = left, sum(map(len, buffers))
-                if left < before:
-                    self._moved()
-                self._heed()
-        self._moved()
+                raise TimedOut(self.session.state, self.deadline(), sending=True) from cause
+            self._write(outgoing)
+        self._torn = False
+
+    def _farewell(self) -> Script[None]:
+        """Let what is queued leave before the link is closed: in time, or not at all."""
+        outgoing, self._outgoing = Outgoing(self._outgoing), []
+        end = self.clock() + self.options.deadline
+        with suppress(OSError):
+            while self.link is not None and outgoing.left and not self._torn:
+                outgoing.send_some(self.link)
+                if outgoing.left:
+                    yield Wait(self.link, writing=True, timeout=max(0.0, end - self.clock()))
+
+    def hang_up(self) -> None:
+        """Close the link, if it is open."""
+        link, self.link = self.link, None
+        if link is not None:
+            hang_up(link)
+
+    # -- hooks --------------------------------------------------------------------------------
 
     def call(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
-        """Call a hook of the embedder's; `name` says in the error which one raised."""
-        yield from self._flush()
+        """Call a hook of the embedder's; `name` says in the error which one failed.
+
+        None is called while one before it hangs, and what it works on stays as it is.
+        """
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
+        if self._hanging is not None and not self._hanging.over:
+            raise self._hangs()
+        work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
+        hooks, self._ahead = (*self._ahead, (name, hook, args)), []
+        patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
+        self._hook = call = Call(work, hooks, patience)
         try:
-            return (yield Call(hook, args))
+            return (yield call)
+        except TimeoutError:
+            self._hanging = call
+            raise self._hangs() from None
+
+    def call_ahead(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
+        """The same where nobody looks at the outcome before the next hook: it goes along with that."""
+        if self.awaited(hook):
+            yield from self.call(name, hook, *args)
+        else:
+            self._ahead.append((name, hook, args))
+
+    def awaited(self, hook: Callable[..., Any]) -> bool:
+        """Whether this is a coroutine; none is but those of an `AsyncGuest`."""
+        return self._guest_awaits and iscoroutinefunction(hook)
+
+    def _catch_up(self) -> Script[Any]:
+        """Call what was to go along, by itself."""
+        name, hook, args = self._ahead.pop()
+        return (yield from self.call(name, hook, *args))
+
+    @property
+    def _first_copy(self) -> bool:
+        return self.session.state is self.table.initial
+
+    def named(self, name: str, hook: Callable[..., Any], *args: Any) -> Any:
+        """What a hook of this name returns; what it raises is its failure."""
+        self._inside = name
+        try:
+            return hook(*args)
+        except ProtocolError:
+            raise
         except Exception as cause:
             raise GuestFailed(name, cause) from cause
 
-    def open_return_path(self) -> Script[None]:
-        """The Primary's first step (colo_process_checkpoint)."""
+    def _named(self, *hooks: tuple[str, Callable[..., Any], tuple[Any, ...]]) -> Any:
+        result: Any = None
+        for name, hook, args in hooks:
+            result = self.named(name, hook, *args)
+        return result
+
+    async def _named_async(self, hooked: tuple[str, Callable[..., Any], tuple[Any, ...]]) -> Any:
+        name, hook, args = hooked
+        self._inside = name
         try:
-            yield OpenReturnPath()
-        except OSError as cause:
-            raise NoReturnPath(cause) from cause
+            return await hook(*args)
+        except Exception as cause:
+            raise GuestFailed(name, cause) from cause
+
+    def _hangs(self) -> GuestFailed:
+        assert self._hanging is not None
+        return GuestFailed(self._inside, TimeoutError(f"no answer in {self._hanging.timeout:g} s"))
+
+    def after_hooks(self, action: Callable[[], object]) -> None:
+        """Do this once no hook is at work: now, or when the last one returns, on its thread."""
+        for call in (self._hook, self._hanging):
+            if call is not None and not call.over:
+                call.then(lambda: self.after_hooks(action))
+                return
+        action()
+
+    @staticmethod
+    def _at_once(action: Callable[[], object]) -> Step:
+        """An effect on the output that neither waits nor asks the outside for anything."""
+
+        def step() -> None:
+            try:
+                action()
+            except Exception as cause:
+                raise GuestFailed("output", cause) from cause
+
+        return step
 
     # -- effects of both sides ----------------------------------------------------------------
 
-    def _suspend(self) -> Script[Effects]:
-        if self._running:
-            self._running = False
-            yield from self.call("a turn", self._gate.close)
-            yield from self.call("guest.suspend", self.guest.suspend)
-            _log.debug("Change '%s' => '%s'", "run", "stop")
-        return ()
+    def _suspend(self) -> Script[None] | None:
+        return self._stop() if self._running else None
 
-    def _resume(self) -> Script[Effects]:
-        yield from self.call("guest.resume", self.guest.resume)
-        self._running = True
-        _log.debug("Change '%s' => '%s'", "stop", "run")
-        yield from self.call("a turn", self._gate.open)
-        return ()
+    def _stop(self) -> Script[None]:
+        """Suspend the guest, once no turn is open; a turn has as long as a hook."""
+        self.round.paused = self.clock()
+        if self._outgoing and (rest := self._flush()):
+            yield from rest
+        if not self.gate.close():
+            yield from self._turns_end()
+        self._running = False
+        yield from self.call_ahead("guest.suspend", self.guest.suspend)
+        _log.debug("Change '%s' => '%s'", "run", "stop")
 
-    def _discard(self) -> Script[Effects]:
-        return (yield from at_once(self.outbox.discard)())
+    def _turns_end(self) -> Script[None]:
+        if self._turns_due is None:
+            self._turns_due = self.clock() + self.options.hook_deadline
+        while not self.gate.close():
+            self._heed_failover()
+            try:
+                yield Wait(timeout=max(0.0, self._turns_due - self.clock()))
+            except TimeoutError:
+                seconds = self.clock() - self._turns_due + self.options.hook_deadline
+                raise GuestFailed("a turn", TimeoutError(f"it has been open for {seconds:.1f} s")) from None
+        self._turns_due = None
 
-    def _disconnect(self) -> Script[Effects]:
-        self._connected = False
-        self._outgoing.clear()
-        yield Disconnect()
-        return ()
+    def _resume(self) -> Script[None]:
+        if not self._running:
+            yield from self.call("guest.resume", self.guest.resume)
+            self._running = True
+            _log.debug("Change '%s' => '%s'", "stop", "run")
+        self.gate.open()
 
-    def _claim(self) -> Script[Effects]:
-        """Ask once. Without an answer the side stays suspended, says so, and asks again later.
+    def _disconnect(self) -> Script[None] | None:
+        if self._outgoing:
+            return self._say_and_hang_up()
+        self.hang_up()
+        return None
+
+    def _say_and_hang_up(self) -> Script[None]:
+        yield from self._farewell()
+        self.hang_up()
+
+    def _ask(self) -> Script[Effects]:
+        """Claim, once. Without an answer the side stays suspended, says so, and asks again later.
 
         A side whose own guest or store has failed lets a healthy peer ask first: that decides when
-        it claims, not who may run.
+        it claims, not who may run. Nobody claims with a guest that is not suspended.
         """
-        error = self.session.error
-        if self._claim_at is None and isinstance(error, GuestFailed):
-            self._claim_at = self._clock() + self.options.claim_retry
+        waits_for_turns = self._running and not self.gate.close()
+        if waits_for_turns or (self._claim_at is None and isinstance(self.session.error, GuestFailed)):
+            self._claim_at = self.clock() + self.options.claim_retry
             return ()
+        if self._running:
+            yield from self._stop()
+            if self._ahead:
+                yield from self._catch_up()
         self._claim_at = None
         try:
-            claim = yield Call(self.arbiter.claim, (self.generation, self.session.side))
+            claim = yield from self._claimed()
         except UnknownGeneration as cause:
-            self._emit(ClaimUnanswered(cause, None))
+            self.events.put(ClaimUnanswered(cause, None))
             return self.session.fire(lost)
         except Exception as cause:  # noqa: BLE001 - whatever it is, the claim is not granted
-            self._claim_at = self._clock() + self.options.claim_retry
-            self._emit(ClaimUnanswered(cause, self.options.claim_retry))
+            self._claim_at = self.clock() + self.options.claim_retry
+            self.events.put(ClaimUnanswered(cause, self.options.claim_retry))
             return ()
         granted = claim.winner is self.session.side
         if granted:
             self.token = claim.token
-        self._emit(ClaimAnswered(claim, granted))
-        return self.session.fire(won) if granted else self.session.fire(lost)
+        self.events.put(ClaimAnswered(claim, granted))
+        return self.session.fire(won if granted else lost)
+
+    def _claimed(self) -> Script[Any]:
+        """The arbiter's answer. One that hangs is not asked a second time until it has come back."""
+        if self._claim is not None and not self._claim.over:
+            raise TimeoutError(f"no answer in {self.options.hook_deadline:g} s, and it is not back yet")
+        self._claim = Call(
+            self.arbiter.claim, (self.generation, self.session.side), self.options.hook_deadline
+        )
+        try:
+            return (yield self._claim)
+        except TimeoutError as cause:
+            raise TimeoutError(str(cause) or f"no answer in {self.options.hook_deadline:g} s") from cause

@@ -2,64 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import SIZE_SIZE, Do, Effects, GuestFailed, Inbox, InvalidState, ProtocolError, Truncated
+import attrs
+
+from colo_fsm.fsm import SIZE_SIZE, Do, GuestFailed, Inbox, InvalidState, ProtocolError, Truncated
 from colo_fsm.stream import (
     Blocks,
     Decoder,
     Delta,
     InitialDecoder,
     LiveDecoder,
+    PatchSink,
     Ram,
-    Sink,
     StreamError,
     decode_device_state,
 )
 
 from .events import CheckpointTaken
-from .script import Replica, Script
-from .store import Store
+from .script import Replica, Round, Step
+from .store.base import Checkpoint, Store
+from .wish import Script
+
+
+@attrs.define
+class ReceivedRound(Round):
+    """A round of the Secondary: what has arrived of it, on top of the checkpoint before."""
+
+    delta: Delta = attrs.Factory(Delta)
+    device: bytes = b""
+
+    def taken(self, now: float) -> CheckpointTaken:
+        return CheckpointTaken(self.number, len(self.delta), self.sent, 0.0, 0.0)
 
 
 class SecondaryReplica(Replica):
     """The Secondary at work. `checkpoint` is the newest one that its guest holds."""
 
-    def __init__(self, *args: Any, store: Store, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.store = store
+    round: ReceivedRound
 
-    def own_effects(self) -> Mapping[Do, Callable[[], Script[Effects]]]:
-        self._ram: Ram | None = None
-        self._delta = Delta()
-        self._device = b""
-        self._received = 0
+    def __init__(self, *args: Any, store: Store, **kwargs: Any) -> None:
+        self.store = store
+        self.ram: Ram | None = None
         self._loaded: tuple[int, int] | None = None
+        super().__init__(*args, **kwargs)
+
+    def effects(self) -> Mapping[Do, Step]:
         return {
-            Do.receive_initial: self._receive_initial,
-            Do.receive_live: self._receive_live,
+            **super().effects(),
+            Do.receive_initial: self.receive_initial,
+            Do.receive_live: self.receive_live,
             Do.receive_state: self._receive_state,
-            Do.store: self._store,
-            Do.load: self._load,
+            Do.store: self.store_round,
+            Do.load: self.load,
+            Do.discard: self._discard,
         }
 
-    def begin(self) -> Script[Effects]:
-        """The generation comes with the initial state."""
-        yield from ()
-        return ()
+    def new_round(self) -> ReceivedRound:
+        return ReceivedRound(self.clock())
 
-    def _receive_initial(self) -> Script[Effects]:
+    # -- what arrives -------------------------------------------------------------------------
+
+    def receive_initial(self) -> Script[None]:
+        """The initial state, and the generation with it: stored, and loaded."""
         limit = max(self.options.state_limit, sum(self.guest.blocks.values()))
-        decoder = InitialDecoder(self._new_image, limit=limit)
-        yield from self._decode(decoder)
-        self._ram, self.generation = decoder.ram, decoder.generation
+        decoder = InitialDecoder(self.new_image, limit=limit)
+        yield from self.decode(decoder)
+        self.ram, self.generation = decoder.ram, decoder.generation
         yield from self.call("arbiter", self.arbiter.check, decoder.generation)
         yield from self.call("store", self.store.complete, decoder.generation, decoder.device)
-        return (yield from self._load())
+        yield from self.load()
 
-    def _new_image(self, blocks: Blocks) -> Sink:
+    def new_image(self, blocks: Blocks) -> PatchSink:
+        """Where the pages of an initial state go. Raises InvalidState."""
         if dict(blocks) != dict(self.guest.blocks):
             raise InvalidState(
                 ValueError(
@@ -69,15 +85,14 @@ class SecondaryReplica(Replica):
             )
         return self.store.begin(blocks)
 
-    def _receive_live(self) -> Script[Effects]:
-        assert self._ram is not None
-        self._delta = Delta()
-        decoder = LiveDecoder(self._ram, self._delta)
-        yield from self._decode(decoder)
-        self._received = decoder.bytes
-        return ()
+    def receive_live(self) -> Script[None]:
+        """The pages of a round."""
+        assert self.ram is not None
+        decoder = LiveDecoder(self.ram, self.round.delta)
+        yield from self.decode(decoder)
+        self.round.sent = decoder.bytes
 
-    def _receive_state(self) -> Script[Effects]:
+    def _receive_state(self) -> Script[None]:
         """A size, then that many bytes; a size over the limit is refused before room is made."""
         inbox = Inbox()
         while len(inbox) < SIZE_SIZE:
@@ -89,19 +104,18 @@ class SecondaryReplica(Replica):
         while len(inbox) < size:
             inbox.feed((yield from self._some()))
         try:
-            self._device = self.device_state(inbox.take(size))
+            self.round.device = self.device_state(inbox.take(size))
         except StreamError as cause:
             raise InvalidState(cause) from cause
-        self._received += size
-        if rest := inbox.take():
-            self.session.give_back(rest)
-        return ()
+        self.round.sent += size
+        self.session.give_back(inbox.take())
 
     def device_state(self, data: bytes) -> bytes:
-        """What to store of the bytes behind vmstate-size. Raises StreamError."""
+        """What to store of the bytes behind a size. Raises StreamError, InvalidState."""
         return decode_device_state(data)
 
-    def _decode(self, decoder: Decoder) -> Script[None]:
+    def decode(self, decoder: Decoder) -> Script[None]:
+        """Feed this with what arrives, until it is complete; what follows is given back."""
         while not decoder.complete:
             data = yield from self._some()
             try:
@@ -121,29 +135,47 @@ class SecondaryReplica(Replica):
             raise Truncated
         return data
 
-    def _store(self) -> Script[Effects]:
-        yield from self.call("store", self.store.commit, self._delta, self._device)
-        return ()
+    # -- what becomes of it -------------------------------------------------------------------
 
-    def _load(self) -> Script[Effects]:
+    def store_round(self) -> Script[None]:
+        """Make the round the newest checkpoint."""
+        yield from self.call("store", self._commit)
+
+    def _commit(self) -> None:
+        self.store.commit(self.round.delta, self.round.device)
+        self.round.number = self._newest().number
+
+    def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
-        newest = yield from self.call("store", lambda: self.store.newest)
+        if not self.awaited(self.guest.load):
+            yield from self.call("guest.load", self._load_here)
+        else:
+            newest = yield from self.call("store", self._newest)
+            if self._not_held(newest):
+                yield from self.call("guest.load", self.guest.load, newest)
+            self._held(newest)
+
+    def _load_here(self) -> None:
+        newest = self.named("store", self._newest)
+        if self._not_held(newest):
+            self.named("guest.load", self.guest.load, newest)
+        self._held(newest)
+
+    def _newest(self) -> Checkpoint:
+        newest = self.store.newest
         assert newest is not None
-        which = newest.generation, newest.number
-        if self._loaded != which:
-            self._loaded = None
-            yield from self.call("guest.load", self.guest.load, newest)
-            self._loaded = which
-            self.checkpoint = newest.number
-        if self.session.state is State.RECEIVED:
-            self._emit(self.taken(newest.number))
-        return ()
+        return newest
 
-    def taken(self, number: int) -> CheckpointTaken:
-        """What to tell of the round that is complete now."""
-        return CheckpointTaken(number, len(self._delta), self._received, 0.0, 0.0)
+    def _not_held(self, newest: Checkpoint) -> bool:
+        held = self._loaded == (newest.generation, newest.number)
+        self._loaded = None
+        return not held
 
-    def _discard(self) -> Script[Effects]:
+    def _held(self, newest: Checkpoint) -> None:
+        self._loaded = newest.generation, newest.number
+        self.checkpoint = self.round.number = newest.number
+
+    def _discard(self) -> Script[None]:
         """Drop a part of a checkpoint that has arrived, too."""
         yield from self.call("store", self.store.abort)
-        return (yield from super()._discard())
+        self._at_once(self.outbox.discard)()

@@ -8,16 +8,14 @@ Knows no socket, clock or protocol state: bytes in, pages out, and the other way
 
 from __future__ import annotations
 
-from .commands import pong
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .devices import DeviceSection, device_sections
-from .encode import device_state, initial, live
-from .errors import StreamError
-from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page
-from .ram import PatchSink, Ram, Sink
-from .source import Decoder
+from .encode import device_state, initial, live, vm
+from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
+from .ram import Ram
+from .sections import pong
+from .source import Decoder, StreamError
 from .vm_decode import DEVICE_LIMIT, DescriptionDecoder, VmInitialDecoder, VmLiveDecoder
-from .vm_encode import vm
 
 __all__ = [
     "DEFAULT_LIMIT",

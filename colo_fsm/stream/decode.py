@@ -1,14 +1,16 @@
 """From bytes to memory and device state: one decoder for each part of the migration stream.
 
-They do no I/O and keep no pages: what arrives goes to a sink at once. That a checkpoint counts only
-when its whole round has arrived is the business of whoever owns the sink (see `Delta`).
+What reads memory here serves `vm_decode` too. Decoders do no I/O and keep no pages: what arrives goes to
+a sink at once. That a checkpoint counts only when its whole round has arrived is the business of
+whoever owns the sink (see `Delta`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Generic
 
-from .errors import StreamError
 from .format import (
     DESCRIPTION,
     GENERATION,
@@ -19,14 +21,104 @@ from .format import (
     SECTION_PART,
     SECTION_START,
 )
-from .memory import Blocks, Buffer
-from .memory_decoder import RoundDecoder, WholeMemoryDecoder
-from .ram import Ram, RamReader, Sink
-from .sections import footer, header, sections
-from .source import Decoder, Parsing, Source
+from .head import read_head
+from .memory import Blocks, Buffer, Sink
+from .ram import Ram, RamReader, S
+from .sections import SectionReader, footer, header, sections
+from .source import Decoder, Parsing, Source, StreamError
 
 DEFAULT_LIMIT = 64 << 30
 """Bytes of memory, and of device state, that an initial stream may declare."""
+
+ReaderClass = Callable[[Source, Ram], RamReader[S]]
+
+
+class MemoryDecoder(Decoder, Generic[S]):
+    """A part of the stream that carries pages."""
+
+    def __init__(self, ram: Ram, reader: ReaderClass[S]) -> None:
+        super().__init__()
+        self.ram = ram
+        self._reader = reader(self._source, ram)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The block list; empty until it has arrived."""
+        return self.ram.blocks
+
+    @property
+    def pages(self) -> int:
+        """Pages given to the sink so far."""
+        return self._reader.pages
+
+    @property
+    def zero_pages(self) -> int:
+        """How many of `pages` came as a fill byte instead of contents."""
+        return self._reader.zero_pages
+
+
+class WholeMemoryDecoder(MemoryDecoder[S]):
+    """The part that carries all pages, from the head of the stream to the end of RAM."""
+
+    def __init__(self, open: Callable[[Blocks], S], limit: int, reader: ReaderClass[S]) -> None:
+        super().__init__(Ram(), reader)
+        self.machine = ""
+        self._open = open
+        self._limit = limit
+        self._sink: S | None = None
+        self._ram_ended = False
+
+    def _whole(self, others: Mapping[int, SectionReader]) -> Parsing[int]:
+        """All of it, to the end mark, whose offset is returned; `others` are for other types of sections."""
+        self.machine = yield from read_head(self._source)
+        readers = {
+            SECTION_START: self._start,
+            SECTION_PART: self._part,
+            SECTION_END: self._end,
+            SECTION_FULL: self._full,
+            **others,
+        }
+        at = yield from sections(self._source, readers)
+        if not self._ram_ended:
+            raise StreamError(at, "the stream ends before the end of RAM")
+        return at
+
+    def _start(self, at: int) -> Parsing[None]:
+        if self._sink is not None:
+            raise StreamError(at, "a second start section")
+        yield from self._reader.start(self._limit)
+        self._sink = self._open(self.blocks)
+
+    def _part(self, at: int) -> Parsing[None]:
+        if self._sink is None:
+            raise StreamError(at, "pages before the block list (no RAM start section)")
+        if self._ram_ended:
+            raise StreamError(at, "pages after the end of RAM")
+        yield from self._reader.part(self._sink)
+
+    def _end(self, at: int) -> Parsing[None]:
+        yield from self._part(at)
+        self._ram_ended = True
+
+    def _full(self, at: int) -> Parsing[None]:
+        if not self._ram_ended:
+            raise StreamError(at, "a device section before the end of RAM")
+        yield from self._device(at)
+
+    @abstractmethod
+    def _device(self, at: int) -> Parsing[None]:
+        """A device section, whose type byte is at `at`."""
+
+
+class RoundDecoder(MemoryDecoder[S]):
+    """The part that carries the pages of one round, into `sink`."""
+
+    def __init__(self, ram: Ram, sink: S, reader: ReaderClass[S]) -> None:
+        super().__init__(ram, reader)
+        self._sink = sink
+
+    def _part(self, at: int) -> Parsing[None]:
+        yield from self._reader.part(self._sink)
 
 
 class InitialDecoder(WholeMemoryDecoder[Sink]):
@@ -44,43 +136,28 @@ class InitialDecoder(WholeMemoryDecoder[Sink]):
         self._awaited = [GENERATION, GUEST]
 
     def _parse(self) -> Parsing[None]:
-        yield from self._head()
-        readers = {
-            SECTION_START: self._start,
-            SECTION_PART: self._part,
-            SECTION_END: self._end,
-            SECTION_FULL: self._device,
-        }
-        at = yield from sections(self._source, readers)
-        self._check_ended(at)
+        at = yield from self._whole({})
         if self._awaited:
             raise StreamError(at, f"the stream ends without its section {self._awaited[0]!r}")
         yield from self._description()
 
     def _device(self, at: int) -> Parsing[None]:
-        if not self._ram_ended:
-            raise StreamError(at, "a device section before the end of RAM")
         if not self._awaited:
             raise StreamError(at, "a device section after the last one")
-        section, name = yield from header(self._source, self._awaited[:1])
+        name = self._awaited.pop(0)
+        section = yield from header(self._source, name)
         if name == GENERATION:
             self.generation = yield from self._source.u64()
         else:
             self.device = yield from _sized(self._source, self._limit)
         yield from footer(self._source, section)
-        del self._awaited[0]
 
     def _description(self) -> Parsing[None]:
         """Pass over it. QEMU may leave it out; then the next COLO message starts here, with 00."""
         at = self._source.offset
         if (yield from self._source.u8()) != DESCRIPTION:
             raise StreamError(at, "no description behind the sections")
-        at = self._source.offset
-        size = yield from self._source.u32()
-        if size > MAX_DESCRIPTION:
-            problem = f"description of {size} bytes, at most {MAX_DESCRIPTION} are read"
-            raise StreamError(at, problem)
-        yield from self._source.skip(size)
+        yield from self._source.skip((yield from self._source.length("description", MAX_DESCRIPTION)))
 
 
 class LiveDecoder(RoundDecoder[Sink]):
@@ -112,7 +189,7 @@ class _DeviceStateDecoder(Decoder):
     def _device(self, at: int) -> Parsing[None]:
         if self.device is not None:
             raise StreamError(at, "a device section after the last one")
-        section, _ = yield from header(self._source, (GUEST,))
+        section = yield from header(self._source, GUEST)
         self.device = yield from _sized(self._source, self._limit)
         yield from footer(self._source, section)
 
@@ -136,8 +213,4 @@ def decode_device_state(data: Buffer) -> bytes:
 
 def _sized(source: Source, limit: int) -> Parsing[bytes]:
     """The body of our device section: a u32 length and as many bytes."""
-    at = source.offset
-    size = yield from source.u32()
-    if size > limit:
-        raise StreamError(at, f"device state of {size} bytes is over the limit of {limit}")
-    return bytes((yield from source.take(size)))
+    return bytes((yield from source.take((yield from source.length("device state", limit)))))

@@ -1,4 +1,4 @@
-"""From memory and device state to bytes: the migration stream as `format` describes it.
+"""From a checkpoint to bytes: the stream of a guest of our own, and the one that a real QEMU loads.
 
 The iterators yield buffers to be written in order. Each is yours to keep; only the last of a stream
 may be small. What a guest hands over wrongly (an unaligned page, an unknown block) is a ValueError
@@ -11,15 +11,19 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from . import pieces
-from .configuration import head
 from .format import (
+    CONTINUE,
     DESCRIPTION,
     END_OF_STREAM,
+    EOS,
+    FOOTER,
     GENERATION,
     GUEST,
     INSTANCE,
     MACHINE,
+    MAX_NAME,
+    MEM_SIZE,
+    PAGE,
     RAM,
     SECTION_END,
     SECTION_FULL,
@@ -30,14 +34,20 @@ from .format import (
     U32,
     U64,
     VERSIONS,
+    ZERO,
 )
-from .memory import PAGE_SIZE, Blocks, Buffer, Page
+from .head import head
+from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Page
 
 PART_PAGES = 4096
 """Pages in one RAM part section: a broken stream is noticed at the next footer, 16 MiB later."""
 
+CHUNK = 256 << 10
+"""Bytes to join before they are yielded: large enough for a write, small enough for the cache."""
+
 _RAM = SECTION_IDS[RAM]
 _END = U8.pack(END_OF_STREAM)
+_ZERO_FILL = U8.pack(0)
 
 
 def initial(
@@ -54,14 +64,13 @@ def initial(
     at once if the blocks, the names, the generation or the device state do not fit the format, and
     while iterating if a page does not.
     """
-    start = _start(blocks, machine)
-    tail = (
-        _full(GENERATION, _generation(generation)),
-        *_guest(device),
-        _END,
-        _description(device, machine),
-    )
-    return pieces.joined(_stream(start, _parts(blocks, pages), tail))
+    name = _encoded(machine)
+    if not 0 <= generation < 1 << 64:
+        raise ValueError(f"generation {generation} does not fit into 64 bits")
+    start = head(name) + _ram_start(_RAM, blocks)
+    devices = chain(_full(GENERATION, U64.pack(generation)), _guest(device))
+    tail = _END + _described(_description(device, name))
+    return _joined(chain((start,), _parts(blocks, pages), devices, (tail,)))
 
 
 def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
@@ -70,8 +79,8 @@ def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
     Raises ValueError at once if the blocks do not fit the format, while iterating if a page
     does not.
     """
-    pieces.block_list(blocks)
-    return pieces.joined(_stream(b"", _parts(blocks, pages), (_END,)))
+    _block_list(blocks)
+    return _joined(chain(_parts(blocks, pages), (_END,)))
 
 
 def device_state(device: bytes) -> bytes:
@@ -79,63 +88,159 @@ def device_state(device: bytes) -> bytes:
     return b"".join((*_guest(device), _END))
 
 
-def _stream(start: Buffer, parts: Iterable[Buffer], tail: Iterable[Buffer]) -> Iterator[Buffer]:
-    """Everything in order; `parts` are the sections that hold the pages."""
-    yield start
-    yield from parts
-    yield pieces.section(SECTION_END, _RAM) + pieces.END_OF_RECORDS + pieces.footer(_RAM)
-    yield from tail
+def vm(
+    head: bytes,
+    ram_section: int,
+    blocks: Blocks,
+    pages: Iterable[Page],
+    devices: bytes,
+    description: bytes | None,
+) -> Iterator[Buffer]:
+    """The checkpoint of a real VM; write the buffers in order, and the file or pipe is what QEMU loads.
+
+    `head`, `ram_section` (its `ram.section`) and `blocks` are a `VmInitialDecoder`'s, `description` a
+    `DescriptionDecoder`'s: without it QEMU warns, and loads all the same. `devices` is the initial
+    decoder's, or a round's vmstate without its last byte, the end mark. `pages` are those of the whole
+    memory; QEMU has zeroes, or its own ROM, where one is left out. Raises ValueError at once if the
+    blocks do not fit the format, while iterating if a page does not: the stream is of no use then.
+    """
+    start = head + _ram_start(ram_section, blocks)
+    tail = _END if description is None else _END + _described(description)
+    return _joined(chain((start,), _ram(SECTION_END, ram_section, blocks, pages), (devices, tail)))
+
+
+def _joined(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Join pieces to buffers of CHUNK bytes or a little more; a large piece is not copied.
+
+    Pieces are copied as they come: a guest may reuse the buffer of a page for the next one.
+    """
+    buffer = bytearray()
+    for piece in pieces:
+        if len(piece) >= 2 * CHUNK:
+            cut = CHUNK - len(buffer)
+            yield buffer + memoryview(piece)[:cut]
+            yield memoryview(piece)[cut:]
+            buffer = bytearray()
+            continue
+        buffer += piece
+        if len(buffer) >= CHUNK:
+            yield buffer
+            buffer = bytearray()
+    if buffer:
+        yield buffer
 
 
 def _parts(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
-    """RAM part sections with all the pages; none if there are none."""
+    """Our RAM sections: parts with all the pages, none if there are none, and an end without any."""
     pages = iter(pages)
     for first in pages:
-        yield pieces.section(SECTION_PART, _RAM)
-        yield from pieces.records(blocks, chain((first,), islice(pages, PART_PAGES - 1)))
-        yield pieces.END_OF_RECORDS + pieces.footer(_RAM)
+        yield from _ram(SECTION_PART, _RAM, blocks, chain((first,), islice(pages, PART_PAGES - 1)))
+    yield from _ram(SECTION_END, _RAM, blocks, ())
 
 
-def _start(blocks: Blocks, machine: str) -> bytes:
-    """Everything before the pages."""
-    section = pieces.header(SECTION_START, _RAM, RAM) + pieces.block_list(blocks) + pieces.footer(_RAM)
-    return head(pieces.encoded(machine)) + section
+def _ram_start(number: int, blocks: Blocks) -> bytes:
+    return _header(SECTION_START, number, RAM) + _block_list(blocks) + _footer(number)
 
 
-def _full(name: str, body: bytes) -> bytes:
-    return _header(name) + body + _footer(name)
+def _ram(kind: int, number: int, blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
+    """A RAM part or end section with all of `pages`."""
+    yield _section(kind, number)
+    yield from _records(blocks, pages)
+    yield U64.pack(EOS) + _footer(number)
 
 
-def _header(name: str) -> bytes:
-    return pieces.header(SECTION_FULL, SECTION_IDS[name], name)
-
-
-def _footer(name: str) -> bytes:
-    return pieces.footer(SECTION_IDS[name])
-
-
-def _generation(generation: int) -> bytes:
-    if not 0 <= generation < 1 << 64:
-        raise ValueError(f"generation {generation} does not fit into 64 bits")
-    return U64.pack(generation)
+def _full(name: str, *body: bytes) -> tuple[bytes, ...]:
+    """The pieces of a section of ours: nothing is copied."""
+    number = SECTION_IDS[name]
+    return _header(SECTION_FULL, number, name), *body, _footer(number)
 
 
 def _guest(device: bytes) -> tuple[bytes, ...]:
-    """The pieces of the guest's section: the state itself is not copied."""
     if len(device) >= 1 << 32:
         raise ValueError(
             f"device state of {len(device)} bytes: keep it under 4 GiB, and data in memory blocks"
         )
-    return _header(GUEST) + U32.pack(len(device)), device, _footer(GUEST)
+    return _full(GUEST, U32.pack(len(device)), device)
 
 
-def _description(device: bytes, machine: str) -> bytes:
+def _section(kind: int, number: int) -> bytes:
+    """What a part or end section begins with."""
+    return U8.pack(kind) + U32.pack(number)
+
+
+def _header(kind: int, number: int, name: str) -> bytes:
+    """What a start or full section begins with."""
+    return _section(kind, number) + _name(name) + U32.pack(INSTANCE) + U32.pack(VERSIONS[name])
+
+
+def _footer(number: int) -> bytes:
+    return _section(FOOTER, number)
+
+
+def _encoded(text: str) -> bytes:
+    """`text` as the format can hold it; ValueError if it cannot."""
+    raw = text.encode()
+    if not 0 < len(raw) <= MAX_NAME:
+        raise ValueError(f"name {text!r} has {len(raw)} bytes of UTF-8, not 1 to {MAX_NAME}")
+    return raw
+
+
+def _name(text: str) -> bytes:
+    raw = _encoded(text)
+    return U8.pack(len(raw)) + raw
+
+
+def _block_list(blocks: Blocks) -> bytes:
+    """The body of the RAM start section; ValueError if it cannot hold `blocks`."""
+    for block, size in blocks.items():
+        if size <= 0 or size % PAGE_SIZE:
+            raise ValueError(
+                f"block {block!r} has {size} bytes: give it a multiple of {PAGE_SIZE}, at least one"
+            )
+    listed = b"".join(_name(block) + U64.pack(size) for block, size in blocks.items())
+    return U64.pack(sum(blocks.values()) | MEM_SIZE) + listed + U64.pack(EOS)
+
+
+def _records(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
+    """Page records, in pieces; the first one names its block. ValueError for a page that does not fit."""
+    is_zero = ZERO_PAGE.startswith  # compares with any buffer, without a copy
+    current: str | None = None
+    for block, offset, data in pages:
+        size = blocks.get(block)
+        if size is None or offset % PAGE_SIZE or not 0 <= offset < size or len(data) != PAGE_SIZE:
+            raise ValueError(_problem(blocks, block, offset, data))
+        kind = ZERO if data is ZERO_PAGE or is_zero(data) else PAGE
+        if block == current:
+            yield U64.pack(offset | kind | CONTINUE)
+        else:
+            yield U64.pack(offset | kind) + _name(block)
+            current = block
+        yield _ZERO_FILL if kind == ZERO else data
+
+
+def _problem(blocks: Blocks, block: str, offset: int, data: Buffer) -> str:
+    where = f"page at {offset:#x} of block {block!r}"
+    if block not in blocks:
+        return f"{where}: there is no such block, only {', '.join(map(repr, blocks))}"
+    if len(data) != PAGE_SIZE:
+        return f"{where} has {len(data)} bytes, not {PAGE_SIZE}"
+    if offset % PAGE_SIZE:
+        return f"{where} does not start at a multiple of {PAGE_SIZE}"
+    return f"{where} is outside the block's {blocks[block]:#x} bytes"
+
+
+def _described(description: bytes) -> bytes:
+    """The part of a stream that holds its description."""
+    return U8.pack(DESCRIPTION) + U32.pack(len(description)) + description
+
+
+def _description(device: bytes, machine: bytes) -> bytes:
     """The description in QEMU's shape, for tools that print a recorded stream."""
     description = {
         "configuration": {
             "vmsd_name": "configuration",
             "version": 1,
-            "fields": [_field("len", "uint32", 4), _field("name", "buffer", len(pieces.encoded(machine)))],
+            "fields": [_field("len", "uint32", 4), _field("name", "buffer", len(machine))],
         },
         "page_size": PAGE_SIZE,
         "devices": [
@@ -143,8 +248,7 @@ def _description(device: bytes, machine: str) -> bytes:
             _device(GUEST, [_field("len", "uint32", 4), _field("state", "buffer", len(device))]),
         ],
     }
-    raw = json.dumps(description).encode()
-    return U8.pack(DESCRIPTION) + U32.pack(len(raw)) + raw
+    return json.dumps(description).encode()
 
 
 def _field(name: str, kind: str, size: int) -> dict[str, object]:

@@ -38,10 +38,10 @@ Read here but not written by us: fill bytes other than zero; any number of ends 
 
 A real QEMU sends more (see `vm_decode`); what changes the stream by a capability is refused by its name::
 
-    subsection      05, name, u32 version, body     behind the configuration, see `configuration`
+    subsection      05, name, u32 version, body     behind the configuration, see `head`
     device          as above, but the body is opaque and has no length: see `devices`
-    command         08, u16 command, u16 length, data       in the head and in rounds: see `commands`
-    040  XBZRLE     [name], u8 1, u16 length, what changed in the page: see `xbzrle`
+    command         08, u16 command, u16 length, data       between sections, see `sections`
+    040  XBZRLE     [name], u8 1, u16 length, what changed in the page: see `ram`
 
 Its "description" may be missing; the next COLO message begins with 00, which tells them apart.
 
@@ -84,6 +84,27 @@ UNREAD_SECTIONS = {
     COMMAND: "a command",
 }
 
+# Commands: how many bytes of data has each that is read here; what the others are called, and which
+# capability they belong to.
+PING = 2
+ENABLE_COLO = 8
+SWITCHOVER_START = 11
+COMMAND_SIZES = {PING: U32.size, ENABLE_COLO: 0, SWITCHOVER_START: 0}
+_RETURN_PATH = "return-path (and postcopy-ram, switchover-ack)"
+_POSTCOPY = "postcopy-ram"
+UNREAD_COMMANDS = {
+    1: ("OPEN_RETURN_PATH", _RETURN_PATH),
+    3: ("POSTCOPY_ADVISE", "postcopy-ram (and dirty-bitmaps)"),
+    4: ("POSTCOPY_LISTEN", _POSTCOPY),
+    5: ("POSTCOPY_RUN", _POSTCOPY),
+    6: ("POSTCOPY_RAM_DISCARD", _POSTCOPY),
+    7: ("PACKAGED", _POSTCOPY),
+    9: ("POSTCOPY_RESUME", _POSTCOPY),
+    10: ("RECV_BITMAP", _POSTCOPY),
+}
+PONG = 2
+"""The message of the return path that answers a PING."""
+
 # Flags of a RAM record.
 FLAGS = 0xFFF
 ZERO = 0x002
@@ -91,8 +112,9 @@ MEM_SIZE = 0x004
 PAGE = 0x008
 EOS = 0x010
 CONTINUE = 0x020
-
 XBZRLE = 0x040
+
+XBZRLE_ENCODING = 0x01
 
 # What belongs to a capability that is not read here, and which one that is.
 UNREAD_RECORDS = {XBZRLE: "xbzrle", 0x080: "rdma", 0x100: "compress", 0x200: "multifd"}

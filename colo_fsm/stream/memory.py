@@ -7,7 +7,7 @@ capacities too. How much of a block is in use is the guest's business and travel
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 PAGE_SIZE = 4096
 ZERO_PAGE = bytes(PAGE_SIZE)
@@ -23,6 +23,20 @@ class Page(NamedTuple):
     block: str
     offset: int
     data: Buffer
+
+
+class Sink(Protocol):
+    """Where decoded memory goes: an image, or the `Delta` of a round."""
+
+    def put(self, block: str, offset: int, data: Buffer, /) -> None:
+        """Take PAGE_SIZE bytes at `offset` of `block`; `data` is valid during the call only."""
+
+
+class PatchSink(Sink, Protocol):
+    """A sink whose pages can be changed in part, as QEMU's xbzrle does."""
+
+    def get(self, block: str, offset: int, /) -> Buffer:
+        """The PAGE_SIZE bytes there now: as last `put`, be it in this round or before."""
 
 
 class Delta:

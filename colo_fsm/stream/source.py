@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TypeVar
 
-from .errors import StreamError
+import attrs
+
 from .format import U8, U16, U32, U64
 from .memory import Buffer
 
@@ -20,6 +21,26 @@ Parsing = Generator[None, None, T]
 """A parser that returns T; it yields where it needs more bytes."""
 
 _NOTHING = memoryview(b"")
+
+
+@attrs.define
+class StreamError(ValueError):
+    """The stream is malformed, or holds what this decoder does not read.
+
+    `offset` counts bytes from the start of the stream (of the round's part of it, in a round) to
+    the field at fault. There is no way to go on: drop what has arrived of this checkpoint.
+    """
+
+    offset: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.problem} (at byte {self.offset})"
+
+
+def capability_error(offset: int, what: str, capability: str) -> StreamError:
+    """The error for `what`, which QEMU sends only while `capability` is on."""
+    return StreamError(offset, f"{what} is not read here: switch {capability} off at the Primary")
 
 
 class Source:
@@ -32,9 +53,8 @@ class Source:
     __slots__ = ("_base", "_position", "_view")
 
     def __init__(self) -> None:
-        self._view = _NOTHING
-        self._position = 0
         self._base = 0
+        self.lend(_NOTHING)
 
     @property
     def offset(self) -> int:
@@ -49,9 +69,8 @@ class Source:
     def give_back(self) -> int:
         """Let go of the piece lent; return how many bytes of it were read."""
         consumed = self._position
-        self._view = _NOTHING
         self._base += consumed
-        self._position = 0
+        self._view, self._position = _NOTHING, 0
         return consumed
 
     def take(self, size: int) -> Parsing[Buffer]:
@@ -111,6 +130,22 @@ class Source:
     def u64(self) -> Parsing[int]:
         (value,) = U64.unpack((yield from self.take(U64.size)))
         return int(value)
+
+    def known(self, expected: int, kind: str, of: str, name: str | None = None) -> Parsing[None]:
+        """A u32 that has to be `expected`: the `kind` (version, instance) `of` what has that `name`."""
+        at = self.offset
+        (found,) = U32.unpack((yield from self.take(U32.size)))
+        if found != expected:
+            whose = of if name is None else f"{of} {name!r}"
+            raise StreamError(at, f"{kind} {found} of {whose}, expected {expected}")
+
+    def length(self, what: str, limit: int) -> Parsing[int]:
+        """A u32, the number of bytes of `what`; it has to be at most `limit`."""
+        at = self.offset
+        (size,) = U32.unpack((yield from self.take(U32.size)))
+        if size > limit:
+            raise StreamError(at, f"{what} of {size} bytes, at most {limit} are read")
+        return int(size)
 
     def text(self, size: int) -> Parsing[str]:
         """A name of `size` bytes; it has to be UTF-8 and not empty."""

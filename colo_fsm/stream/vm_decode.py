@@ -10,27 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from . import configuration
-from .commands import Commands
+from .decode import RoundDecoder, WholeMemoryDecoder
 from .devices import DeviceReader, DeviceSection
-from .errors import StreamError, capability_error
 from .format import (
     COMMAND,
     DESCRIPTION,
     END_OF_STREAM,
     MAX_DESCRIPTION,
     SECTION_END,
-    SECTION_FULL,
     SECTION_PART,
-    SECTION_START,
     SUBSECTION,
 )
-from .memory import PAGE_SIZE, Blocks
-from .memory_decoder import RoundDecoder, WholeMemoryDecoder
-from .ram import PatchSink, Ram
-from .sections import sections
-from .source import Decoder, Parsing
-from .xbzrle import XbzrleRamReader
+from .head import head, read_subsection
+from .memory import PAGE_SIZE, Blocks, PatchSink
+from .ram import Ram, XbzrleRamReader
+from .sections import commands, sections
+from .source import Decoder, Parsing, StreamError, capability_error
 
 DEVICE_LIMIT = 1 << 30
 """Bytes of device sections that an initial stream may have."""
@@ -42,10 +37,10 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
     `open` is called once with the block list, before the first page, and returns where the pages
     go. A stream that declares more than `limit` bytes of memory is refused before that. `complete`
     when the end mark has come: send checkpoint-ready then, and give what follows to a
-    `DescriptionDecoder`. Answer `pings` first, with `pong`. Hand `ram` on to the rounds' decoders.
+    `DescriptionDecoder`. Answer `pings` first, in order, with `pong`. Hand `ram` on to the rounds' decoders.
 
     When `complete`, `head` is what stood before RAM, without commands; `devices` are the device
-    sections without the end mark, which `sections` tells apart; see `vm_encode.vm`.
+    sections without the end mark, which `sections` tells apart; see `encode.vm`.
     """
 
     def __init__(
@@ -53,7 +48,8 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
     ) -> None:
         super().__init__(open, limit, XbzrleRamReader)
         self.head = b""
-        self._commands = Commands(self._source)
+        self.pings: list[int] = []
+        self._subsections = b""
         self._devices = DeviceReader(self._source, device_limit)
 
     @property
@@ -66,31 +62,17 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         """Where each of them lies in `devices`."""
         return self._devices.sections
 
-    @property
-    def pings(self) -> list[int]:
-        """What to answer on the return path, in order."""
-        return self._commands.pings
-
     def _parse(self) -> Parsing[None]:
-        yield from self._head()
-        self.head = configuration.head(self.machine.encode())
-        readers = {
-            SUBSECTION: self._subsection,
-            COMMAND: self._commands.read,
-            SECTION_START: self._start,
-            SECTION_PART: self._part,
-            SECTION_END: self._end,
-            SECTION_FULL: self._device,
-        }
-        at = yield from sections(self._source, readers)
-        self._check_ended(at)
+        readers = {SUBSECTION: self._subsection, COMMAND: commands(self._source, self.pings)}
+        at = yield from self._whole(readers)
         if not self.sections:
             raise StreamError(at, "the stream ends without a device section")
+        self.head = head(self.machine.encode()) + self._subsections
 
     def _subsection(self, at: int) -> Parsing[None]:
         if self._sink is not None:
             raise StreamError(at, "a subsection that is not the configuration's")
-        self.head += yield from configuration.read_subsection(self._source)
+        self._subsections += yield from read_subsection(self._source)
 
     def _end(self, at: int) -> Parsing[None]:
         yield from super()._end(at)
@@ -100,8 +82,6 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
             raise capability_error(at, "a memory with no page of any contents", "multifd")
 
     def _device(self, at: int) -> Parsing[None]:
-        if not self._ram_ended:
-            raise StreamError(at, "a device section before the end of RAM")
         yield from self._devices.read(at)
 
 
@@ -123,10 +103,7 @@ class DescriptionDecoder(Decoder):
         if kind != DESCRIPTION:
             raise StreamError(0, f"byte {kind:#04x} where the description or a COLO message belongs")
         yield from source.skip(1)
-        at = source.offset
-        size = yield from source.u32()
-        if size > MAX_DESCRIPTION:
-            raise StreamError(at, f"description of {size} bytes, at most {MAX_DESCRIPTION} are read")
+        size = yield from source.length("description", MAX_DESCRIPTION)
         at = source.offset
         description = bytes((yield from source.take(size)))
         try:
@@ -140,18 +117,13 @@ class VmLiveDecoder(RoundDecoder[PatchSink]):
     """The live state of one round of a QEMU Primary: the dirty pages, into `sink`.
 
     `ram` is the `VmInitialDecoder`'s, passed through all rounds. One decoder serves one round. Answer
-    `pings` before the next COLO message, with `pong`.
+    `pings` before the next COLO message, in order, with `pong`.
     """
 
     def __init__(self, ram: Ram, sink: PatchSink) -> None:
         super().__init__(ram, sink, XbzrleRamReader)
-        self._commands = Commands(self._source)
-
-    @property
-    def pings(self) -> list[int]:
-        """What to answer on the return path, in order."""
-        return self._commands.pings
+        self.pings: list[int] = []
 
     def _parse(self) -> Parsing[None]:
-        readers = {SECTION_PART: self._part, SECTION_END: self._part, COMMAND: self._commands.read}
-        yield from sections(self._source, readers)
+        read = commands(self._source, self.pings)
+        yield from sections(self._source, {SECTION_PART: self._part, SECTION_END: self._part, COMMAND: read})

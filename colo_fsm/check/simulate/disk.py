@@ -119,8 +119,10 @@ _DIRECTORY = File()
 class SimulatedDisk:
     """See `colo_fsm.replica.disk.Disk`."""
 
-    def __init__(self, platter: Platter, random: Random) -> None:
+    def __init__(self, platter: Platter, random: Random, killed: Callable[[], object] = lambda: None) -> None:
+        """`killed` is called when the process dies in the middle of a call, before anything else."""
         self.platter = platter
+        self._killed = killed
         self.dead = False
         self.owed = 0.0
         """Seconds that the calls have taken and nobody has waited for yet."""
@@ -128,14 +130,22 @@ class SimulatedDisk:
         self._files: dict[int, File] = {}
         self._next_fd = 3
 
-    def _call(self, name: str) -> None:
+    def _call(self, part: Callable[[], object] = lambda: None) -> None:
+        """It takes its time, and may fail; `part` is done of it where the process dies in it."""
         if self.dead:
             raise Killed
         try:
             self.owed += self.platter.on_call()
         except Killed:
             self.dead = True  # at once: the code that dies must not clean up
+            part()
+            self._killed()
             raise
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the process has something open on it."""
+        return bool(self._files)
 
     def time_taken(self) -> float:
         """The seconds owed; they are paid with this."""
@@ -156,64 +166,58 @@ class SimulatedDisk:
     # -- the primitives -----------------------------------------------------------------------
 
     def make_directory(self, path: Path) -> None:
-        self._call("make_directory")
+        self._call()
 
     def open_directory(self, path: Path) -> int:
-        self._call("open_directory")
+        self._call()
         return self._new_fd(_DIRECTORY)
 
     def lock(self, fd: int) -> None:
-        self._call("lock")
+        self._call()
         if self.platter.locked_by not in (None, self):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.platter.locked_by = self
 
     def names(self, path: Path) -> list[str]:
-        self._call("names")
+        self._call()
         return list(self.platter.names)
 
     def read(self, path: Path) -> bytes | None:
-        self._call("read")
+        self._call()
         file = self.platter.names.get(path.name)
         return None if file is None else bytes(file.content)
 
     def size(self, path: Path) -> int | None:
-        self._call("size")
+        self._call()
         file = self.platter.names.get(path.name)
         return None if file is None else len(file.content)
 
     def create(self, path: Path) -> BinaryIO:
-        self._call("create")
+        self._call()
         # a new inode also where the name was taken: O_TRUNC would be this, seen from the disk
         file = self.platter.names[path.name] = File()
         self.platter.renamed()
         return io.BufferedWriter(_Raw(self, self._new_fd(file)))
 
     def open(self, path: Path) -> int:
-        self._call("open")
+        self._call()
         return self._new_fd(self.platter.names[path.name])
 
     def allocate(self, fd: int, size: int) -> None:
-        self._call("allocate")
+        self._call()
         self._files[fd].write(bytes(size), 0)
 
     def write(self, fd: int, data: Buffer, offset: int) -> int:
-        alive = not self.dead
-        try:
-            self._call("write")
-        except Killed:
-            if alive:  # struck by this very call: a part of it is written
-                self._files[fd].write(data[: self._random.randint(0, len(data))], offset)
-            raise
+        self._call(lambda: self._files[fd].write(data[: self._random.randint(0, len(data))], offset))
         self._files[fd].write(data, offset)
         return len(data)
 
     def map(self, fd: int) -> memoryview:
-        self._call("map")
+        self._call()
         return memoryview(self._files[fd].content).toreadonly()
 
     def sync(self, fd: int) -> None:
-        self._call("sync")
+        self._call()
         if self._files[fd] is _DIRECTORY:
             self.platter.sync_names()
         else:
@@ -221,19 +225,19 @@ class SimulatedDisk:
 
     def close(self, fd: int) -> None:
         try:
-            self._call("close")
+            self._call()
         finally:  # the descriptor is gone whatever it says
             del self._files[fd]
             if _DIRECTORY not in self._files.values() and self.platter.locked_by is self:
                 self.platter.locked_by = None
 
     def replace(self, source: Path, target: Path) -> None:
-        self._call("replace")
+        self._call()
         self.platter.names[target.name] = self.platter.names.pop(source.name)
         self.platter.renamed()
 
     def unlink(self, path: Path) -> None:
-        self._call("unlink")
+        self._call()
         if path.name not in self.platter.names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         del self.platter.names[path.name]

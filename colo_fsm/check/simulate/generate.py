@@ -5,42 +5,21 @@ Times alone would nearly always find both sides between two checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 import attrs
 
-from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.colo import ReleaseOn
 from colo_fsm.fsm import Side
 
-from .schedule import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
-from .tamper import PAYLOAD
+from .rehearsal import rehearse
+from .schedule import PAYLOAD, SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
+from .tables import Tables, after_loss, closed, in_rounds, releasing
 
 P, S = Side.PRIMARY, Side.SECONDARY
 
-ROUND: Mapping[Side, tuple[State, ...]] = {
-    P: (State.REQUESTED, State.REPLIED, State.SIZED, State.RECEIVED, State.LOADED),
-    S: (State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED),
-}
-"""Where a side takes a step in every round. The others of a round pass without one."""
-ONCE = (State.INIT, State.READY)
-"""Where it is once in a generation."""
-AFTER: Mapping[Side, tuple[State, ...]] = {
-    P: (State.FAILOVER, State.ALONE, State.STOPPED, State.ENDED),
-    S: (State.FINISHING, State.FAILOVER, State.ALONE, State.STOPPED, State.ENDED),
-}
-"""Where it is when something has struck already."""
-STILL_LINKED: Mapping[Side, tuple[State, ...]] = {
-    P: (State.FAILOVER, State.STOPPED),
-    S: (State.FAILOVER, State.STOPPED, State.FINISHING),
-}
-"""Those of them in which it has not closed the link yet, at the first step."""
-WRITES: Mapping[Side, tuple[State, ...]] = {
-    P: (State.INIT, State.REQUESTED, State.SIZED),
-    S: (State.READY, State.REPLIED, State.RECEIVED, State.LOADED),
-}
-"""Where a side writes to the link."""
 HOOKS: Mapping[Side, tuple[str, ...]] = {
     P: ("suspend", "resume", "save", "output", "observer"),
     S: ("load", "load", "resume", "suspend", "output", "observer"),
@@ -50,14 +29,18 @@ HOOKS: Mapping[Side, tuple[str, ...]] = {
 MOST_FAULTS = 4
 
 
-def generate(seed: int, kinds: Sequence[Kind] = SAFE_KINDS) -> Schedule:
-    """The schedule of this seed, with faults of these kinds.
+def generate(
+    seed: int,
+    kinds: Sequence[Kind] = SAFE_KINDS,
+    tables: Tables = Tables(),  # noqa: B008 - frozen
+) -> Schedule:
+    """The schedule of this seed, with faults of these kinds, for these tables.
 
     Of the kinds that a link never does, one strikes in a schedule, and safe ones with it.
     """
     random = Random(seed)
     deadline = random.choice((0.5, 1.0, 2.0))
-    faults = _Faults(random, deadline, tuple(kinds)).draw()
+    faults = _Faults(random, deadline, tuple(kinds), tables).draw()
     return Schedule(
         seed=seed,
         noise=random.getrandbits(48),
@@ -82,11 +65,20 @@ def generate(seed: int, kinds: Sequence[Kind] = SAFE_KINDS) -> Schedule:
 class _Faults:
     """Draws the faults of one schedule."""
 
-    def __init__(self, random: Random, deadline: float, kinds: tuple[Kind, ...]) -> None:
+    def __init__(self, random: Random, deadline: float, kinds: tuple[Kind, ...], tables: Tables) -> None:
         self._random = random
         self._deadline = deadline
         self._wire = tuple(kind for kind in kinds if kind in WIRE_KINDS)
         self._kinds = SAFE_KINDS if self._wire else kinds
+        self._seen = rehearse(tables)
+        self._tables = {side: tables.complete(side) for side in Side}
+        self._messages = tuple(self._tables[P].words.by_value)
+
+    def _after(self, side: Side, *, linked: bool = False) -> tuple[str, ...]:
+        """Where a side is when something has struck already; `linked`: and has a link still."""
+        table = self._tables[side]
+        out = {table.initial, *in_rounds(table), *(closed(table) if linked else ())}
+        return tuple(state for state in table.states if state not in out)
 
     def draw(self) -> tuple[Fault, ...]:
         """One to four: the first while the pair is well, or what leads to the state that another needs."""
@@ -117,124 +109,137 @@ class _Faults:
 
     def _leading_to(self, faults: list[Fault]) -> list[Fault]:
         """What must strike first, so that one of these finds the state that it waits for."""
-        waits = next((fault for fault in faults if fault.state in AFTER[fault.side]), None)
+        waits = next((fault for fault in faults if fault.state in self._after(fault.side)), None)
         if waits is None or len(faults) == MOST_FAULTS:
             return []
-        side, random = waits.side, self._random
-        leads: dict[State, tuple[Fault, ...]] = {
-            State.FINISHING: (
-                self._lead(Kind.CLOSED, S, State.RECEIVED, S, how="reset"),
-                self._lead(Kind.GUEST_FAILURE, S, State.RECEIVED, S, how="load", count=1),
-                self._lead(Kind.FAILING_DISK, S, State.SIZED, S, how="once", count=1),
-            ),
-            State.FAILOVER: (
-                self._lead(Kind.CLOSED, side, random.choice(ROUND[side]), side, how="tail"),
-                self._lead(Kind.FAILOVER_REQUEST, side, random.choice(ROUND[side]), side),
-            ),
-            State.ALONE: (self._lead(Kind.CRASH, side, random.choice(ROUND[side]), side.peer),),
-            State.STOPPED: (
-                self._lead(Kind.FAILOVER_REQUEST, side.peer, random.choice(ROUND[side.peer]), side.peer),
-                self._lead(Kind.CLOSED, side, State.INIT, side, how="end"),
-            ),
-            State.ENDED: (
-                self._lead(
-                    Kind.RESTART, side, random.choice(ROUND[side]), side.peer, how="kill", seconds=0.05
-                ),
-            ),
-        }
-        chosen = random.choice(leads[waits.state])
+        chosen = self._random.choice(self._leads(waits.side, waits.state))
         return [chosen] if chosen.kind in self._kinds else []
 
-    def _lead(self, kind: Kind, side: Side, state: State, target: Side, **more: Any) -> Fault:
-        visit = self._random.randint(1, 8) if state in ROUND[side] else 1
+    def _leads(self, side: Side, state: str) -> tuple[Fault, ...]:
+        """What leads to this state of this side."""
+        table, lead = self._tables[side], self._lead
+        if state == table.failover:
+            return lead(Kind.CLOSED, side, side, how="tail"), lead(Kind.FAILOVER_REQUEST, side, side)
+        if state in table.alone:
+            return (lead(Kind.CRASH, side, side.peer),)
+        if state in after_loss(table):
+            return (
+                lead(Kind.FAILOVER_REQUEST, side.peer, side.peer),
+                lead(Kind.CLOSED, side, side, table.initial, how="end"),
+            )
+        if state in table.final:
+            return (lead(Kind.RESTART, side, side.peer, how="kill", seconds=0.05),)
+        before = [r.source for r in table.rows if r.dest == state and r.source in self._seen.rounds[side]]
+        return tuple(
+            lead(kind, side, side, self._random.choice(before), **more)
+            for kind, more in (
+                (Kind.CLOSED, {"how": "reset"}),
+                (Kind.GUEST_FAILURE, {"how": "load", "count": 1}),
+                (Kind.FAILING_DISK, {"how": "once", "count": 1}),
+            )
+            if before
+        ) or (lead(Kind.CLOSED, side, side, how="tail"),)
+
+    def _lead(self, kind: Kind, side: Side, target: Side, state: str = "", **more: Any) -> Fault:
+        state = state or self._random.choice(self._seen.rounds[side])
+        visit = self._random.randint(1, 8) if state in self._seen.rounds[side] else 1
         return Fault(kind=kind, target=target, side=side, state=state, visit=visit, **more)
 
     def _forged(self) -> list[Fault]:
         """A message that nobody sent; or those that let packets out, where nothing arrived."""
-        first = self._fault(Kind.INJECT)
-        if self._random.random() < 0.5:
-            return [first]
-        silent = self._lead(Kind.SILENT, P, State.SIZED, P, how="one")
-        received, loaded = (
-            attrs.evolve(silent, kind=Kind.INJECT, target=S, how="", count=int(message))
-            for message in (COLOMessage.VMSTATE_RECEIVED, COLOMessage.VMSTATE_LOADED)
+        chain = releasing(self._tables[P])
+        if not chain or self._random.random() < 0.5:
+            return [self._fault(Kind.INJECT)]
+        silent = self._lead(Kind.SILENT, P, P, chain[0].source, how="one")
+        chain = chain[: self._random.randint(1, len(chain))]
+        forged = (
+            attrs.evolve(silent, kind=Kind.INJECT, target=S, how="", count=int(row.trigger.message or 0))
+            for row in chain
         )
-        state = self._random.choice((State.RECEIVED, State.LOADED))
-        dies = attrs.evolve(silent, kind=Kind.POWER_FAILURE, how="", state=state)
-        return [silent, received, *([loaded] if state is State.LOADED else []), dies]
+        dies = attrs.evolve(silent, kind=Kind.POWER_FAILURE, how="", state=str(chain[-1].dest))
+        return [silent, *forged, dies]
 
     def _fault(self, kind: Kind, *, after: bool = False) -> Fault:
         """A fault of this kind: somewhere in a round or, `after`, where a side is when a pair has ended."""
         random = self._random
-        side = random.choice((P, S))
-        target, more = self._details(kind, random.choice((P, S)))
-        how = more.get("how")
-        states = AFTER[side] if after else ROUND[side] * 2 + ONCE
-        if kind in (Kind.PARTIAL_WRITE, Kind.CORRUPT, Kind.REORDER, Kind.DUPLICATE):
-            side, states = target, WRITES[target]
-        elif kind in (Kind.SLOW_DISK, Kind.FAILING_DISK) or how == "disk":
-            side, states = S, (*ROUND[S], State.INIT)
-        elif kind in (Kind.CLOSED, Kind.SILENT, Kind.DELAY, Kind.INJECT):
-            states = STILL_LINKED[side] if after else ROUND[side] * 2 + ONCE
-        elif how == "observer":
-            side = target
-            states = (*ROUND[side], *ONCE, State.SENDING, State.REQUESTED)
-        elif how == "spare":
-            states = (State.ALONE,)
+        more = self._details(kind)
+        side, states = self._where(kind, more.get("how"), random.choice((P, S)), more["target"], after)
         state = random.choice(states)
-        brief = state in AFTER[side] and state is not State.ALONE and random.random() < 0.8
+        table = self._tables[side]
+        brief = state in self._after(side) and state not in table.alone and random.random() < 0.8
         delay = random.choice((0.0, 0.0, 0.0, round(random.uniform(0.0, 0.003), 6), 0.02))
         return Fault(
             kind=kind,
-            target=target,
             side=side,
             state=state,
-            visit=random.randint(1, 9) if state in ROUND[side] else 1,
+            visit=random.randint(1, 9) if state in self._seen.rounds[side] else 1,
             op=0 if brief else random.choice((0, 0, 0, 1, 1, 2, 3)),
             delay=0.0 if brief else delay,
             **more,
         )
 
-    def _details(self, kind: Kind, target: Side) -> tuple[Side, dict[str, Any]]:
-        """Whom it strikes, and what else there is to say of this kind."""
-        random = self._random
-        long = self._deadline * 2.5
-        pick: Callable[..., Any] = lambda *choices: random.choice(choices)  # noqa: E731
+    def _where(
+        self, kind: Kind, how: str | None, side: Side, target: Side, after: bool
+    ) -> tuple[Side, tuple[str, ...]]:
+        """In which state of which side a fault can strike."""
+        seen = self._seen
+        working = seen.rounds[side] * 2 + seen.once[side]
         match kind:
-            case Kind.CRASH | Kind.POWER_FAILURE if random.random() < 0.4:
-                return S, {"how": "disk", "count": random.randint(0, 14)}
-            case Kind.CLOSED:
-                return target, {"how": pick("end", "tail", "reset")}
-            case Kind.SILENT:
-                return target, {"how": pick("both", "one")}
-            case Kind.DELAY:
-                return target, {"how": pick("both", "one"), "seconds": pick(0.05, 0.3, long)}
-            case Kind.PARTIAL_WRITE:
-                how, seconds = pick("later", "later", "closed", "silent"), pick(0.01, 0.3, long)
-                return target, {"how": how, "seconds": seconds, "count": random.randint(0, 40)}
-            case Kind.SLOW_DISK:
-                return S, {"seconds": pick(0.01, 0.1, long / 4), "count": random.randint(1, 30)}
-            case Kind.FAILING_DISK:
-                how, seconds = pick(("once", 0.0), ("once", 0.0), ("while", 0.5), ("while", 3.0))
-                return S, {"how": how, "seconds": seconds, "count": random.randint(0, 14)}
-            case Kind.RESTART:
-                return target, {
-                    "how": pick("kill", "kill", "power", "spare"),
-                    "seconds": pick(0.05, 0.5, 2.0),
-                }
-            case Kind.ARBITER_LOSS if random.random() < 0.5:
-                return target, {"how": "answer", "count": random.randint(1, 3)}
-            case Kind.ARBITER_LOSS:
-                return target, {"how": pick("both", "one"), "seconds": pick(0.1, 1.0, 5.0)}
-            case Kind.TIMEOUT:
-                return target, {"seconds": pick(0.05, 0.3, long, long)}
-            case Kind.GUEST_FAILURE:
-                return target, {"how": pick(*HOOKS[target]), "count": random.choice((1, 1, 2))}
-            case Kind.CORRUPT if random.random() < 0.5 and target is P:
-                return target, {"how": PAYLOAD, "count": random.randint(0, 1 << 15)}
-            case Kind.CORRUPT:
-                return target, {"how": "message", "count": random.randint(0, 8)}
-            case Kind.INJECT:
-                return target, {"count": int(pick(*COLOMessage))}
+            case Kind.PARTIAL_WRITE | Kind.CORRUPT | Kind.REORDER | Kind.DUPLICATE:
+                return target, (*seen.rounds[target], self._tables[target].initial)
+            case _ if how == "disk" or kind in (Kind.SLOW_DISK, Kind.FAILING_DISK):
+                return S, (*seen.rounds[S], self._tables[S].initial)
+            case Kind.CLOSED | Kind.SILENT | Kind.DELAY | Kind.INJECT:
+                return side, (after and self._after(side, linked=True)) or working
+            case Kind.REFUSED | Kind.FAILING_ACCEPT | Kind.CANCELLED:
+                return target, (self._tables[target].initial,)
+            case Kind.GUEST_FAILURE if how == "observer":
+                return target, in_rounds(self._tables[target])
+            case Kind.RESTART if how == "spare":
+                return side, tuple(sorted(self._tables[side].alone))
             case _:
-                return target, {}
+                return side, self._after(side) if after else working
+
+    def _details(self, kind: Kind) -> dict[str, Any]:
+        """What else there is to say of a fault of this kind, and perhaps whom it strikes."""
+        random, long = self._random, 2.5 * self._deadline
+        either = ("both", "one")
+        calls = {"target": S, "count": range(15)}
+        choices: dict[Kind, Sequence[dict[str, Any]]] = {
+            Kind.CRASH: (*[{}] * 3, *[calls | {"how": "disk"}] * 2),
+            Kind.CLOSED: ({"how": ("end", "tail", "reset")},),
+            Kind.SILENT: ({"how": either},),
+            Kind.DELAY: ({"how": either, "seconds": (0.05, 0.3, long)},),
+            Kind.PARTIAL_WRITE: (
+                *[{"how": ("later", "closed"), "seconds": (0.01, 0.3, long), "count": range(41)}] * 2,
+                {"how": ("later", "silent"), "seconds": (0.01, 0.3, long), "count": range(41)},
+            ),
+            Kind.SLOW_DISK: ({"target": S, "seconds": (0.01, 0.1, long / 4), "count": range(1, 31)},),
+            Kind.FAILING_DISK: (
+                *[calls | {"how": "once"}] * 2, calls | {"how": "while", "seconds": (0.5, 3.0)},
+            ),
+            Kind.RESTART: ({"how": ("kill", "kill", "power", "spare"), "seconds": (0.05, 0.5, 2.0)},),
+            Kind.ARBITER_LOSS: (
+                {"how": "answer", "count": range(1, 4)}, {"how": either, "seconds": (0.1, 1.0, 5.0)},
+            ),
+            Kind.TIMEOUT: ({"seconds": (0.05, 0.3, long, long)},),
+            Kind.REFUSED: ({"target": P, "seconds": (0.02, 0.2, 1.0, 5.0)},),
+            Kind.FAILING_ACCEPT: ({"target": S, "how": ("aborted", "no-descriptors"), "count": range(1, 4)},),
+            Kind.CORRUPT: (
+                {"target": P, "how": PAYLOAD, "count": range(1 << 15)},
+                *[{"how": "message", "count": range(len(self._messages) + 2)}] * 3,
+            ),
+            Kind.INJECT: ({"count": self._messages},),
+        }  # fmt: skip
+        choices[Kind.POWER_FAILURE] = choices[Kind.CRASH]
+        found = {"target": random.choice((P, S))} | random.choice(choices.get(kind, ({},)))
+        if kind in (Kind.GUEST_FAILURE, Kind.SLOW_HOOK):
+            found["how"] = HOOKS[found["target"]]
+        if kind is Kind.GUEST_FAILURE:
+            found["count"] = (1, 1, 2)
+        if kind is Kind.SLOW_HOOK:
+            found["seconds"] = (0.05, 0.3, long, 2 * long)
+        return {
+            name: random.choice(value) if isinstance(value, tuple | range) else value
+            for name, value in found.items()
+        }

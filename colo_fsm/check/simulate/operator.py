@@ -8,20 +8,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
-from colo_fsm.colo import State
 from colo_fsm.fsm import Side
 from colo_fsm.replica.store import StoreError
 
 from .disk import Killed
-from .machine import Machine
 from .process import Process
-
-if TYPE_CHECKING:
-    from .world import World
+from .setting import Machine
+from .world import World
 
 TICK = 0.05
 """Seconds between two looks."""
@@ -29,8 +24,6 @@ PATIENCE = 3.0
 """Seconds that a side may stand without its peer before somebody asks it for failover."""
 MOST_STARTS = 6
 """Generations in a run: some schedules would go on for ever."""
-
-SETTLED = (State.ALONE, State.STOPPED, State.ENDED)
 
 
 @attrs.define(eq=False)
@@ -75,11 +68,6 @@ class Operator:
         machine = Machine(f"spare{self._spares}")
         self._tasks.append(Task(machine, self._world.kernel.now + seconds, fence=False))
 
-    def died(self, process: Process) -> None:
-        """A process has died."""
-        if process is self._joining:
-            self._joining = None
-
     # -- what it does by itself ---------------------------------------------------------------
 
     def look(self) -> None:
@@ -87,7 +75,7 @@ class Operator:
         self._watch()
         if self._joining is None:
             survivor = self._survivor()
-            if survivor is None and self._settled():
+            if survivor is None and self._over():
                 survivor = self._never_began()
                 if survivor is None:
                     self._tasks.clear()  # nobody has the data
@@ -105,41 +93,36 @@ class Operator:
         elif world.kernel.now - self._alone_since > PATIENCE:
             self._alone_since = None
             for side in left:
-                process = world.current(side)
-                assert process.replica is not None
-                process.replica.failover_requested = True
-                process.wake()
+                world.current(side).side.request_failover()
 
     def _stands_alone(self, side: Side) -> bool:
         """Whether this side waits for a peer that is not there, or for one that never answers."""
         process, peer = self._world.current(side), self._world.current(side.peer)
-        if not process.alive or process.frozen or process.state in (*SETTLED, State.FAILOVER):
+        table = self._world.tables[side]
+        if not process.alive or process.frozen or process.settled or process.state == table.failover:
             return False
-        return not peer.alive or peer.state in SETTLED or process.state is State.INIT
+        return not peer.alive or peer.settled or process.state == table.initial
 
     def _survivor(self) -> Process | None:
         """Who runs alone and is well."""
         for process in self._world.pair:
-            if process.alive and not process.frozen and process.state is State.ALONE:
+            if process.alive and not process.frozen and process.alone:
                 return process
         return None
 
-    def _settled(self) -> bool:
+    def _over(self) -> bool:
         """Whether nothing more will come of this pair by itself."""
-        return all(not p.alive or (p.state in SETTLED and not p.frozen) for p in self._world.pair)
+        return self._world.settled and not any(p.alive and p.frozen for p in self._world.pair)
 
     def _never_began(self) -> Process | None:
         """A Primary that was stopped before its generation began: nobody has run since, it has it all."""
         primary, secondary = self._world.pair
         witness = self._world.witness
-        ran = {*witness.generations, *(generation for generation, _ in witness.alone)}
-        generation = primary.replica.generation if primary.replica else None
         if (
             not primary.alive
-            or primary.frozen
-            or primary.state is not State.STOPPED
-            or generation in ran
-            or (secondary.alive and secondary.state is State.ALONE)
+            or primary.alone
+            or primary.generation in (*witness.generations, *witness.alone)
+            or (secondary.alive and secondary.alone)
         ):
             return None
         if not self._tasks and secondary.machine.up:
@@ -150,14 +133,14 @@ class Operator:
         world = self._world
         self._tasks = [task for task in self._tasks if task.machine is not survivor.machine]
         for task in self._tasks:
-            if task.due <= world.kernel.now and len(world.opened) < MOST_STARTS:
+            if task.due <= world.kernel.now and world.generations < MOST_STARTS:
                 joining = self._start(task, survivor)
                 if joining is not None:
                     self._tasks.remove(task)
                     self._joining = joining
                     self._hand_over(survivor, joining)
                 return
-        if len(world.opened) >= MOST_STARTS:
+        if world.generations >= MOST_STARTS:
             self._tasks.clear()
 
     def _start(self, task: Task, survivor: Process) -> Process | None:
@@ -169,7 +152,7 @@ class Operator:
         task.machine.up = True
         process = world.new_process(task.machine)
         try:
-            world.open_store(process)
+            process.open_store()
         except (OSError, StoreError, Killed) as error:
             world.kernel.note(f"{process.name} cannot start: {type(error).__name__}")
             process.die(power=isinstance(error, Killed) and task.machine.kill_power)
@@ -182,21 +165,18 @@ class Operator:
         world = self._world
 
         def begin(_: Process) -> None:
-            survivor.ended = lambda process: None
+            survivor.on_end = lambda process: None
             world.kernel.after(0.005, lambda: survivor.do(start))
 
         def start() -> None:
-            if self._joining is joining:
-                self._joining = None
-                if joining.alive:
-                    world.begin_pair(survivor, joining)
-                else:  # it has died while it waited; its machine may come back later
-                    self.restart(joining.machine, 0.1)
+            self._joining = None
+            if joining.alive:
+                world.begin_pair(survivor, joining)
+            else:  # it has died while it waited; its machine may come back later
+                self.restart(joining.machine, 0.1)
 
-        if survivor.state is State.ALONE:
-            survivor.ended = begin
-            assert survivor.replica is not None
-            survivor.replica.leave_requested = True
-            survivor.wake()
+        if survivor.alone:
+            survivor.on_end = begin
+            survivor.side.request_leave()
         else:
             begin(survivor)

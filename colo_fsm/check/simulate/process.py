@@ -1,101 +1,147 @@
-"""One process on one machine: serves the script of a replica on virtual time, as the drivers do on real."""
+"""One process on one machine: a side and its store, and the service that clients reach."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
+from collections import deque
 from collections.abc import Callable
-from enum import StrEnum
-from random import Random
-from typing import TYPE_CHECKING, Any
+from contextvars import Context
+from functools import partial
+from pathlib import Path
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import Side
-from colo_fsm.replica.events import Event
-from colo_fsm.replica.script import Call, Disconnect, Op, OpenReturnPath, Read, Replica, Write
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.colo import Variant
+from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
+from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event
+from colo_fsm.replica.gate import NotRunning
+from colo_fsm.replica.primary_script import PrimaryReplica
+from colo_fsm.replica.script import Replica
+from colo_fsm.replica.secondary_script import SecondaryReplica
+from colo_fsm.replica.store.base import Checkpoint, MemoryStore, Store, StoreError
+from colo_fsm.replica.store.directory import DirectoryStore
+from colo_fsm.replica.wish import Call
 
-from .arbiter import ArbiterHandle
 from .clients import Answered
 from .disk import Killed, SimulatedDisk
-from .gate import Gate
-from .guest import Broken, SimulatedGuest
-from .kernel import Timer
-from .link import End
-from .machine import Machine
-from .service import Request
-from .witness import Release, WatchedKeyValue
-
-if TYPE_CHECKING:
-    from .world import World
-
-Outcome = tuple[Callable[[Any], Op], Any]
-"""How a script goes on, and with what: `send` and a result, or `throw` and an exception."""
+from .driver import Cancelled, DrivenPair, Host
+from .net import Endpoint, Listener, Place, Socket
+from .service import Broken, Request, SimulatedGuest, state_in
+from .setting import ArbiterHandle, Machine, Setting
+from .witness import Release, WatchedKeyValue, Won
 
 ARBITER_LATENCY = 0.0005
-"""Seconds to the arbiter, and back, on average: whoever asks a little later may be there first."""
+"""Seconds to the arbiter, or to it and back, on average."""
 
 
-class Process:
-    """One process, and in it one replica after the other: a survivor becomes the next Primary."""
+class Watcher:
+    """Is told what processes do. Whoever strikes at them overrides this."""
 
-    def __init__(self, world: World, machine: Machine, name: str, random: Random) -> None:
-        self.world = world
+    def began(self, process: Process) -> None:
+        """A process has become a side, in its initial state."""
+
+    def entered(self, process: Process) -> None:
+        """A side has moved. What this raises, an observer of the pair has raised."""
+
+    def before_step(self, process: Process) -> None:
+        """The script of this process has made a wish that is about to be served."""
+
+
+class Process(Host):
+    """One process, and in it one side after the other: a survivor becomes the next Primary."""
+
+    def __init__(self, setting: Setting, machine: Machine, name: str, watcher: Watcher) -> None:
         self.machine = machine
         self.name = name
         self.alive = True
         self.frozen = 0
         self.role = Side.PRIMARY
-        self.replica: Replica | None = None
-        self.service = WatchedKeyValue(world.witness, name)
+        self.over = False
+        """Whether its side has come to its end."""
+        self.ran = False
+        """Whether its guest has run, on this side."""
+        self.store: Store | None = None
+        self.service = WatchedKeyValue(setting.witness, name)
         self.guest = SimulatedGuest(self.service, self.hook)
-        self.arbiter = ArbiterHandle(world.arbiter)
-        self.disk = SimulatedDisk(machine.platter, random)
+        self.arbiter = ArbiterHandle(setting.arbiter, self._spend)
         self.steps = 0
         """Steps of the script in this state."""
-        self.fail_hook: Callable[[str], None] = lambda name: None
-        self.ended: Callable[[Process], None] = lambda process: None
-        """Called when a replica of it is over."""
-        self.close_store: Callable[[], None] = lambda: None
-        self.end: End | None = None
-        self.gate = Gate(self)
-        self._random = random
-        self._kernel = world.kernel
-        self._woken = False
-        self._parked: Op | None = None
-        self._left: list[Buffer] = []
-        self._patience: Timer | None = None
+        self.on_hook: Callable[[str], float] = lambda name: 0.0
+        """Asked at every hook how many seconds longer it takes. May raise."""
+        self.on_end: Callable[[Process], None] = lambda process: None
+        """Called when a side of it is over."""
+        self._random = setting.new_random()
+        self._disk = SimulatedDisk(machine.platter, self._random, self._killed)
+        self._setting = setting
+        self._watcher = watcher
+        self._kernel = setting.kernel
+        self._opened: list[Endpoint] = []
+        self._owed = 0.0
+        self._queue: deque[tuple[Request, Answered]] = deque()
         self._thawing: list[Callable[[], object]] = []
 
-    @property
-    def state(self) -> StrEnum:
-        """Where its replica stands."""
-        return State.INIT if self.replica is None else self.replica.session.state
+    # -- what it is ---------------------------------------------------------------------------
 
-    def hook(self, name: str) -> None:
-        """A hook of the embedder's is called; it may be one that fails."""
-        self.fail_hook(name)
+    @property
+    def table(self) -> CompleteTable:
+        """The rows of its side."""
+        return self.side.session.table
+
+    @property
+    def state(self) -> str:
+        """Where its side stands."""
+        return self.side.state
+
+    @property
+    def generation(self) -> int | None:
+        """The replication generation, None until it is known."""
+        return self.side.generation
+
+    @property
+    def alone(self) -> bool:
+        """Whether it runs unreplicated."""
+        return not self.over and self.state in self.table.alone
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will come of it by itself."""
+        return (self.over and not self.side.driver.at_work) or self.alone
+
+    @property
+    def left_open(self) -> bool:
+        """Whether it has come to its end, no hook is at work any more, and it holds something still."""
+        ended = self.over and not self.side.driver.at_work
+        return ended and (any(each.open for each in self._opened) or self._disk.in_use)
+
+    @property
+    def link(self) -> Socket | None:
+        """Its end of the link, or of what may become one."""
+        return next((s for s in reversed(self._opened) if isinstance(s, Socket) and s.open), None)
+
+    @property
+    def listener(self) -> Listener | None:
+        """Where it listens."""
+        return next((s for s in self._opened if isinstance(s, Listener) and s.open), None)
 
     # -- life ---------------------------------------------------------------------------------
 
-    def begin(self, role: Side, end: End, make: Callable[..., Replica]) -> None:
-        """Become a side, in `init`; `start` runs it."""
+    def begin(self, role: Side, where: str) -> None:
+        """Become a side, in its initial state; `start` runs it."""
+        setting = self._setting
         self.role = self.arbiter.side = role
-        self.gate = Gate(self)
-        self.end = end
+        self.over = self.ran = False
         self.steps = 0
-        self._woken = False
-        end.poke = self.poke
-        self.replica = make(gate=self.gate, emit=self._emit, clock=self._kernel.clock)
-        self._script = self.replica.run()
-        self.world.faults.began(self)
-
-    def start(self) -> None:
-        """Run the replica, to its end."""
-        self.do(lambda: self._go(self._script.send, None))
-
-    def _emit(self, event: Event) -> None:
-        self.world.emitted(self, event)
+        self._opened = []
+        session = Session(
+            machine_for(setting.tables.of(role), Variant(release_on=setting.options.release_on))
+        )
+        parts = session, self.guest, self.arbiter, setting.options
+        if role is Side.PRIMARY:
+            replica: Replica = PrimaryReplica(*parts, clock=self._kernel.clock)
+        else:
+            assert self.store is not None
+            replica = SecondaryReplica(*parts, clock=self._kernel.clock, store=self.store)
+        place = Place(setting.network, where, self._opened)
+        self.side = DrivenPair(replica, place, self._kernel, self)
+        self._watcher.began(self)
 
     def do(self, action: Callable[[], object]) -> None:
         """Let the process do this, when it can: after a freeze, or never."""
@@ -109,11 +155,20 @@ class Process:
         self.alive = False
         self.frozen = 0
         self._thawing.clear()
-        self.disk.kill()
-        if self.end is not None:
-            self.end.vanish() if power else self.end.close()
+        self._disk.kill()
+        for each in self._opened:
+            each.vanish() if power else each.close()
         if power:
             self.machine.lose_power(self._random)
+
+    def _killed(self) -> None:
+        self.die(power=self.machine.kill_power)
+
+    def forget(self) -> None:
+        """The run is over: what is left of the script must not run at some other time."""
+        self._disk.kill()
+        with contextlib.suppress(Exception, Killed):
+            self.side.driver.forget()
 
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT later. The clock goes on, and so does the kernel under it."""
@@ -128,220 +183,190 @@ class Process:
             for action in waiting:
                 self.do(action)
 
-    def wake(self) -> None:
-        """Somebody has made a request of the replica."""
-        self._woken = True
-        self.poke()
+    # -- what its driver asks -----------------------------------------------------------------
 
-    def poke(self) -> None:
-        """Something may have changed for what it waits for."""
-        if self._parked is not None:
-            self.do(self._retry)
+    def before_step(self) -> None:
+        self._watcher.before_step(self)
+        self.steps += 1
 
-    # -- the script ---------------------------------------------------------------------------
+    def way(self, call: Call) -> float:
+        """To the arbiter it takes time: whoever asks a little later may be there first."""
+        return self._to_arbiter() if call.hook == self.arbiter.claim else 0.0
 
-    def _go(self, step: Callable[[Any], Op], answer: Any) -> None:
-        """Serve the script until it has to wait."""
-        while True:
-            try:
-                op = step(answer)
-            except StopIteration:
-                self._over()
-                return
-            except Killed:  # the initial state is written as it arrives, not in a hook's place
-                self.world.faults.killed(self)
-                return
-            self.world.faults.before_step(self)
-            self.steps += 1
-            if self.frozen:
-                self.do(lambda op=op: self._serve_later(op))  # type: ignore[misc]
-                return
-            if not self.alive:
-                return
-            outcome = self._serve(op)
-            if outcome is None:
-                return
-            step, answer = outcome
+    def cost(self) -> float:
+        """What the disk and the arbiter took, and the hook's own work."""
+        work = self._setting.schedule.work
+        own = self._random.expovariate(1 / work) if work and self._random.random() < 0.5 else 0.0
+        owed, self._owed = self._owed, 0.0
+        return own + owed + self._disk.time_taken()
 
-    def _serve_later(self, op: Op) -> None:
-        outcome = self._serve(op)
-        if outcome is not None:
-            self._go(*outcome)
-
-    def _over(self) -> None:
-        """What the drivers do in the end."""
-        assert self.replica is not None
-        self._kernel.note(f"{self.name} over: {self.state}")
-        if self.end is not None:
-            self.end.close()
-            self.end = None
-        self.replica.outbox.discard()
-        self.gate.shut()
-        with contextlib.suppress(OSError, Killed):
-            self.close_store()
-        self.ended(self)
-
-    def _serve(self, op: Op) -> Outcome | None:
-        """What the script asks for; None when it has to wait."""
-        match op:
-            case Call():
-                return self._call(op)
-            case Read(timeout):
-                return self._wait(op, timeout)
-            case Write(buffers, timeout):
-                assert self.end is not None
-                self._left = buffers
-                if self.end.tamper is not None:
-                    self._left = self.end.tamper(buffers)
-                return self._wait(op, timeout)
-            case OpenReturnPath():
-                if self.end is None or not self.end.usable:
-                    return self._script.throw, OSError(errno.ENOTCONN, "not connected")
-            case Disconnect():
-                if self.end is not None:
-                    self.end.close()
-                    self.end = None
-        return self._script.send, None
-
-    def _wait(self, op: Op, timeout: float | None) -> Outcome | None:
-        outcome = self._try(op)
-        if outcome is None:
-            self._parked = op
-            self._patience = self._timer(op, timeout)
-        return outcome
-
-    def _timer(self, op: Op, timeout: float | None) -> Timer | None:
-        if timeout is None:
-            return None
-        return self._kernel.after(timeout, lambda: self.do(lambda: self._expire(op)))
-
-    def _try(self, op: Op) -> Outcome | None:
-        try:
-            return self._read(op) if isinstance(op, Read) else self._write()
-        except OSError as error:
-            return self._script.throw, error
-
-    def _read(self, op: Read) -> Outcome | None:
-        if self._woken:
-            self._woken = False
-            return self._script.send, None
-        data = self.end.read() if op.from_link and self.end is not None else None
-        return None if data is None else (self._script.send, data)
-
-    def _write(self) -> Outcome | None:
-        assert self.end is not None
-        self._left = self.end.write(self._left)
-        if not self._left:
-            return self._script.send, None
-        if self._woken:
-            self._woken = False
-            return self._script.send, self._left
-        return None
-
-    def _retry(self) -> None:
-        op = self._parked
-        if op is None:
+    def ended(self, error: BaseException) -> None:
+        if not self.alive:  # its disk has killed it while it wrote what arrived
             return
-        before = sum(map(len, self._left))
-        outcome = self._try(op)
-        if outcome is not None:
-            self._unpark()
-            self._go(*outcome)
-        elif isinstance(op, Write) and sum(map(len, self._left)) < before:
-            self._unpark()
-            self._parked, self._patience = op, self._timer(op, op.timeout)
+        self.over = True
+        raised = None if isinstance(error, StopIteration) else error
+        self._kernel.note(f"{self.name} over: {self.state}{f', {raised}' if raised else ''}")
+        self.side.over(raised)
+        if raised is not None and not isinstance(raised, OSError | Cancelled):
+            self._setting.witness.bad_ends.append(f"{self.name} ended with {raised!r}")
+        self.on_end(self)
 
-    def _expire(self, op: Op) -> None:
-        if self._parked is not op:
-            return
-        outcome = self._try(op) or (self._script.throw, TimeoutError())
-        self._unpark()
-        self._go(*outcome)
+    # -- hooks --------------------------------------------------------------------------------
 
-    def _unpark(self) -> None:
-        self._parked = None
-        if self._patience is not None:
-            self._patience.cancel()
+    def hook(self, name: str) -> None:
+        """A hook of the embedder's is called; it may be one that fails, or takes long."""
+        self._owed += self.on_hook(name)
+        if name == "resume":
+            self.ran = True
+            generation, witness = self.generation, self._setting.witness
+            if self.role is Side.PRIMARY and generation is not None and generation not in witness.generations:
+                witness.generations.append(generation)
 
-    def _call(self, op: Call) -> Outcome | None:
-        if getattr(op.hook, "__self__", None) is self.arbiter:
-            # a question and an answer, and whoever dies between them may have claimed
-            self._kernel.after(self._to_arbiter(), lambda: self.do(lambda: self._ask(op)))
-            return None
-        try:
-            answer = op.hook(*op.args)
-        except Killed:
-            self.world.faults.killed(self)
-            return None
-        except Exception as error:  # noqa: BLE001 - the script decides what it means
-            return self._later(self._cost(), (self._script.throw, error))
-        if isinstance(answer, Gate):
-            answer.emptied = lambda: self._go(self._script.send, None)
-            return None
-        return self._later(self._cost(), (self._script.send, answer))
-
-    def _ask(self, op: Call) -> None:
-        outcome: Outcome
-        try:
-            outcome = self._script.send, op.hook(*op.args)
-        except Exception as error:  # noqa: BLE001 - the script decides what it means
-            outcome = self._script.throw, error
-        self._later(self._to_arbiter(), outcome)
+    def _spend(self) -> None:
+        """The way to the arbiter and back: whoever dies before the answer comes may have claimed."""
+        self._owed += self._to_arbiter()
 
     def _to_arbiter(self) -> float:
         return ARBITER_LATENCY * self._random.uniform(0.2, 1.8)
-
-    def _cost(self) -> float:
-        """How long the hook has taken: what the disk took, and its own work."""
-        work = self.world.schedule.work
-        own = self._random.expovariate(1 / work) if work and self._random.random() < 0.5 else 0.0
-        return own + self.disk.time_taken()
-
-    def _later(self, seconds: float, outcome: Outcome) -> Outcome | None:
-        if not seconds:
-            return outcome
-        self._kernel.after(seconds, lambda: self.do(lambda: self._go(*outcome)))
-        return None
 
     # -- the service --------------------------------------------------------------------------
 
     def request(self, request: Request, answered: Answered) -> None:
         """See `Server.request`: a dead process refuses, a dead machine says nothing."""
         if self.alive:
-            self.do(lambda: self.gate.arrived(request, answered))
+            self.do(lambda: self._arrived(request, answered))
         elif self.machine.up:
             answered(None)
 
-    def turn(self, gate: Gate, request: Request, answered: Answered) -> None:
-        """A turn of the service, which may take its time."""
-        gate.turns += 1
-        self.service.begin()
-        most = self.world.schedule.turn
-        if most and self._random.random() < 0.5:
-            end = lambda: self.do(lambda: self._end_turn(gate, request, answered))  # noqa: E731
-            self._kernel.after(self._random.uniform(0.0, most), end)
-        else:
-            self._end_turn(gate, request, answered)
+    def _arrived(self, request: Request, answered: Answered) -> None:
+        if self.ran:
+            self._queue.append((request, answered))
+            self._let_in()
+        else:  # the service begins to listen when the guest runs
+            answered(None)
 
-    def _end_turn(self, gate: Gate, request: Request, answered: Answered) -> None:
+    def _let_in(self) -> None:
+        """Begin turns, in the order in which they were asked for, as far as the gate allows."""
+        gate = self.side.replica.gate
+        while self._queue:
+            context = Context()  # one for each: inside a turn no other may begin
+            try:
+                turn = context.run(gate.enter, self._again)
+            except NotRunning:
+                self._queue.popleft()[1](None)
+                continue
+            if turn is None:
+                return
+            self._take_turn(partial(context.run, gate.leave, turn), *self._queue.popleft())
+
+    def _again(self) -> None:
+        self._kernel.after(0.0, lambda: self.do(self._let_in))
+
+    def _take_turn(self, leave: Callable[[], object], request: Request, answered: Answered) -> None:
+        """A turn of the service, which may take its time."""
+        self.service.begin()
+        most = self._setting.schedule.turn
+        seconds = self._random.uniform(0.0, most) if most and self._random.random() < 0.5 else 0.0
+
+        def end() -> None:
+            self.end_turn(request, answered)
+            leave()
+
+        if seconds:
+            self._kernel.after(seconds, lambda: self.do(end))
+        else:
+            end()
+
+    def end_turn(self, request: Request, answered: Answered) -> None:
+        """Make the change, and hold the answer until a checkpoint covers it."""
         answer = self.service.end(request)
-        replica = self.replica
-        assert replica is not None
         if answer is None:
             answered(None)
-        else:
-            try:
-                replica.outbox.hold(
-                    lambda: self._deliver(replica, request, answer, answered), lambda: answered(None)
-                )
-            except Broken:  # alone it is delivered here, and who delivers has failed: the service's affair
-                answered(None)
-        gate.left()
+            return
+        try:
+            pair = self.side
+            pair.outbox.hold(
+                lambda: self._deliver(pair, request, answer, answered),
+                lambda: answered(None) if self.alive else None,
+            )
+        except Broken:  # alone it is delivered here, and who delivers has failed: the service's affair
+            answered(None)
 
-    def _deliver(self, replica: Replica, request: Request, answer: str, answered: Answered) -> None:
+    def _deliver(self, pair: DrivenPair, request: Request, answer: str, answered: Answered) -> None:
         self.hook("output")
-        assert replica.generation is not None
-        self.world.witness.releases.append(
-            Release(self._kernel.now, self.name, self.role, replica.generation, replica.checkpoint, request)
+        assert pair.generation is not None
+        self._setting.witness.releases.append(
+            Release(self._kernel.now, self.name, self.role, pair.generation, pair.checkpoint, request)
         )
         answered(answer)
+
+    # -- what the side tells ------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """An event of the pair."""
+        witness = self._setting.witness
+        match event:
+            case Transition():
+                self._moved(event)
+            case CheckpointTaken(number) if self.role is Side.PRIMARY:
+                witness.checkpoints += 1
+                self._kernel.note(f"{self.name} checkpoint {number}")
+            case ClaimAnswered(claim, True):
+                assert self.generation is not None
+                witness.won.append(
+                    Won(self.name, self.role, self.generation, claim.token, self._goes_on_from())
+                )
+            case ClaimAnswered():
+                witness.claims_lost += 1
+
+    def _moved(self, moved: Transition) -> None:
+        self._kernel.note(f"{self.name} {moved.side} {moved.source} -> {moved.dest} ({moved.trigger})")
+        self.steps = 0
+        if self.role is Side.SECONDARY and (newest := self._newest()) is not None:
+            self.machine.stored = _which(newest)
+        if moved.dest in self.table.alone:
+            assert self.generation is not None
+            self._setting.witness.alone.append(self.generation)
+        self._watcher.entered(self)
+
+    def _newest(self) -> Checkpoint | None:
+        """What its store holds, as long as it is open."""
+        try:
+            return self.store.newest if self.store is not None else None
+        except ValueError:
+            return None
+
+    def _goes_on_from(self) -> int:
+        """The checkpoint that a side which has won will run from."""
+        newest = self._newest() if self.role is Side.SECONDARY else None
+        return self.side.checkpoint if newest is None else newest.number
+
+    # -- its store ----------------------------------------------------------------------------
+
+    def open_store(self) -> None:
+        """The store of a process that will be a Secondary. Raises OSError, StoreError, Killed."""
+        machine, schedule = self.machine, self._setting.schedule
+        if not schedule.directory:
+            self.store = MemoryStore()
+            return
+        durable = schedule.fsync or not machine.lost_power
+        broken = self._setting.witness.broken
+        try:
+            self.store = DirectoryStore(Path("/store"), fsync=schedule.fsync, disk=self._disk)
+        except StoreError as error:
+            if durable:
+                broken.append(f"{self.name}: {error}")
+            machine.wipe()  # as the error says: replicate from the start
+            raise
+        newest = self.store.newest
+        found, wanted = _which(newest), machine.stored
+        if durable and wanted is not None and (found is None or found < wanted):
+            broken.append(f"{self.name}: the disk holds {found}, it had stored {wanted}")
+        if durable and newest is not None and state_in(newest) not in self._setting.witness.saved:
+            broken.append(f"{self.name}: the disk holds what nobody saved")
+        machine.lost_power = False
+        machine.stored = found
+
+
+def _which(checkpoint: Checkpoint | None) -> tuple[int, int] | None:
+    return None if checkpoint is None else (checkpoint.generation, checkpoint.number)

@@ -1,4 +1,6 @@
-"""The replicated service: a few keys, with every request remembered, so that a retry is answered again.
+"""The replicated service, and the production guest around it.
+
+A few keys, with every request remembered, so that a retry is answered again.
 
 Its state spans several pages, each of which changes with nearly every write: a checkpoint that is not
 whole is none of the states that were ever saved.
@@ -7,10 +9,13 @@ whole is none of the states that were ever saved.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 
 import attrs
 
+from colo_fsm.replica.guest import Saved, StateGuest
+from colo_fsm.replica.store import Checkpoint
 from colo_fsm.stream.memory import PAGE_SIZE
 
 KEYS = ("x", "y")
@@ -120,3 +125,38 @@ class KeyValue:
         self.log = state[PAGE_SIZE:log].decode().split()
         values = (state[at : at + PAGE_SIZE].rstrip().decode() for at in range(log, len(state), PAGE_SIZE))
         self.values = dict(zip(KEYS, values, strict=True))
+
+
+def state_in(checkpoint: Checkpoint) -> bytes:
+    """The service's state in a checkpoint of its guest."""
+    length = int.from_bytes(checkpoint.device, "big")
+    return bytes(checkpoint.blocks[StateGuest.BLOCK][:length])
+
+
+class Broken(Exception):
+    """What a hook raises that is told to fail."""
+
+
+class SimulatedGuest(StateGuest):
+    """The production guest, whose hooks fail when they are told to."""
+
+    def __init__(self, service: KeyValue, hook: Callable[[str], None]) -> None:
+        """`hook` is told of every call by its name, and may raise."""
+        super().__init__(service, CAPACITY)
+        self._hook = hook
+
+    def suspend(self) -> None:
+        self._hook("suspend")
+        super().suspend()
+
+    def resume(self) -> None:
+        self._hook("resume")
+        super().resume()
+
+    def save(self, full: bool) -> Saved:
+        self._hook("save")
+        return super().save(full)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        self._hook("load")
+        super().load(checkpoint)

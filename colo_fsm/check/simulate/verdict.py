@@ -6,7 +6,8 @@
 `linearizability` the answers to reads and writes of a key, with its value in the end, fit no order
 `torn`            a state was loaded that nobody had saved: half received, half loaded, or changing
 `store`           a disk did not hold the checkpoint that it must
-`stuck`           something never came to an end, or one fault alone left nobody to go on
+`stuck`           something never came to an end, or to a bad one; or one fault alone left nobody to
+                  go on
 
 Nobody survived: no proof of anything about loss, and counted apart.
 """
@@ -15,31 +16,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator
 
 import attrs
 
-from colo_fsm.colo import COLOMessage, ReleaseOn, State
 from colo_fsm.fsm import Side
 
-from .guest import state_in
 from .linearize import Operation, linearizable
 from .process import Process
-from .schedule import Kind, Schedule
-from .service import KEYS, KeyValue, Request, Verb, apply, changes
-from .tamper import PAYLOAD
-from .world import REPLICATING, World
+from .schedule import PAYLOAD, Kind
+from .service import KEYS, KeyValue, Request, Verb, apply, changes, state_in
+from .tables import releasing
+from .world import World
 
 KINDS = LOST, SPLIT, ORDER, TORN, STORE, STUCK = (
     "lost", "split brain", "linearizability", "torn", "store", "stuck",
 )  # fmt: skip
-
-RELEASING: Mapping[ReleaseOn, AbstractSet[int]] = {
-    ReleaseOn.RECEIVED: {COLOMessage.VMSTATE_RECEIVED},
-    ReleaseOn.LOADED: {COLOMessage.VMSTATE_RECEIVED, COLOMessage.VMSTATE_LOADED},
-}
-"""The messages that have to come until packets leave."""
 
 
 @attrs.frozen
@@ -53,18 +45,20 @@ class Problem:
         return f"{self.kind}: {self.text}"
 
 
-def promised(schedule: Schedule) -> frozenset[str]:
+def promised(world: World) -> frozenset[str]:
     """The kinds of problem that this schedule must not lead to.
 
     The wire has no round number and no checksum of memory. So forged messages can let packets out too
-    early: `vmstate-received`, and after it `vmstate-loaded` where packets wait for that. And a page that
-    was changed on its way is loaded as it came. Neither can make two sides run.
+    early: all those that have to come from the sent checkpoint on. And a page that was changed on its way
+    is loaded as it came. Neither can make two sides run.
     """
     found = frozenset(KINDS)
-    forged = {fault.count for fault in schedule.faults if fault.kind is Kind.INJECT}
-    if RELEASING[schedule.release_on] <= forged:
+    faults = world.schedule.faults
+    forged = {fault.count for fault in faults if fault.kind is Kind.INJECT}
+    needed = {row.trigger.message for row in releasing(world.tables[Side.PRIMARY])}
+    if forged and needed <= forged:
         found -= {LOST, ORDER}
-    if any(fault.kind is Kind.CORRUPT and fault.how == PAYLOAD for fault in schedule.faults):
+    if any(fault.kind is Kind.CORRUPT and fault.how == PAYLOAD for fault in faults):
         found -= {LOST, ORDER, TORN, STORE}
     return found
 
@@ -72,7 +66,7 @@ def promised(schedule: Schedule) -> frozenset[str]:
 def survivor(world: World) -> Process | None:
     """Who serves the data in the end."""
     for process in world.pair:
-        if process.alive and process.state is State.ALONE:
+        if process.alive and process.alone:
             return process
     return world.current(Side.PRIMARY) if world.replicating else None
 
@@ -110,7 +104,8 @@ def _held_by_secondary(world: World) -> KeyValue | None:
     secondary = world.current(Side.SECONDARY)
     if not world.replicating:
         return None
-    newest = world.stores[secondary].newest
+    assert secondary.store is not None
+    newest = secondary.store.newest
     if newest is None:
         return None
     held = KeyValue()
@@ -123,7 +118,7 @@ def _split_brain(world: World) -> Iterator[str]:
     for generation, times in Counter(won.generation for won in witness.won).items():
         if times > 1:
             yield f"{times} sides have won generation {generation}"
-    for generation, times in Counter(generation for generation, _ in witness.alone).items():
+    for generation, times in Counter(witness.alone).items():
         if times > 1:
             yield f"{times} sides ran alone in generation {generation}"
     tokens = [won.token for won in witness.won]
@@ -165,11 +160,13 @@ def _unanswered(world: World) -> Iterator[str]:
 
 
 def _unsettled(world: World) -> Iterator[str]:
+    yield from world.witness.bad_ends
+    for process in world.processes:
+        if process.alive and process.left_open:
+            yield f"{process.name} is over, and has left something open"
     for process in world.pair:
-        settled = process.state in (State.ALONE, State.STOPPED, State.ENDED) or world.replicating
-        if process.alive and not settled and process.state not in REPLICATING:
+        if process.alive and not process.settled and not world.replicating:
             yield f"{process.name} is still in {process.state}"
     strikes = world.witness.strikes
-    began = bool(world.witness.generations)
-    if survivor(world) is None and began and len(strikes) == 1:
-        yield f"one fault, and nobody goes on: {strikes[0].fault}"
+    if survivor(world) is None and (not strikes or (world.witness.generations and len(strikes) == 1)):
+        yield "nobody goes on after " + (str(strikes[0].fault) if strikes else "no fault at all")

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import attrs
 
-from colo_fsm.colo import State
 from colo_fsm.fsm import Side
 
 from .schedule import Fault
 from .service import KeyValue, Request
-
-if TYPE_CHECKING:
-    from .process import Process
-
-DOWN = "down"
-"""Stands in a strike for the state of a side whose process is dead."""
-
-STATES: Mapping[Side, tuple[str, ...]] = {
-    side: (*(state for state in State if state is not State.FINISHING or side is Side.SECONDARY), DOWN)
-    for side in Side
-}
-"""Every state that a side can be found in."""
 
 
 @attrs.frozen
@@ -70,13 +54,15 @@ class Witness:
     checkpoints: int = 0
     generations: list[int] = attrs.field(factory=list)
     """Those in which the guest has run, in order."""
-    alone: list[tuple[int, Process]] = attrs.field(factory=list)
-    """Who ran alone, in which generation."""
+    alone: list[int] = attrs.field(factory=list)
+    """The generations in which a side ran alone."""
     saved: set[bytes] = attrs.field(factory=set)
     torn: list[str] = attrs.field(factory=list)
     """A state was loaded that nobody ever saved, or saved while it was changing."""
     broken: list[str] = attrs.field(factory=list)
-    """A store was not what it must be when it was opened again, or something never ended."""
+    """A store was not what it must be when it was opened again."""
+    bad_ends: list[str] = attrs.field(factory=list)
+    """A side ended with an error of its own."""
 
 
 class WatchedKeyValue(KeyValue):

@@ -28,9 +28,10 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._close()
         for task in self._tasks:
             task.cancel()
-        self._close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def address(self) -> str:
@@ -53,7 +54,11 @@ class Relay:
             self._do_cut()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()  # the Primary tells what that is to it
+            return
         self._writers = [writer, far_writer]
         self._tasks = [
             asyncio.create_task(self._pump(reader, far_writer, forward=True)),

@@ -14,21 +14,24 @@ from pathlib import Path
 
 import attrs
 
-from colo_fsm.colo import State
 from colo_fsm.fsm import Side
 from colo_fsm.replica import Address
 
-from .clients import SCHEMA, Clients, answers, contents
+from .clients import PATIENCE, Clients, Refused, answers, contents
+from .ledger import SCHEMA
 from .relay import Relay
-from .verdict import Verdict, lost_rows, split_brain
-from .worker import Worker, WorkerFailed
+from .verdict import ENOUGH_CHECKPOINTS, ENOUGH_ROWS, Verdict, split_brain
+from .worker import Worker
 
-START = 20.0
-"""Seconds until a side must be up; starting is not what the demo is about."""
-SETTLE = 15.0
-"""Seconds until the survivor must have taken over: more than one deadline and a claim."""
+DEADLINE = 10.0
+"""Seconds that the link may stand still inside a checkpoint. On a machine slowed to a tenth a whole one took
+0.8 s at most, so that nothing but a cut is taken for one."""
 
-NOT_RUNNING = (State.ALONE, State.STOPPED, State.ENDED)
+TOO_SLOW = 300.0
+"""Seconds over and above its own time that a run may take to show enough."""
+
+MOMENT = 1.0
+"""Seconds to wait for a checkpoint to break something in. Without one it is broken between two."""
 
 
 @attrs.frozen
@@ -40,6 +43,7 @@ class Plan:
     release_on: str = "loaded"
     interval_ms: float = 20.0
     clients: int = 4
+    rate: float = 200.0
     seed: int = 0
 
 
@@ -51,23 +55,27 @@ class Run:
         self.started = time.monotonic()
         self.phase = "starting"
         self.chance = random.Random(plan.seed)
-        self.clients = Clients(plan.seed)
+        self.clients = Clients(plan.seed, plan.clients, plan.rate, self._addresses)
         self.broke_at: int | None = None
         self.primary: Worker | None = None
         self.secondary: Worker | None = None
 
     async def go(self) -> Verdict:
-        """The whole run. Raises WorkerFailed or TimeoutError when it cannot even start."""
+        """The whole run. Raises WorkerFailed, OSError when it cannot even start."""
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="colo-fsm-demo-"))
             primary, secondary, relay = await self._start(stack, Path(folder))
-            working = asyncio.create_task(self.clients.run(self.plan.clients))
+            working = asyncio.create_task(self.clients.run())
             stack.push_async_callback(_ended, working)
-            await self._work(primary, secondary, relay, working)
+            await self._work(primary, secondary, relay)
+            self.phase = "checking"
+            self.clients.stop()
+            await working  # nothing is acknowledged behind the verdict's back
             return await self._check(primary, secondary)
 
     async def _start(self, stack: AsyncExitStack, folder: Path) -> tuple[Worker, Worker, Relay]:
         common = ["--arbiter", f"sqlite:{folder / 'claim.db'}", "--release-on", self.plan.release_on]
+        common += ["--deadline", str(DEADLINE)]
         schema = folder / "schema.sql"
         schema.write_text(SCHEMA)
         environment = os.environ | {
@@ -77,105 +85,129 @@ class Run:
         listen = ["--listen", "tcp:127.0.0.1:0", "--store", str(folder / "store")]
         self.secondary = Worker(Side.SECONDARY, listen + common, environment)
         secondary = await stack.enter_async_context(self.secondary)
-        there = Address.parse((await secondary.line("listening", START))["address"])
+        there = Address.parse((await secondary.line("listening", PATIENCE))["address"])
         relay = await stack.enter_async_context(Relay(there.host, there.port, self.chance))
         connect = ["--connect", relay.address, "--interval-ms", str(self.plan.interval_ms)]
         self.primary = Worker(Side.PRIMARY, connect + common, environment)
         primary = await stack.enter_async_context(self.primary)
-        self.clients.addresses.append((await primary.line("serving", START))["address"])
+        await primary.line("serving", PATIENCE)
         return primary, secondary, relay
 
-    async def _work(
-        self, primary: Worker, secondary: Worker, relay: Relay, working: asyncio.Task[None]
-    ) -> None:
+    async def _work(self, primary: Worker, secondary: Worker, relay: Relay) -> None:
         """Clients work before the break and after it."""
+        sides, ledger = (primary, secondary), self.clients.ledger
+
+        def replicated() -> bool:
+            return primary.checkpoints >= ENOUGH_CHECKPOINTS and ledger.acknowledged >= ENOUGH_ROWS // 2
+
+        def broken() -> bool:
+            return any(side.broken for side in sides)
+
+        def taken_over() -> bool:
+            return any(self.clients.first_write) or all(side.over for side in sides)
+
         self.phase = "replicating"
         before = self.plan.seconds * self.chance.uniform(0.4, 0.6)
-        await _for(before, working)
-        if self.plan.kill == "none":
-            await _for(self.plan.seconds - before, working)
-        else:
+        await self._until(before, lambda: replicated() or broken())
+        if self.plan.kill != "none" and not broken() and not self.clients.faults:
             await self._break(primary, secondary, relay)
-            await self._take_over(primary, secondary)
-            await _for(self.plan.seconds - before, working)
-        self.clients.stop()
-        self.phase = "checking"
-        await asyncio.wait([working], timeout=SETTLE)
+            await self._until(0, taken_over)
+        await self._until(
+            self.plan.seconds - before,
+            lambda: (
+                all(side.over for side in sides)
+                or (ledger.acknowledged >= ENOUGH_ROWS and (taken_over() or not broken()))
+            ),
+        )
+
+    async def _until(self, seconds: float, enough: Callable[[], bool]) -> None:
+        """Let the clients work for so long, and until it is enough: how fast that is, is the machine's.
+
+        A fault ends it at once; so does, as a fault, that it is not enough for very long.
+        """
+        began = time.monotonic()
+        while not self.clients.faults and ((passed := time.monotonic() - began) < seconds or not enough()):
+            if passed > seconds + TOO_SLOW:
+                rows, checkpoints = (
+                    self.clients.ledger.acknowledged,
+                    self.primary and self.primary.checkpoints,
+                )
+                self.clients.faults.append(
+                    f"this machine is too slow, or the pair stands still: {rows} rows and {checkpoints} "
+                    f"checkpoints after {time.monotonic() - self.started:.0f} s, {self.phase}"
+                )
+            await asyncio.sleep(0.02)
 
     async def _break(self, primary: Worker, secondary: Worker, relay: Relay) -> None:
         """Mostly inside a checkpoint: right after the Primary has sent a part of it."""
         if self.plan.kill == "link":
-            await relay.cut(silently=self.chance.random() < 0.5, patience=1.0)
+            await relay.cut(silently=self.chance.random() < 0.5, patience=MOMENT)
         else:
             if self.chance.random() < 0.8:
-                await relay.traffic(patience=1.0)
+                await relay.traffic(patience=MOMENT)
                 await asyncio.sleep(self.chance.random() * 0.003)
             (primary if self.plan.kill == "primary" else secondary).kill()
         self.broke_at = time.monotonic_ns()
         self.phase = f"{self.plan.kill} {'cut' if self.plan.kill == 'link' else 'killed'}"
 
-    async def _take_over(self, primary: Worker, secondary: Worker) -> None:
-        """Until the sides that are left have settled who goes on."""
-        left = [w for w in (primary, secondary) if not w.killed]
-        waiting = [asyncio.create_task(w.settled(NOT_RUNNING, SETTLE)) for w in left]
-        # after a silence an idle Secondary hears nothing, for ever: one side that goes on is enough
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if secondary.state is State.ALONE:
-            # a survivor that then cannot serve is for the verdict to tell
-            with contextlib.suppress(WorkerFailed, TimeoutError):
-                self.clients.addresses.append((await secondary.line("serving", SETTLE))["address"])
-        await asyncio.wait(waiting, timeout=1.0)
-        for task in waiting:
-            task.cancel()
-
     async def _check(self, primary: Worker, secondary: Worker) -> Verdict:
-        clients = self.clients
-        active = [a for a in self._addresses(primary, secondary) if await answers(a, 3.0)]
-        rows, integrity = await contents(active[0]) if active else ([], "nobody answers")
-        kept = {key for key, _ in rows}
-        survivor = next((w for w in (primary, secondary) if w.state is State.ALONE), None)
-        ready = primary.find("state", state="ready")
+        clients, ledger = self.clients, self.clients.ledger
+        addresses = self._addresses()
+        answering = await asyncio.gather(*map(answers, addresses))
+        active = [address for address, answers in zip(addresses, answering, strict=True) if answers]
+        rows, integrity = await self._contents(active)
+        ledger.check(rows)
+        sides = primary, secondary
+        survivor = next((side for side in sides if side.alone), None)
+        by_itself = None
+        if self.broke_at is None and any(side.broken for side in sides):
+            by_itself = next((side.reason for side in sides if side.reason), "no reason was given")
         if self.plan.kill == "none":
             # the wire has no goodbye: the Secondary goes first, then the Primary
-            await secondary.stop(SETTLE)
-            await primary.settled((State.ALONE,), SETTLE)
-            await primary.stop(SETTLE)
+            await secondary.stop(PATIENCE)
+            await primary.settled(PATIENCE)
+            await primary.stop(PATIENCE)
         return Verdict(
             kill=self.plan.kill,
             seed=self.plan.seed,
             checkpoints=primary.checkpoints,
-            acknowledged=len(clients.acknowledged),
-            lost=lost_rows(clients.acknowledged, rows),
-            reads=len(clients.read),
-            reads_lost=len(clients.read - kept),
+            acknowledged=ledger.acknowledged,
+            lost=ledger.lost,
+            reads=ledger.reads,
+            reads_lost=ledger.reads_lost,
             survivor=None if survivor is None else str(survivor.side),
             active_sides=len(active),
             failover_ms=self._failover_ms(),
-            split_brain=split_brain(clients.answers, (primary, secondary)),
+            split_brain=split_brain(clients.answers, sides),
             primary_state=primary.final_state,
             secondary_state=secondary.final_state,
             integrity=integrity,
-            generation=ready["generation"] if ready else None,
+            generation=next((line["generation"] for line in primary.lines if line.get("generation")), None),
+            by_itself=by_itself,
+            faults=clients.faults,
         )
 
-    def _addresses(self, *workers: Worker) -> list[str]:
+    async def _contents(self, active: list[str]) -> tuple[list[tuple[int, str, str]], str]:
+        """What the first that answers holds; that it cannot tell is a fault."""
+        if not active:
+            return [], "nobody answers"
+        try:
+            return await contents(active[0])
+        except (OSError, Refused) as error:
+            return [], f"it cannot be read ({error or 'no answer'})"
+
+    def _addresses(self) -> list[str]:
         """Where sides have served, those that may be active now."""
-        found = [line["address"] for w in workers if not w.killed and (line := w.find("serving"))]
+        sides = [side for side in (self.primary, self.secondary) if side and not side.killed]
+        found = [line["address"] for side in sides if (line := side.find("serving"))]
         return list(dict.fromkeys(found))
 
     def _failover_ms(self) -> float | None:
         """From the break to the first acknowledged write of the side that goes on alone."""
         if self.broke_at is None:
             return None
-        after = [a.at for a in self.clients.writes if a.token and a.at > self.broke_at]
+        after = [at for token, at in self.clients.first_write.items() if token and at > self.broke_at]
         return round((min(after) - self.broke_at) / 1e6, 1) if after else None
-
-
-async def _for(seconds: float, working: asyncio.Task[None]) -> None:
-    """Let the clients work; an error of theirs ends the run at once."""
-    await asyncio.wait([working], timeout=seconds)
-    if working.done():
-        working.result()
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +22,7 @@ def _figures(run: Run) -> dict[str, str]:
     primary, secondary = run.primary, run.secondary
     last = primary.last_checkpoint if primary else {}
     seconds = time.monotonic() - run.started
-    rows = len(run.clients.acknowledged)
+    rows = run.clients.ledger.acknowledged
     return {
         "time": f"{seconds:4.1f} s",
         "phase": run.phase,
@@ -83,13 +84,18 @@ def summary(verdict: Verdict, console: Console) -> None:
 def _happened(v: Verdict) -> Iterator[str]:
     yield "\n[bold]What happened[/]"
     yield f"  The Primary served a database; its state went to the Secondary in {v.checkpoints} checkpoints."
-    if v.kill not in BROKEN:
-        yield "  Nothing was broken; both sides ended in order, the Secondary first."
-    else:
+    if v.by_itself:
+        yield f"  The pair broke by itself, so nothing was broken on purpose ({escape(v.by_itself)})."
+    elif v.kill in BROKEN:
         yield f"  {BROKEN[v.kill]}."
-        if v.survivor and v.failover_ms is not None:
-            yield f"  The {v.survivor.capitalize()} claimed generation {v.generation} and went on alone,"
-            yield f"  {v.failover_ms:.0f} ms from the break to its first acknowledged write."
+    else:
+        yield "  Nothing was broken; both sides were asked to end, the Secondary first."
+    if v.survivor:
+        yield f"  The {v.survivor.capitalize()} claimed generation {v.generation} and went on alone" + (
+            f",\n  {v.failover_ms:.0f} ms from the break to its first acknowledged write."
+            if v.failover_ms is not None
+            else "."
+        )
     yield f"  At the end: Primary {v.primary_state}, Secondary {v.secondary_state}."
 
 
@@ -98,11 +104,11 @@ def _checked(v: Verdict) -> Iterator[str]:
     yield f"  {v.acknowledged} acknowledged rows: {v.lost} lost, changed or there twice"
     yield f"  {v.reads} rows read by clients: {v.reads_lost} gone"
     yield f"  {v.active_sides} side answers" if v.active_sides == 1 else f"  {v.active_sides} sides answer"
-    yield f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {v.integrity}"
+    yield f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {escape(v.integrity)}"
 
 
 def _judged(v: Verdict) -> Iterator[str]:
     if v.ok:
         yield "[bold green]PROVED[/] nothing acknowledged was lost, and never did two sides run."
     for problem in v.problems:
-        yield f"[bold red]FAILED[/] {problem}"
+        yield f"[bold red]FAILED[/] {escape(problem)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 import attrs
@@ -11,11 +10,16 @@ from .clients import Answer
 from .worker import Worker
 
 ENOUGH_ROWS, ENOUGH_CHECKPOINTS = 100, 10
+"""Fewer prove nothing: a run goes on until it has them."""
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """The facts of a run; `ok` when it proved what the demo promises."""
+    """The facts of a run; `ok` when it proved what the demo promises.
+
+    `by_itself` says why the pair broke before anything was broken on purpose; nothing is broken then, and
+    what the demo promises must hold all the same. `faults` is what went wrong on the way, a line each.
+    """
 
     kill: str
     seed: int
@@ -32,33 +36,30 @@ class Verdict:
     secondary_state: str
     integrity: str
     generation: int | None
+    by_itself: str | None
+    faults: list[str]
 
     @property
     def problems(self) -> list[str]:
         """What keeps this run from being a proof, one text each."""
+        ended = self.primary_state == self.secondary_state == "ended"
         found = {
             f"{self.lost} acknowledged rows are lost, changed or there twice": self.lost > 0,
             f"{self.reads_lost} rows that were read are gone": self.reads_lost > 0,
             "split brain: both sides answered": self.split_brain,
             f"{self.active_sides} sides are active, not one": self.active_sides != 1,
             f"the survivor's database is not sound: {self.integrity}": self.integrity != "ok",
+            "the sides did not end in order": self.kill == "none" and not self.by_itself and not ended,
             f"only {self.acknowledged} rows were acknowledged: too few to prove anything": self.acknowledged
             < ENOUGH_ROWS,
             f"only {self.checkpoints} checkpoints were taken: too few to prove anything": self.checkpoints
             < ENOUGH_CHECKPOINTS,
         }
-        return [text for text, holds in found.items() if holds]
+        return [*self.faults, *(text for text, holds in found.items() if holds)]
 
     @property
     def ok(self) -> bool:
         return not self.problems
-
-
-def lost_rows(acknowledged: dict[str, str], rows: Iterable[tuple[str, str]]) -> int:
-    """How many acknowledged rows are not there exactly once, unchanged."""
-    there = Counter(rows)
-    times = Counter(key for key, _ in there.elements())
-    return sum(1 for row in acknowledged.items() if there[row] != 1 or times[row[0]] != 1)
 
 
 def split_brain(answers: Iterable[Answer], workers: Iterable[Worker]) -> bool:

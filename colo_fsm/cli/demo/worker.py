@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Self
 
-from colo_fsm.colo import State
-from colo_fsm.fsm import Side
+from colo_fsm.colo import TABLES, Variant
+from colo_fsm.fsm import FailoverStatus, Side, complete
 
 Line = dict[str, Any]
 
-GUEST = "colo_fsm.replica.sqlite_server:guest"
+GUEST = "colo_fsm.services.sqlite_server:guest"
 
 
 class WorkerFailed(Exception):
@@ -27,9 +28,15 @@ class Worker:
 
     def __init__(self, side: Side, arguments: list[str], environment: dict[str, str]) -> None:
         self.side = side
-        self.state = State.INIT
+        table = complete(TABLES[side], Variant())
+        self.state: str = table.initial
+        self._alone = table.alone
+        self._whole = {s for s, at in table.status.items() if at is FailoverStatus.NONE} - table.final
         self.lines: list[Line] = []
-        self.killed = False
+        self.killed = self.over = False
+        self.complaint = ""
+        self.reason: str | None = None
+        """What first went wrong on this side."""
         self.checkpoints = 0
         self.last_checkpoint: Line = {}
         self._command = [sys.executable, "-m", "colo_fsm", side, "--guest", GUEST, "--json", *arguments]
@@ -49,69 +56,96 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
         await self._process.wait()
         await self._reader
 
     async def _read(self) -> None:
+        """To the end of both streams; a side that says what is no event is not listened to any more."""
         assert self._process.stdout is not None
-        async for raw in self._process.stdout:
-            self._take(json.loads(raw))
-            async with self._news:
-                self._news.notify_all()
         assert self._process.stderr is not None
-        self.complaint = (await self._process.stderr.read()).decode(errors="replace").strip()
+        complaining = asyncio.create_task(self._process.stderr.read())
+        try:
+            async for raw in self._process.stdout:
+                self._take(json.loads(raw))
+                await self._tell()
+        except (ValueError, KeyError) as error:
+            self.complaint = f"it said what is no event: {error}"
+            self._signal(signal.SIGKILL)
+        said = (await complaining).decode(errors="replace").split("\n")
+        last = next((line for line in reversed(said) if line.strip()), "no reason given")
+        self.complaint = self.complaint or last.removeprefix("Error: ")
+        self.over = True
+        await self._tell()
+
+    async def _tell(self) -> None:
         async with self._news:
             self._news.notify_all()
 
     def _take(self, line: Line) -> None:
-        self.lines.append(line)
+        """A state is kept the first time, a checkpoint until the next: a long run has too many of both."""
         if line["event"] in ("state", "over"):
-            self.state = State(line["state"])
-        elif line["event"] == "checkpoint":
+            self.state = line["state"]
+            self.reason = self.reason or line["error"]
+        if line["event"] == "checkpoint":
             self.checkpoints += 1
             self.last_checkpoint = line
+        elif line["event"] != "state" or self.find("state", state=line["state"]) is None:
+            self.lines.append(line)
 
     def find(self, event: str, **fields: object) -> Line | None:
         """The first line of this kind with these fields."""
         wanted = {"event": event, **fields}
         return next((x for x in self.lines if wanted.items() <= x.items()), None)
 
-    async def line(self, event: str, timeout: float, **fields: object) -> Line:
-        """The same, waited for. Raises WorkerFailed, TimeoutError."""
-        found: Line | None = await self._until(lambda: self.find(event, **fields), timeout)
+    async def line(self, event: str, timeout: float) -> Line:
+        """The first line of this kind, waited for. Raises WorkerFailed."""
+        await self._until(lambda: self.find(event) is not None, timeout)
+        found = self.find(event)
         if found is None:
-            raise WorkerFailed(
-                f"the {self.side} ended before '{event}': {self.complaint or 'no reason given'}"
-            )
+            ended = f"ended before '{event}'" if self.over else f"did not say '{event}' in {timeout:g} s"
+            raise WorkerFailed(f"the {self.side} {ended}: {self.complaint or 'no reason given'}")
         return found
 
-    async def settled(self, states: tuple[State, ...], timeout: float) -> None:
-        """Until it is in one of these states or has ended."""
-        with contextlib.suppress(TimeoutError):
-            await self._until(lambda: self.state in states or None, timeout)
+    async def settled(self, timeout: float) -> None:
+        """Until it goes on alone or has ended."""
+        await self._until(lambda: self.alone, timeout)
 
-    async def _until(self, condition: Callable[[], Any], timeout: float) -> Any:
-        async with asyncio.timeout(timeout), self._news:
-            while (found := condition()) is None and not self._reader.done():
-                await self._news.wait()
-            return found
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._news:
+                while not condition() and not self.over:
+                    await self._news.wait()
+
+    @property
+    def alone(self) -> bool:
+        """Whether it goes on without the other side."""
+        return self.state in self._alone
+
+    @property
+    def broken(self) -> bool:
+        """Whether it does not replicate any more."""
+        return self.over or self.state not in self._whole
 
     @property
     def final_state(self) -> str:
         """The state that it was last in, `killed` for a killed one."""
-        return "killed" if self.killed else str(self.state)
+        return "killed" if self.killed else self.state
 
     def kill(self) -> None:
         """SIGKILL."""
         self.killed = True
-        self._process.kill()
+        self._signal(signal.SIGKILL)
 
     async def stop(self, timeout: float) -> None:
         """SIGTERM: end in order."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), timeout)
             await self._reader
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Not by the process's own methods: they reap a side that has just ended, behind asyncio's back."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)

@@ -7,16 +7,16 @@ from colo_fsm.arbiter import SqliteArbiter
 from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.secondary_script import SecondaryReplica
 
-receive_live, claim = SecondaryReplica._receive_live, SqliteArbiter.claim
+receive_live, claim = SecondaryReplica.receive_live, SqliteArbiter.claim
 
 
 def half(self):
     try:
         return (yield from receive_live(self))
     except ProtocolError:
-        self.store.commit(self._delta, self.store.newest.device)
+        self.store.commit(self.round.delta, self.store.newest.device)
         with contextlib.suppress(ProtocolError):
-            yield from self._load()
+            yield from self.load()
         raise
 
 
@@ -26,5 +26,5 @@ def slow_for_the_primary(self, generation, side):
     return claim(self, generation, side)
 
 
-SecondaryReplica._receive_live = half
+SecondaryReplica.receive_live = half
 SqliteArbiter.claim = slow_for_the_primary

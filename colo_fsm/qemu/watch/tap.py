@@ -1,0 +1,219 @@
+"""Between two real QEMUs: passes every byte on, and watches.
+
+Nothing holds a byte back: each direction has a thread that reads and writes, and puts what passes on a
+queue; recording and decoding happen behind that.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Self
+
+from colo_fsm.fsm import Side
+from colo_fsm.replica.address import Address, address_of
+from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.replica.store import Store
+
+from ..listening import next_link, shut_down
+from .capture import Capture, Recorder
+from .rounds import Round, Verdict, Watch
+
+MOST_BEHIND = 1 << 30
+"""Bytes that passed and wait to be decoded: with more, decoding is given up, so that memory is bounded."""
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds to try to reach the Secondary, from when the Primary has come."""
+
+LINGER = 1.0
+"""Seconds that one side may go on sending when the other has ended."""
+
+_Passed = tuple[float, Side, bytes]
+
+
+class Tap:
+    """Listens, takes the Primary's connection in its `with` block, and connects to the Secondary.
+
+        with Tap("tcp:0.0.0.0:9998", "tcp:standby:9998", print) as tap:
+            print(tap.address)
+            verdict = tap.wait()
+
+    `on_round` is called from a thread of the tap's, and so is `recorder`, if there is one. Checkpoints
+    go to `store`, if there is one; it may be used when `wait` has returned. Whatever these raise, the
+    bytes go on. Further connections (QEMU's multifd makes them) are passed on and not decoded. Raises
+    AddressError, OSError.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        connect: str,
+        on_round: Callable[[Round], object] = lambda _: None,
+        *,
+        recorder: Recorder | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self._target = Address.parse(connect)
+        self._listener = Address.parse(listen).listen()
+        self.address = address_of(self._listener)
+        """Where the Primary is to connect."""
+        self.watch = Watch(on_round, store)
+        self.record_error: Exception | None = None
+        """Why the recording stops before the link does."""
+        self._recorder = recorder
+        self._passed: queue.SimpleQueue[_Passed | None] = queue.SimpleQueue()
+        self._came = dict.fromkeys(Side, 0)
+        self._looked_at = 0
+        self._links: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._ends = threading.Semaphore(0)
+        self._ended = self._stopped = self._over = False
+        self._unreached: OSError | None = None
+        self._verdict: Future[Verdict] = Future()
+        self._main = [
+            threading.Thread(target=work, name=f"tap {name}", daemon=True)
+            for name, work in (("accept", self._accept), ("watch", self._look))
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._main:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for thread in self._main:
+            thread.join()
+        for link in (self._listener, *self._links):
+            link.close()
+
+    def wait(self, timeout: float | None = None) -> Verdict:
+        """Until the link has ended.
+
+        Raises OSError if the Secondary cannot be reached, what `on_round` raised first, TimeoutError.
+        """
+        return self._verdict.result(timeout)
+
+    def stop(self) -> None:
+        """End the link: it counts as stopped, not as broken. From any thread, or a signal handler."""
+        self._stopped |= not self._ended
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._over = True
+        for link in (self._listener, *self._links):
+            shut_down(link)
+
+    # -- passing on
+
+    def _accept(self) -> None:
+        try:
+            while (link := next_link(self._listener, lambda: self._over)) is not None:
+                self._connect(self._keep(link))
+        except OSError as error:
+            self._unreached = None if self._over else error
+        finally:
+            for thread in self._threads:
+                thread.join()
+            self._passed.put(None)
+
+    def _connect(self, primary: socket.socket) -> None:
+        """Pass on what comes from there, and what comes back. The first connection is decoded."""
+        decoded = not self._threads
+        try:
+            secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
+        except OSError:
+            shut_down(primary)
+            if decoded:
+                raise
+            return
+        if decoded:
+            self._begin(self._end)
+        self._begin(self._pass_on, Side.PRIMARY, primary, secondary, decoded)
+        self._begin(self._pass_on, Side.SECONDARY, secondary, primary, decoded)
+
+    def _keep(self, link: socket.socket) -> socket.socket:
+        link.setblocking(True)
+        if link.family != socket.AF_UNIX:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._links.append(link)
+        if self._over:
+            raise ConnectionAbortedError
+        return link
+
+    def _begin(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _end(self) -> None:
+        """A QEMU whose peer is gone keeps its end open: what it may still say has LINGER seconds."""
+        self._ends.acquire()
+        self._ends.acquire(timeout=LINGER)
+        self._hang_up()
+
+    def _pass_on(self, side: Side, source: socket.socket, sink: socket.socket, decoded: bool) -> None:
+        tcp = source.family != socket.AF_UNIX
+        try:
+            while data := source.recv(READ_SIZE):
+                if tcp:  # the kernel forgets it: QEMU then waits 40 ms for a delayed one, twice a round
+                    source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                if decoded:  # before it is sent, or the answer could overtake it here
+                    self._put(side, data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:  # a side was killed, or we were stopped
+            shut_down(source)
+            shut_down(sink)
+        if decoded:
+            self._put(side, b"")
+            self._ended = True
+            self._ends.release()
+
+    def _put(self, side: Side, data: bytes) -> None:
+        self._came[side] += len(data)
+        self._passed.put((time.monotonic(), side, data))
+
+    # -- watching
+
+    def _look(self) -> None:
+        try:
+            while (passed := self._passed.get()) is not None:
+                self._record(*passed)
+                self._watch(*passed)
+            verdict = self.watch.verdict(self._stopped)
+            if self._unreached is not None:
+                raise self._unreached
+            self._verdict.set_result(verdict)
+        except BaseException as error:  # noqa: BLE001 - raised where somebody waits, not in a dead thread
+            self._verdict.set_exception(error)
+
+    def _record(self, at: float, side: Side, data: bytes) -> None:
+        if self._recorder is None or self.record_error is not None:
+            return
+        try:
+            self._recorder.write(at, side, data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
+            self.record_error = error
+
+    def _watch(self, at: float, side: Side, data: bytes) -> None:
+        behind = sum(self._came.values()) - self._looked_at
+        if behind > MOST_BEHIND:
+            self.watch.give_up(f"decoding is {behind} bytes behind the link")
+        try:
+            self.watch.saw(at, side, data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
+            self.watch.give_up(f"{type(error).__name__}: {error}")
+        self._looked_at += len(data)
+
+
+def review(capture: Capture, on_round: Callable[[Round], object] = lambda _: None) -> Verdict:
+    """What a tap would have said of a recorded link. Raises what `on_round` raised first, CaptureError."""
+    watch = Watch(on_round)
+    for piece in capture:
+        watch.saw(piece.time, piece.side, piece.data)
+    return watch.verdict()

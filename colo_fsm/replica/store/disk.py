@@ -1,0 +1,122 @@
+"""The file system under a `DirectoryStore`, as an argument: what it uses of one, and no more.
+
+`LocalDisk` is the real one. A simulation hands over another, which fails, waits, dies with its process
+or loses power at any of these calls; see `colo_fsm.check.simulate`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from colo_fsm.stream.memory import Buffer
+
+
+class Disk(Protocol):
+    """Files and one directory. Every call may raise OSError; a descriptor is an int until `close`."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make it for its owner alone, with its parents, unless it is there. FileExistsError: a file is."""
+
+    def open_directory(self, path: Path) -> int:
+        """A descriptor to `lock` and `sync`."""
+
+    def lock(self, fd: int) -> None:
+        """Nobody else may, until `fd` is closed or this process ends. BlockingIOError: somebody has."""
+
+    def names(self, path: Path) -> list[str]:
+        """What is in the directory, in any order."""
+
+    def read(self, path: Path) -> bytes | None:
+        """The whole file; None if there is none."""
+
+    def size(self, path: Path) -> int | None:
+        """The file's length in bytes; None if there is none."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """An empty file, buffered, in place of what had this name; only its owner may read it."""
+
+    def open(self, path: Path) -> int:
+        """A file that is there, to read and write."""
+
+    def allocate(self, fd: int, size: int) -> None:
+        """Make the file `size` bytes long, of zeros; no later write into them can lack room."""
+
+    def write(self, fd: int, data: Buffer, offset: int) -> int:
+        """Write at `offset`; how many bytes of `data` were taken."""
+
+    def map(self, fd: int) -> memoryview:
+        """The file as it is, and as later writes change it; to read. It outlives `close`."""
+
+    def sync(self, fd: int) -> None:
+        """Return when the file's content, or the directory's names, would survive a power failure."""
+
+    def close(self, fd: int) -> None:
+        """Give the descriptor back."""
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give `source` the name `target`, in one step."""
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name. FileNotFoundError."""
+
+
+class LocalDisk:
+    """The operating system's."""
+
+    def make_directory(self, path: Path) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def open_directory(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def lock(self, fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def names(self, path: Path) -> list[str]:
+        return os.listdir(path)
+
+    def read(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def size(self, path: Path) -> int | None:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def create(self, path: Path) -> BinaryIO:
+        return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR)
+
+    def allocate(self, fd: int, size: int) -> None:
+        os.posix_fallocate(fd, 0, size)
+
+    def write(self, fd: int, data: Buffer, offset: int) -> int:
+        return os.pwrite(fd, data, offset)
+
+    def map(self, fd: int) -> memoryview:
+        return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+
+    def sync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink()
+
+
+LOCAL_DISK = LocalDisk()

@@ -1,0 +1,254 @@
+"""A ready guest: an SQLite database in memory, and the way in which strangers' SQL runs in it.
+
+    guest = SqliteGuest(16 << 20, schema="CREATE TABLE account (name PRIMARY KEY, balance)")
+
+Both sides make the same one. `sqlite_server` serves it to clients; an embedder who wants no server
+uses `guest.connection` in turns.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from colo_fsm.replica.guest import CapacityExceeded, StateGuest
+from colo_fsm.stream.memory import PAGE_SIZE
+
+MOST_CAPACITY = 1 << 30
+"""Where SQLite stops a database that was deserialized from growing, as it is usually built."""
+
+REPLY_LIMIT = 1 << 20
+"""The longest outcome of one statement, in bytes of JSON."""
+
+STATEMENT_TIME = 1.0
+"""Seconds that one statement may take: a checkpoint waits for it, and the peer waits for both."""
+
+REPLIES = "colo_fsm_replies"
+
+_MAGIC = b"SQLite format 3\0"
+_LOOKING = frozenset({
+    "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
+    "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
+})  # fmt: skip
+_LOOKING_ALONE = frozenset({"data_version", "foreign_keys", "page_count", "page_size", "user_version"})
+"""Pragmas that change nothing unless they are given a value; R*Tree and FTS5 use some of them."""
+
+_ON_REPLIES = frozenset({
+    sqlite3.SQLITE_READ, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_ANALYZE, sqlite3.SQLITE_REINDEX
+})  # fmt: skip
+_REFUSED = {
+    sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are refused: every statement is a transaction",
+    sqlite3.SQLITE_SAVEPOINT: "savepoints are refused: every statement is a transaction",
+    sqlite3.SQLITE_ATTACH: "ATTACH and VACUUM are refused: only the main database is replicated",
+    sqlite3.SQLITE_DETACH: "DETACH is refused: only the main database is replicated",
+}
+
+Params = Sequence[Any] | Mapping[str, Any]
+
+
+class UnusableDatabase(ValueError):
+    """A checkpoint holds no SQLite database, or a damaged one: it must not be run."""
+
+
+class OpenTransaction(RuntimeError):
+    """A transaction was left open at the end of a turn, so there is no state that can be saved."""
+
+
+class StatementError(ValueError):
+    """A statement was refused or failed; nothing of it has happened. The text is for its client."""
+
+
+class SqliteGuest(StateGuest):
+    """A `Guest` whose state is an SQLite database of at most `capacity` bytes (and at most 1 GiB).
+
+    `schema` is a script that both sides run when they are made; settings of the connection, such as
+    `PRAGMA foreign_keys = ON`, belong there too. Growth beyond the capacity fails in the statement that
+    needs it ("database or disk is full"), and the pair goes on. Temporary tables and attached
+    databases are not replicated.
+
+    A transaction must end within its turn: one that is open when a checkpoint is taken raises
+    OpenTransaction, which breaks the pair. It is not rolled back, because somebody may count on it.
+    Raises ValueError for a capacity that cannot be, CapacityExceeded if the schema does not fit.
+    """
+
+    def __init__(self, capacity: int, *, schema: str = "") -> None:
+        if capacity > MOST_CAPACITY:
+            raise ValueError(f"capacity must be at most {MOST_CAPACITY} bytes, not {capacity}")
+        self._database = _Database(capacity, schema)
+        super().__init__(self._database, capacity)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database, for use inside turns only. It commits after every statement unless told to BEGIN."""
+        return self._database.connection
+
+
+class _Database:
+    """The state of an `SqliteGuest`; its pages are pages of the RAM block."""
+
+    def __init__(self, capacity: int, schema: str) -> None:
+        self._capacity = capacity
+        # The guest's hooks have a thread of their own; the pair's gate keeps them apart from turns.
+        # No statement is kept: an authorizer sees a statement when it is prepared, not when it is run again.
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
+        )
+        self.connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        self.connection.execute("PRAGMA user_version = 0")  # an unwritten database cannot be serialized
+        self.connection.executescript(schema)
+        # Both sides go on from a deserialized database: one behaviour, and serializing one is a memcpy.
+        self.set_state(self.get_state())
+
+    def get_state(self) -> bytes:
+        """The whole database. Raises OpenTransaction."""
+        if self.connection.in_transaction:
+            raise OpenTransaction("a transaction is open: commit it or roll it back inside its turn")
+        return self.connection.serialize()
+
+    def set_state(self, state: bytes) -> None:
+        """Become this database. Raises UnusableDatabase, CapacityExceeded."""
+        if not state.startswith(_MAGIC):
+            raise UnusableDatabase("this is no SQLite database: start both sides with the same guest")
+        self.connection.deserialize(state)
+        try:
+            (verdict,) = self.connection.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            verdict = error
+        if verdict != "ok":
+            raise UnusableDatabase(f"the database is damaged: {verdict}")
+        most = self._capacity // PAGE_SIZE
+        (granted,) = self.connection.execute(f"PRAGMA max_page_count = {most}").fetchone()
+        if granted != most:
+            raise CapacityExceeded(
+                f"the database does not fit in {self._capacity} bytes: start both sides with more capacity"
+            )
+
+
+class Statements:
+    """Runs the SQL of strangers on a guest's connection: one statement, one transaction, one outcome.
+
+    Refused is what would not be replicated or would break replication: transaction control, ATTACH,
+    VACUUM, temporary tables, and pragmas that are not known to only look. That protects a pair from its
+    clients' mistakes; it is no defence against somebody who may run any SQL.
+
+    Make it in a turn and use it in turns; it sets the connection's authorizer and progress handler.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._until: float | None = None
+        """While a stranger's statement is at work: when it has to be over."""
+        self._refusal = ""
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {REPLIES} (key TEXT NOT NULL PRIMARY KEY, reply TEXT NOT NULL)"
+        )
+        connection.set_authorizer(self._authorize)
+        connection.set_progress_handler(self._late, 10_000)
+        # room for a remembered reply with its key, and no value that alone exhausts the memory
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * REPLY_LIMIT)
+
+    def run(self, sql: str, params: Params = (), key: str | None = None) -> str:
+        """The outcome as JSON: `{"rows": [...], "changes": n}`, n with what triggers changed.
+
+        With a key that was used before: the outcome of the first time, and nothing happens. A BLOB is
+        `{"base64": "..."}`, in both directions. Raises StatementError; errors are not remembered, so the
+        same key may be tried again.
+        """
+        self._connection.execute("BEGIN")
+        try:
+            outcome = self._remembered(key)
+            if outcome is None:
+                outcome = self._outcome(sql, _bound(params))
+                self._remember(key, outcome)
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
+            raise StatementError(self._refusal or _explained(error)) from error
+        finally:
+            self._refusal = ""
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        return outcome
+
+    def _outcome(self, sql: str, params: Params) -> str:
+        before = self._connection.total_changes
+        rows, size = [], 0
+        with self._watched(), contextlib.closing(self._connection.cursor()) as cursor:
+            for row in cursor.execute(sql, params):
+                rows.append(json.dumps(row, default=_base64, allow_nan=False))
+                size += len(rows[-1])
+                if size > REPLY_LIMIT:
+                    raise ValueError(f"the rows are more than {REPLY_LIMIT} bytes: ask for fewer")
+        return f'{{"rows": [{", ".join(rows)}], "changes": {self._connection.total_changes - before}}}'
+
+    def _remembered(self, key: str | None) -> str | None:
+        select = f"SELECT reply FROM {REPLIES} WHERE key = ?"
+        found = None if key is None else self._connection.execute(select, (key,)).fetchone()
+        return found and str(found[0])
+
+    def _remember(self, key: str | None, outcome: str) -> None:
+        if key is not None:
+            self._connection.execute(f"INSERT INTO {REPLIES} VALUES (?, ?)", (key, outcome))
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        self._until = time.monotonic() + STATEMENT_TIME
+        try:
+            yield
+        finally:
+            self._until = None
+
+    def _late(self) -> bool:
+        return self._until is not None and time.monotonic() > self._until
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, database: str | None, _: str | None
+    ) -> int:
+        if self._until is None:
+            return sqlite3.SQLITE_OK
+        self._refusal = self._refusal or _refusal(action, first, second, database)
+        return sqlite3.SQLITE_DENY if self._refusal else sqlite3.SQLITE_OK
+
+
+def _refusal(action: int, first: str | None, second: str | None, database: str | None) -> str:
+    """Why a stranger's statement may not do this; empty if it may. The arguments are the authorizer's."""
+    if action == sqlite3.SQLITE_PRAGMA and not _looks(str(first).lower(), second):
+        return f"PRAGMA {first} is refused: it may change how this side works; put settings into the schema"
+    if action == sqlite3.SQLITE_INSERT and database == "temp":
+        return "temporary tables are refused: they are not replicated"
+    if action == sqlite3.SQLITE_FUNCTION and second == "fts3_tokenizer":
+        return "fts3_tokenizer() is refused: it takes addresses"
+    if REPLIES in (first, second) and action not in _ON_REPLIES:
+        return f"{REPLIES} holds the replies to keys: read it, and delete from it what may be forgotten"
+    return _REFUSED.get(action, "")
+
+
+def _looks(pragma: str, value: str | None) -> bool:
+    return pragma in _LOOKING or (value is None and pragma in _LOOKING_ALONE)
+
+
+def _explained(error: Exception) -> str:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        return f"the statement took longer than {STATEMENT_TIME} s: split it"
+    return str(error)
+
+
+def _base64(value: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def _bound(params: Params) -> Params:
+    if isinstance(params, Mapping):
+        return {name: _value(value) for name, value in params.items()}
+    return [_value(value) for value in params]
+
+
+def _value(value: Any) -> Any:
+    """A parameter as SQLite wants it."""
+    if isinstance(value, dict) and value.keys() == {"base64"}:
+        return base64.b64decode(str(value["base64"]), validate=True)
+    return value

@@ -1,0 +1,16 @@
+"""A planted fault: the Primary's guest cannot be saved any more after ten checkpoints."""
+
+from itertools import count
+
+from colo_fsm import StateGuest
+
+save, times = StateGuest.save, count()
+
+
+def fail(self, everything):
+    if next(times) > 10:
+        raise RuntimeError("planted")
+    return save(self, everything)
+
+
+StateGuest.save = fail
