@@ -53,6 +53,9 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
     "While a load is finished nothing else comes but a request to fail over, and it stays by either word.": (
         r"secondary finishing otherwise: (to finishing|on fault_failover_request)",
     ),
+    "What stands behind `claim` is never begun, and where it stood nothing is held (see below).": (
+        r"primary (alone fault_guest_failed|init otherwise): discard goes last in primary error",
+    ),
     "Nothing is held: alone packets leave at once, and before `ready` the guest has said nothing.": (
         r"primary (alone fault_guest_failed|init otherwise): no discard",
         r"primary (alone fault_guest_failed|init otherwise): "
