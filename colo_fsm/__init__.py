@@ -47,9 +47,8 @@ if typing.TYPE_CHECKING:
         StateGuest,
         blocking,
         link_pair,
-        primary,
-        secondary,
     )
+    from .replica.aio import primary, secondary
 
 __version__ = "0.1.0"
 

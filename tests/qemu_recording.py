@@ -8,10 +8,10 @@ from pathlib import Path
 import attrs
 from qemu import ON_DEMAND, Qemu
 
-from colo_fsm.qemu.capture import Capture, Recorder
 from colo_fsm.qemu.checkpoint import VmCheckpoint
-from colo_fsm.qemu.tap import Tap
-from colo_fsm.qemu.watch import Round, Verdict
+from colo_fsm.qemu.watch.capture import Capture, Recorder
+from colo_fsm.qemu.watch.rounds import Round, Verdict
+from colo_fsm.qemu.watch.tap import Tap
 from colo_fsm.replica import DirectoryStore
 
 MEMORY = 16

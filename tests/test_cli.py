@@ -18,6 +18,9 @@ from colo_fsm.arbiter import SqliteArbiter
 from colo_fsm.fsm import Side as SideName
 
 COMMAND = [sys.executable, "-m", "colo_fsm"]
+SECONDARY = ["secondary", "--listen", "unix:link"]
+PRIMARY = ["primary", "--connect", "unix:link"]
+TABLES = ["--no-arbiter", "--table"]
 GUESTS = """
 class Counter:
     value = 0
@@ -104,6 +107,36 @@ def test_a_planned_end_stops_the_secondary_first(folder: Path) -> None:
         assert primary.until("over")["state"] == "ended"
 
 
+def test_another_protocol_is_a_table(folder: Path) -> None:
+    """COLO with a goodbye: a planned end needs no claim, so nobody runs on."""
+    here = repr(str(Path(__file__).parent))
+    (folder / "tables.py").write_text(
+        f"import sys\nsys.path.append({here})\nfrom protocols.goodbye import PRIMARY, SECONDARY\n"
+    )
+    with side("secondary", *SECONDARY[1:], *TABLES, "tables:SECONDARY", folder=folder) as secondary:
+        secondary.until("listening")
+        with side("primary", *PRIMARY[1:], *TABLES, "tables:PRIMARY", folder=folder) as primary:
+            primary.until("checkpoint", number=2)
+            assert primary.end() == 0
+            assert secondary.until("over")["state"] == "ended"
+            assert secondary.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("guests:nothing", "no attribute"),
+        ("guests:guest", "no Table"),
+        ("colo_fsm.colo:PRIMARY", "primary's"),
+    ],
+)
+def test_what_is_no_table_of_this_side_is_said(folder: Path, table: str, said: str) -> None:
+    (folder / "tables.py").write_text("from colo_fsm.colo import PRIMARY")
+    result = colo_fsm(*SECONDARY, "--guest", "guests:guest", *TABLES, table, folder=folder)
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
 def test_the_secondary_goes_on_and_its_store_holds_the_checkpoint(folder: Path) -> None:
     with both(folder, "--store", "standby") as (primary, secondary):
         primary.process.kill()
@@ -141,7 +174,6 @@ def test_lines_for_people(folder: Path) -> None:
 
 
 GUEST = ["--guest", "guests:guest"]
-SECONDARY = ["secondary", "--listen", "unix:link"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from protocols import goodbye, remus
 from replicas import (
     DRIVERS,
     GENERATION,
@@ -690,6 +691,43 @@ class Interrupted(BaseException):
 
 def broken() -> None:
     raise Broken("drop")
+
+
+class TestAnyTable:
+    def test_one_that_is_not_colos_replicates_a_guest_and_survives_its_primary(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        ours, theirs, arbiter = Counting(), Counting(), OneShot()
+        more: Any = {"arbiter": arbiter, "options": Options(interval=0.0)}
+        there = make(S, theirs, unix(tmp_path), table=remus.SECONDARY, **more)
+        there.enter()
+        told = there.events()
+        here = make(P, ours, unix(tmp_path), table=remus.PRIMARY, **more)
+        here.enter()
+        taken = here.events()
+        for _ in range(3):
+            acknowledged = here.count(ours)
+        here.leave()
+        there.running()
+        assert arbiter.claims == [S]
+        assert theirs.count >= acknowledged == 3
+        there.leave()
+        for events in (taken, told):
+            numbers = [e.number for e in events if isinstance(e, CheckpointTaken)]
+            assert len(numbers) >= 2
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+    def test_a_planned_end_that_is_said_needs_no_claim(self, make: Make) -> None:
+        left, right = link_pair()
+        arbiter = OneShot()
+        there = make(S, Counting(), right, table=goodbye.SECONDARY, arbiter=arbiter)
+        here = make(P, Counting(), left, table=goodbye.PRIMARY, arbiter=arbiter, options=ON_REQUEST)
+        there.enter()
+        here.enter()
+        checkpoint(here)
+        here.leave()
+        assert there.wait() is State.ENDED
+        assert arbiter.claims == []
 
 
 def test_a_store_that_is_in_use_is_said(make: Make, tmp_path: Path) -> None:

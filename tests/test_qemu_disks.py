@@ -9,7 +9,7 @@ import pytest
 from qemu import Accel, Qemu, needs_kvm, needs_qemu
 from standby_process import StandbyProcess
 
-from colo_fsm.qemu.inspect import inspect_file
+from colo_fsm.qemu.hold.inspect import inspect_file
 
 pytestmark = needs_qemu
 

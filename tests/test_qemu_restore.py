@@ -6,13 +6,16 @@ import json
 import os
 import pty
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from qemu import BINARY, Qemu, needs_kvm
 from qemu_writer import Writer
-from standby_process import COMMAND, StandbyProcess, StreamPrimary
+from standby_process import COMMAND, StandbyProcess, devices, initial, page
+from vm_link import keep, recorded
+from vm_stream import described
 
 from colo_fsm.cli.app import cli
 from colo_fsm.replica import DirectoryStore
@@ -28,11 +31,9 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A store with a VM that is only a stream."""
-    with StandbyProcess(tmp_path) as standby:
-        with StreamPrimary(standby.connect()) as primary:
-            primary.begin().rounds(1, 2)
-        assert standby.wait() == 0
-    return standby.store
+    with DirectoryStore(tmp_path / "vm") as store:
+        keep(store, 2)
+    return tmp_path / "vm"
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,51 @@ class TestOutput:
     def test_a_command_that_is_no_qemu(self, small: Path) -> None:
         result = run("restore", small, "--check", "sh -c 'echo I am a shell >&2; exit 1'")
         assert (result.exit_code, "does not load: I am a shell" in result.stderr) == (1, True)
+
+
+class TestInspect:
+    def test_a_store(self, small: Path) -> None:
+        found = json.loads(run("inspect", small, "--json").stdout)
+        ram, bios = (f"{zlib.crc32(page(2) * pages):08x}" for pages in (3, 1))
+        assert found == {
+            "machine": "pc-i440fx-7.2", "generation": 7, "checkpoint": 2, "disks": [],
+            "has_description": True,
+            "blocks": [
+                {"name": "pc.ram", "size": 3 * 4096, "zero_pages": 0, "checksum": ram},
+                {"name": "pc.bios", "size": 4096, "zero_pages": 0, "checksum": bios},
+            ],
+            "sections": [
+                {"name": "timer", "instance": 0, "version": 1, "section": 0, "offset": 19, "size": 8},
+                {"name": "cpu", "instance": 0, "version": 1, "section": 4, "offset": 49, "size": 100},
+            ],
+            "vmstate_checksum": f"{zlib.crc32(devices(2)):08x}",
+        }  # fmt: skip
+
+    def test_a_recording_and_a_file_are_their_initial_states(self, tmp_path: Path) -> None:
+        recorded(tmp_path / "capture", 1)
+        (tmp_path / "file").write_bytes(initial())
+        (tmp_path / "bare").write_bytes(initial()[: -len(described())])
+        of_capture, of_file, of_bare = (
+            json.loads(run("inspect", tmp_path / name, "--json").stdout)
+            for name in ("capture", "file", "bare")
+        )
+        assert of_capture == of_file
+        assert (of_file["generation"], of_file["checkpoint"]) == (None, None)
+        assert [b["zero_pages"] for b in of_file["blocks"]] == [3, 1]
+        assert (of_file.pop("has_description"), of_bare.pop("has_description")) == (True, False)
+        assert of_file == of_bare
+
+    def test_for_people(self, small: Path, tmp_path: Path) -> None:
+        said = run("inspect", small).stdout
+        for words in (
+            "machine: pc-i440fx-7.2", "generation: 7", "checkpoint: 2", "memory: 16384 bytes",
+            "vmstate: 108 bytes, crc32 ", "disks: none", "description: yes", "RAM blocks", "pc.bios", "timer",
+        ):  # fmt: skip
+            assert words in said
+        (tmp_path / "bare").write_bytes(initial()[: -len(described())])
+        said = run("inspect", tmp_path / "bare").stdout
+        for words in ("generation: -", "checkpoint: -", "description: no (QEMU warns"):
+            assert words in said
 
 
 class TestSource:

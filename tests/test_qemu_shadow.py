@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
+from chance_pair import Pair
 
-from colo_fsm.colo import COLO, COLOMessage, PrimarySession, SecondarySession, State
-from colo_fsm.fsm import Do, Effects, Message, Send, Session, Side, begin, done
-from colo_fsm.qemu.shadow import ANYWHERE, VARIANT, Act, Seen, Shadow, Sight
+from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.fsm import Do, Message, Side
+from colo_fsm.qemu.watch.shadow import ANYWHERE, Act, Seen, Shadow, Sight
 
 M = COLOMessage
 PRIMARY, SECONDARY = Side.PRIMARY, Side.SECONDARY
-
-
-class Pair:
-    """Two real sessions on a perfect link; whose turn it is, chance says. `said` is what each one sent."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.sessions: dict[Side, Session] = {
-            PRIMARY: PrimarySession(VARIANT),
-            SECONDARY: SecondarySession(VARIANT),
-        }
-        self.inboxes: dict[Side, list[Message]] = {PRIMARY: [], SECONDARY: []}
-        self.said: list[tuple[Side, Message]] = []
-        self.acts: list[Seen] = []
-        self.waiting: dict[Side, list[Do]] = {PRIMARY: [], SECONDARY: []}
-        for side in Side:
-            self.perform(side, self.sessions[side].start())
-
-    def perform(self, side: Side, effects: Effects) -> None:
-        for effect in effects:
-            if isinstance(effect, Send):
-                self.said.append((side, effect.message))
-                self.acts.append(Seen(side, Act.SENT, effect.message))
-                self.inboxes[side.peer].append(effect.message)
-            elif effect in self.sessions[side].table.awaited:
-                self.waiting[side].append(effect)
-
-    def step(self) -> None:
-        side = self.rng.choice(list(Side))
-        session = self.sessions[side]
-        if self.waiting[side]:
-            self.perform(side, session.fire(done(self.waiting[side].pop())))
-        elif self.inboxes[side] and session.awaits_message:
-            message = self.inboxes[side].pop(0)
-            self.acts.append(Seen(side, Act.RECEIVED, message))
-            self.perform(side, session.fire(*session.table.arrival(message)))
-        elif side is PRIMARY and session.state in (State.READY, State.LOADED):
-            self.perform(side, session.fire(begin.checkpoint))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -158,3 +119,32 @@ def test_the_guest_stops_and_starts_where_a_row_says_so() -> None:
     assert COLO.sender[M.CHECKPOINT_REPLY] is SECONDARY
     assert shadow.allows(Seen(PRIMARY, Act.DID, Do.suspend))
     assert shadow.see(Seen(PRIMARY, Act.DID, Do.resume)) is not None
+
+
+@pytest.mark.parametrize("side", Side)
+def test_what_belongs_there_instead_of_what_one_side_s_log_has(side: Side) -> None:
+    """What it sends there, or else what it awaits: of all messages, wherever it stands."""
+    said = run()
+    for at, (sender, expected) in enumerate(said):
+        shadow = Shadow(sights=(Sight.ALL, Sight.ALL))
+        for by, message in said[:at]:
+            shadow.see(Seen(by, Act.SENT, message))
+            shadow.see(Seen(by.peer, Act.RECEIVED, message))
+        if side is not sender:
+            shadow.see(Seen(sender, Act.SENT, expected))
+        act = Act.SENT if side is sender else Act.RECEIVED
+        wrong = M.VMSTATE_SIZE if expected is not M.VMSTATE_SIZE else M.VMSTATE_SEND
+        found = shadow.see(Seen(side, act, wrong))
+        assert found is not None
+        assert found.expected == {expected}
+
+
+@pytest.mark.parametrize("side", Side)
+def test_where_nothing_more_is_seen_of_a_side_it_may_do_anything(side: Side) -> None:
+    shadow = Shadow()
+    said = run()
+    for each in said[:4]:
+        shadow.saw(*each)
+    shadow.look(side, Sight.NOTHING)
+    assert all(shadow.saw(*each) is None for each in said[4:] if each[0] is not side)
+    assert shadow.saw(side.peer, 7) is not None

@@ -5,9 +5,11 @@ The VM here is a small stream (see `standby_process`): in checkpoint n every pag
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import resource
+import socket
 import struct
 import subprocess
 import threading
@@ -16,9 +18,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from replicas import FakeLink
+from replicas import FakeLink, Told
 from standby_process import (
     COMMAND,
+    LOADED,
     READY,
     RECEIVED,
     REPLY,
@@ -34,15 +37,16 @@ from standby_process import (
     state,
     until,
 )
-from vm_stream import BLOCKS, device, footer, ram, record
+from vm_link import a_round, number_in
+from vm_stream import BLOCKS, command, device, footer, ram, record, u32
 
-from colo_fsm.arbiter import SqliteArbiter, Unarbitrated
+from colo_fsm.arbiter import SqliteArbiter, Unarbitrated, UnknownGeneration
 from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
-from colo_fsm.replica import DirectoryStore, MemoryStore, Options, Store
+from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.wish import Call, Wait
-from colo_fsm.stream import PAGE_SIZE, StreamError
+from colo_fsm.stream import PAGE_SIZE, StreamError, pong
 
 GENERATION = 7
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -54,67 +58,54 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="colo_fsm")
 
 
-def number_in(store: Store) -> int | None:
-    """Which checkpoint the store holds, whole; None if it holds none."""
-    newest = store.newest
-    if newest is None:
-        return None
-    number = newest.number
-    for name, size in BLOCKS.items():
-        assert bytes(newest.blocks[name]) == page(number) * (size // PAGE_SIZE)
-    assert newest.device == devices(number)
-    return number
-
-
 class Script:
     """The standby's script, its link a byte string that ends; no thread, no socket, no clock."""
 
     def __init__(self, **more: Any) -> None:
         self.store = MemoryStore()
-        self.sent = b""
-        self.errors: list[ProtocolError] = []
+        self.link = FakeLink()
+        self.events: list[Event] = []
         given: dict[str, Any] = {"disks_elsewhere": False, "memory_limit": 1 << 30, "options": Options()}
+        given |= {"arbiter": Unarbitrated()}
         self.replica = StandbyReplica(
             SecondarySession(),
             Held(),
-            Unarbitrated(),
             store=self.store,
             generation=GENERATION,
             clock=lambda: 0.0,
             **given | more,
         )
-        self.replica.link = FakeLink()
-        self.replica.session.on_transition(self._note)
+        self.replica.link = self.link
+        self._queue = self.replica.events.follow(Told(self.events))
 
     @property
     def state(self) -> StrEnum:
         return self.replica.session.state
 
-    def _note(self, moved: Transition) -> None:
-        if moved.error is not None:
-            self.errors.append(moved.error)
+    @property
+    def sent(self) -> bytes:
+        return b"".join(self.link.written)
+
+    @property
+    def errors(self) -> list[ProtocolError]:
+        return [e.error for e in self.events if isinstance(e, Transition) and e.error is not None]
 
     def run(self, data: bytes, step: int = 1 << 20) -> Self:
         """Until the script is over; whoever won the claim leaves then."""
-        link = self.replica.link
-        assert isinstance(link, FakeLink)
-        link.incoming += [*(data[at : at + step] for at in range(0, len(data), step)), b""]
+        self.link.incoming = [*(data[at : at + step] for at in range(0, len(data), step)), b""]
         script = self.replica.run()
-        answer: Any = None
-        while True:
-            try:
-                wish = script.send(answer)
-            except StopIteration:
-                self.sent = b"".join(link.written)
-                return self
-            answer = wish.run() if isinstance(wish, Call) else None
-            if isinstance(wish, Wait) and wish.socket is None:
-                assert self.state is State.ALONE
-                self.replica.leave_requested = True
-
-
-def a_round(number: int) -> bytes:
-    return REQUEST + SEND + live(number) + SIZE + state(number)
+        go, answer = script.send, None
+        with contextlib.suppress(StopIteration):
+            while True:
+                wish = go(answer)
+                try:
+                    go, answer = script.send, wish.run() if isinstance(wish, Call) else None
+                except Exception as error:  # noqa: BLE001 - as the drivers do
+                    go, answer = script.throw, error
+                if isinstance(wish, Wait) and wish.socket is None:
+                    assert self.state is State.ALONE
+                    self.replica.leave_requested = True
+        return self
 
 
 def refused(bad: bytes, **more: Any) -> str:
@@ -149,6 +140,35 @@ class TestTruncated:
             assert made.sent.startswith(READY) is (held >= 0), cut
             assert made.state is (State.ENDED if held >= 0 else State.STOPPED), cut
             assert len(made.errors) == 1, cut
+
+
+class TestDeadline:
+    def test_the_first_copy_has_ten_times_as_long_and_a_pause_between_rounds_all_time(self) -> None:
+        made = Script(options=Options(deadline=3.0))
+        assert made.replica.deadline() == 30
+        found: dict[str, float | None] = {}
+        made.replica.session.on_transition(lambda t: found.setdefault(t.dest, made.replica.deadline()))
+        made.run(initial() + a_round(1))
+        assert [found[s] for s in (State.READY, State.REPLIED, State.SIZED, State.LOADED)] == [
+            None,
+            3,
+            3,
+            None,
+        ]
+
+
+class TestPings:
+    """A PING may stand between sections; its answer goes out before the next message does."""
+
+    def test_in_the_initial_stream(self) -> None:
+        made = Script().run(initial().replace(devices(0), command(2, u32(5)) + devices(0)) + a_round(1))
+        assert made.sent == pong(5) + READY + REPLY + RECEIVED + LOADED
+
+    def test_in_a_round(self) -> None:
+        pinged = a_round(1).replace(SEND, SEND + command(2, u32(6)) + command(2, u32(7)), 1)
+        made = Script().run(initial() + pinged + a_round(2))
+        answers = pong(6) + pong(7) + RECEIVED + LOADED
+        assert made.sent == READY + REPLY + answers + REPLY + RECEIVED + LOADED
 
 
 class TestBadInput:
@@ -246,6 +266,37 @@ class TestBadInput:
         assert problem in str(error)
         assert isinstance(error.__cause__, StreamError)
         assert "at byte" in str(error)
+        assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
+
+    def test_a_disk_in_the_initial_state(self) -> None:
+        data = initial().replace(devices(0), devices(0) + device(9, "0000:00:05.0/virtio-blk", b"x"))
+        made = Script().run(data + a_round(1))
+        (error,) = made.errors
+        assert "has disks (0000:00:05.0/virtio-blk)" in str(error)
+        assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
+        assert Script(disks_elsewhere=True).run(data + a_round(1)).sent.count(RECEIVED) == 1
+
+    def test_limits_are_what_is_still_taken(self) -> None:
+        memory, state_size = sum(BLOCKS.values()), len(state(0)) - 8
+        exact = Script(memory_limit=memory, options=Options(state_limit=state_size))
+        assert exact.run(initial() + a_round(1)).sent.count(RECEIVED) == 1
+        for more, problem in (
+            ({"memory_limit": memory - 1}, "over the limit"),
+            ({"options": Options(state_limit=len(devices(0)) - 1)}, "device sections of more than"),
+        ):
+            made = Script(**more).run(initial())
+            (error,) = made.errors
+            assert problem in str(error)
+            assert (made.store.newest, made.sent) == (None, b"")
+
+    def test_a_generation_that_is_over_is_refused_before_anything_is_received(self) -> None:
+        class Over(Unarbitrated):
+            def check(self, generation: int) -> None:
+                raise UnknownGeneration("the arbiter", generation)
+
+        made = Script(arbiter=Over()).run(initial() + a_round(1))
+        (error,) = made.errors
+        assert str(error).startswith("arbiter failed: UnknownGeneration")
         assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
 
     def test_a_description_that_is_none(self) -> None:
@@ -440,6 +491,23 @@ class TestFailover:
             rounds = int(moment == "between rounds")
             assert standby.objects[-1] == {"state": "ended", "reason": None, "rounds": rounds, "won": False}
             assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_nobody_hears_what_it_says_any_more_and_it_takes_over(
+        self, tmp_path: Path, options: tuple[str, ...]
+    ) -> None:
+        where = ("--listen", f"unix:{tmp_path / 'at'}", "--store", str(tmp_path / "vm"), "--no-arbiter")
+        command = [*COMMAND, "standby", *where, *options, *self.command(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()
+            link = socket.socket(socket.AF_UNIX)
+            link.connect(str(tmp_path / "at"))
+            with StreamPrimary(link) as primary:
+                primary.begin().round(1)
+            assert process.wait(20) == 0
+        assert (tmp_path / "ran").exists()
 
     def test_json(self, tmp_path: Path) -> None:
         first, last = held(tmp_path).objects

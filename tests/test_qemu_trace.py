@@ -5,35 +5,75 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from chance_pair import Pair
 from click.testing import CliRunner
 from qemu import colo_pair, needs_kvm
 
 from colo_fsm.cli.app import cli
-from colo_fsm.fsm import Side
-from colo_fsm.qemu.trace import Report, TraceError, check, read_log
-
-pytestmark = needs_kvm
+from colo_fsm.colo import COLOMessage
+from colo_fsm.fsm import Do, Side
+from colo_fsm.qemu.watch.shadow import Act
+from colo_fsm.qemu.watch.trace import Report, TraceError, check, read_log
 
 Logs = tuple[Path, Path]
 
 
-@pytest.fixture(scope="module", params=["times", "no times"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "made",
+        "made with times",
+        *(pytest.param(p, marks=needs_kvm) for p in ("real", "real with times")),
+    ],
+)
 def logs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Logs:
-    """Of a real pair: five rounds, then the Primary dies, and the Secondary takes over."""
+    """Of a pair: five rounds, then the Primary dies, and the Secondary takes over."""
     folder = tmp_path_factory.mktemp("pair")
-    extra = ("-msg", "timestamp=on") if request.param == "times" else ()
-    with colo_pair(folder, memory=16, trace=True, extra=extra) as (primary, secondary):
-        for _ in range(5):
-            primary.checkpoint()
-        primary.kill()
-        secondary.lost_heartbeat()
+    times = request.param.endswith("with times")
     found = folder / "primary.trace", folder / "secondary.trace"
-    assert ("@" in found[0].read_text()) == (request.param == "times")
+    if request.param.startswith("made"):
+        make(found, times)
+    else:
+        extra = ("-msg", "timestamp=on") if times else ()
+        with colo_pair(folder, memory=16, trace=True, extra=extra) as (primary, secondary):
+            for _ in range(5):
+                primary.checkpoint()
+            primary.kill()
+            secondary.lost_heartbeat()
+    assert ("@" in found[0].read_text()) == times
     return found
+
+
+def make(found: Logs, times: bool) -> None:
+    """What QEMU would write of a pair of sessions, and the guest's changes among it."""
+    pair = Pair(1)
+    while pair.said.count((Side.SECONDARY, COLOMessage.VMSTATE_LOADED)) < 5 or any(pair.inboxes.values()):
+        pair.step()
+    words = {
+        Act.SENT: "colo_send_message Send '{}' message",
+        Act.RECEIVED: "colo_receive_message Receive '{}' message",
+        Act.DID: "colo_vm_state_change Change 'x' => '{}'",
+    }
+    for side, path in zip(Side, found, strict=True):
+        said = [
+            (
+                at,
+                words[seen.act].format(
+                    seen.what.text if isinstance(seen.what, COLOMessage) else CHANGE[seen.what]
+                ),
+            )
+            for at, seen in enumerate(pair.acts)
+            if seen.side is side
+        ]
+        end = (len(pair.acts), "colo_failover_set_state new state active")
+        path.write_text("".join(f"{f'7@{at}.5:' if times else ''}{text}\n" for at, text in (*said, end)))
+
+
+CHANGE: Mapping[object, str] = {Do.resume: "run", Do.suspend: "stop"}
 
 
 def checked(*paths: Path) -> Report:
@@ -56,6 +96,14 @@ def test_a_real_pair_is_in_order(logs: Logs) -> None:
         assert str(report).startswith("ok: ")
         assert set(report.states) == {read_log(path).side for path in some}
     assert read_log(logs[0]).side is Side.PRIMARY
+
+
+def test_what_comes_behind_a_failover_is_not_the_protocol_s(logs: Logs, tmp_path: Path) -> None:
+    lines = lines_of(logs[1])
+    log = written(tmp_path / "twice", [*lines, *lines])
+    assert checked(logs[0], log) == checked(*logs)
+    log = written(tmp_path / "twice", [*(line for line in lines if "failover" not in line), *lines])
+    assert checked(logs[0], log).deviation is not None
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -145,6 +145,67 @@ class TestRestart:
         assert saw(outcome, "primary failover -> alone (won)")
 
 
+class TestBeforeThereIsALink:
+    """Whoever does not find the other side, or gives up, harms nobody; and somebody begins again."""
+
+    INIT = P, State.INIT
+
+    @pytest.mark.parametrize("seconds", [0.2, 10.0])
+    def test_nobody_listens_yet(self, bench: Bench, seconds: float) -> None:
+        """For a while it is tried again, then it is an error, and the operator's affair."""
+        outcome = run(bench, fault(Kind.REFUSED, P, self.INIT, 1, seconds=seconds))
+        assert saw(outcome, "a0 over: init, [Errno 111] nobody listens at") == (seconds > 2.0)
+        assert not outcome.ended_by_fault
+        assert outcome.counts["generations"] == 1 or seconds > 2.0
+
+    @pytest.mark.parametrize("how", ["aborted", "no-descriptors"])
+    def test_an_accept_that_fails_is_not_the_end(self, bench: Bench, how: str) -> None:
+        when = S, State.INIT
+        outcome = run(bench, fault(Kind.FAILING_ACCEPT, S, when, 1, how=how, count=3, op=1))
+        assert outcome.counts["generations"] == 1
+        assert outcome.counts["checkpoints"] >= 10
+
+    @pytest.mark.parametrize("step", range(2))
+    @pytest.mark.parametrize("target", Side)
+    def test_cancelled(self, bench: Bench, target: Side, step: int) -> None:
+        """It closes what it has opened at once, and the other side ends without a claim."""
+        outcome = run(bench, fault(Kind.CANCELLED, target, (target, State.INIT), 1, op=step))
+        assert saw(outcome, "fault cancelled", "over: init", "begins with b1")
+        assert outcome.counts["won"] == outcome.counts["lost_claims"] == 0
+        assert not outcome.ended_by_fault
+
+    @pytest.mark.parametrize("target", Side)
+    def test_cancelled_when_the_link_is_there(self, bench: Bench, target: Side) -> None:
+        """It leaves in order; a Secondary that is ready may go on with what it has."""
+        outcome = run(bench, fault(Kind.CANCELLED, target, (target, State.INIT), 1, op=3))
+        assert saw(outcome, "fault cancelled", "-> ended (begin_leave)")
+        assert outcome.survived
+
+    @pytest.mark.parametrize("how", ["kill", "power"])
+    @pytest.mark.parametrize("step", range(3))
+    def test_a_secondary_that_goes_before_it_has_accepted(self, bench: Bench, how: str, step: int) -> None:
+        gone = fault(Kind.RESTART, S, (S, State.INIT), 1, how=how, op=step, seconds=0.2)
+        outcome = run(bench, gone)
+        assert outcome.counts["generations"] >= 2
+        assert not outcome.ended_by_fault
+
+
+class TestSlowHooks:
+    def test_in_time(self, bench: Bench) -> None:
+        outcome = run(bench, fault(Kind.SLOW_HOOK, P, LOADED, how="save", seconds=0.5))
+        assert not outcome.ended_by_fault
+
+    def test_slower_than_its_deadline(self, bench: Bench) -> None:
+        """Between two rounds no deadline of the link helps: the hook's own does."""
+        outcome = run(bench, fault(Kind.SLOW_HOOK, P, (P, State.RECEIVED), how="resume", seconds=5.0))
+        assert saw(outcome, "primary loaded -> failover (fault_guest_failed)", "secondary failover -> alone")
+
+    def test_what_it_works_on_is_left_alone_until_it_returns(self, bench: Bench) -> None:
+        """The store of a side that is over is closed when the hook that hung has come back."""
+        outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=1.25, count=3))
+        assert saw(outcome, "secondary sized -> finishing (fault_guest_failed)", "b0 over: stopped")
+
+
 class TestArbiter:
     def test_an_answer_that_was_lost_is_asked_for_again(self, bench: Bench) -> None:
         outcome = run(

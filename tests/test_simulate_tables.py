@@ -1,14 +1,14 @@
-"""Any pair of tables is simulated: a protocol of three messages, and what is learned of it by watching."""
+"""Any pair of tables is simulated: two protocols that are not COLO, and what is learned by watching."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from protocols import goodbye, remus
 
+from colo_fsm import Do, Side, Table
 from colo_fsm.check.simulate import (
     SAFE_KINDS,
     Bench,
@@ -23,97 +23,11 @@ from colo_fsm.check.simulate import (
 from colo_fsm.check.simulate.rehearsal import rehearse
 from colo_fsm.check.simulate.tables import closed, in_rounds, releasing
 from colo_fsm.cli.simulate import simulate
-from colo_fsm.fsm import Do as do
-from colo_fsm.fsm import (
-    Fault,
-    Message,
-    Side,
-    SyncPoint,
-    Table,
-    Words,
-    begin,
-    done,
-    lost,
-    otherwise,
-    recv,
-    row,
-    send,
-    won,
-)
-from colo_fsm.fsm import fault as fault_of
+from colo_fsm.fsm import done, row, send
 
-
-class M(Message):
-    BEGUN = 10
-    EPOCH = 11
-    COMMITTED = 12
-
-
-class S(StrEnum):
-    FRESH = "fresh"
-    RUNNING = "running"
-    SAVING = "saving"
-    SENT = "sent"
-    LOADING = "loading"
-    LOADING_AGAIN = "loading_again"
-    BROKEN = "broken"
-    SOLO = "solo"
-    HALTED = "halted"
-    LEFT = "left"
-
-
-WORDS = Words(
-    "Epochs",
-    points=(
-        SyncPoint(M.BEGUN, Side.SECONDARY, S.RUNNING),
-        SyncPoint(M.EPOCH, Side.PRIMARY, S.SENT),
-        SyncPoint(M.COMMITTED, Side.SECONDARY, S.RUNNING),
-    ),
-    initial=S.FRESH,
-    failover=S.BROKEN,
-)
-BOTH = (
-    row((S.FRESH, S.RUNNING), begin.leave, S.LEFT, do.disconnect, do.suspend, do.discard),
-    row(S.SOLO, begin.leave, S.LEFT, do.suspend),
-    row(S.BROKEN, won, S.SOLO, do.resume, do.release_all),
-    row(S.BROKEN, lost, S.HALTED, do.discard),
-    row(S.BROKEN, begin.leave, S.HALTED, do.discard),
-    row(S.SOLO, fault_of(Fault.GUEST_FAILED), S.HALTED, do.suspend, do.discard),
-    row(S.FRESH, otherwise, S.HALTED, do.disconnect, do.discard),
-    row((S.BROKEN, S.SOLO, S.HALTED, S.LEFT), otherwise, None),
-)  # fmt: skip
-PRIMARY = Table(
-    Side.PRIMARY,
-    WORDS,
-    start=(do.send_initial,),
-    error=(do.disconnect, do.suspend, do.claim),
-    lines=(
-        row(S.FRESH, recv(M.BEGUN), S.RUNNING, do.resume),
-        row(S.RUNNING, begin.checkpoint, S.SAVING, do.suspend, do.save),
-        row(S.SAVING, done(do.save), S.SENT, send(M.EPOCH), do.send_live, do.send_state, do.resume),
-        row(S.SENT, recv(M.COMMITTED), S.RUNNING, do.release),
-        *BOTH,
-    ),
-)
-SECONDARY = Table(
-    Side.SECONDARY,
-    WORDS,
-    start=(do.receive_initial,),
-    error=(do.disconnect, do.suspend, do.claim),
-    lines=(
-        row(S.FRESH, done(do.receive_initial), S.RUNNING, send(M.BEGUN)),
-        row(S.RUNNING, recv(M.EPOCH), S.SENT, do.receive_live, do.receive_state, do.store),
-        row(S.SENT, done(do.store), S.LOADING, do.load),
-        row(S.LOADING, done(do.load), S.RUNNING, send(M.COMMITTED)),
-        # what is stored and not loaded is loaded before anything is claimed
-        row((S.SENT, S.LOADING), otherwise, S.LOADING_AGAIN, do.load),
-        row(S.LOADING_AGAIN, done(do.load), S.BROKEN, do.disconnect, do.claim),
-        row(S.LOADING_AGAIN, fault_of(Fault.GUEST_FAILED), S.HALTED, do.disconnect, do.suspend, do.discard),
-        row(S.LOADING_AGAIN, otherwise, None),
-        *BOTH,
-    ),
-)
-TABLES = Tables(PRIMARY, SECONDARY)
+P = Side.PRIMARY
+REMUS = Tables(remus.PRIMARY, remus.SECONDARY)
+GOODBYE = Tables(goodbye.PRIMARY, goodbye.SECONDARY)
 
 
 class TestWhatFollows:
@@ -130,94 +44,90 @@ class TestWhatFollows:
             "recv_vmstate_loaded",
         ]
         seen = rehearse(tables)
-        assert seen.passed == {Side.PRIMARY: ("sending",), Side.SECONDARY: ("requested",)}
-        writing = {state for side, state in seen.during[Kind.PARTIAL_WRITE] if side is Side.PRIMARY}
+        assert seen.passed == {P: ("sending",), Side.SECONDARY: ("requested",)}
+        assert seen.once[P] == ("init", "ready")
+        writing = {state for side, state in seen.during[Kind.PARTIAL_WRITE] if side is P}
         assert writing == {"init", "requested", "sized", "received"}, "in the last two the peer writes"
-        assert seen.once[Side.PRIMARY] == ("init", "ready")
 
-    def test_another_protocol(self) -> None:
-        primary = TABLES.complete(Side.PRIMARY)
-        assert in_rounds(primary) == ("running", "saving", "sent")
-        assert [row.trigger.message for row in releasing(primary)] == [M.COMMITTED]
-        seen = rehearse(TABLES)
-        assert seen.rounds[Side.PRIMARY] == ("running", "saving", "sent")
-        assert seen.once == dict.fromkeys(Side, ("fresh",))
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    with Bench(TABLES) as made:
-        yield made
+    def test_remus(self) -> None:
+        primary = REMUS.complete(P)
+        assert in_rounds(primary) == ("committed", "saving", "epoch")
+        assert [row.trigger.message for row in releasing(primary)] == [remus.M.COMMITTED]
+        seen = rehearse(REMUS)
+        assert seen.rounds[P] == ("committed", "saving", "epoch")
+        assert seen.once == dict.fromkeys(Side, ("init",))
 
 
-def test_without_faults(bench: Bench) -> None:
-    outcome = bench.run(Schedule())
-    assert outcome.ok
-    assert outcome.counts["checkpoints"] >= 10
-    assert outcome.counts["operations"] > 10
+@pytest.mark.parametrize("tables", [REMUS, GOODBYE], ids=["remus", "goodbye"])
+class TestRuns:
+    @pytest.fixture
+    def bench(self, tables: Tables) -> Iterator[Bench]:
+        with Bench(tables) as made:
+            yield made
+
+    def test_without_faults(self, bench: Bench) -> None:
+        outcome = bench.run(Schedule())
+        assert outcome.ok
+        assert outcome.counts["checkpoints"] >= 10
+        assert outcome.counts["operations"] > 10
+
+    def test_all_holds(self, tables: Tables) -> None:
+        result = run_seeds(range(150), SAFE_KINDS, tables)
+        assert [(o.schedule.seed, *map(str, o.problems)) for o in result.failures] == []
+        assert set(result.coverage.struck) == set(SAFE_KINDS)
+        assert result.coverage.counts["short"] == 0
+        assert Report(tables).impossible(result.coverage) == []
+
+    def test_its_own_states_are_aimed_at(self, tables: Tables) -> None:
+        schedules = [generate(seed, SAFE_KINDS, tables) for seed in range(300)]
+        states = {(fault.side, fault.state) for schedule in schedules for fault in schedule.faults}
+        for side in Side:
+            table = tables.complete(side)
+            aimed_at = {state for where, state in states if where is side}
+            assert {*in_rounds(table)} - {*rehearse(tables).passed[side]} <= aimed_at <= {*table.states}
+
+    def test_replayed(self, tables: Tables, bench: Bench) -> None:
+        schedule = generate(7, SAFE_KINDS, tables)
+        assert bench.run(Schedule.from_json(schedule.to_json())).digest == bench.run(schedule).digest
+
+    def test_in_other_processes(self, tables: Tables) -> None:
+        here = run_seeds(range(60), SAFE_KINDS, tables).coverage
+        assert run_many(0, SAFE_KINDS, tables, seeds=60, jobs=2).coverage == here
 
 
-def test_all_holds() -> None:
-    result = run_seeds(range(200), SAFE_KINDS, TABLES)
-    assert [(o.schedule.seed, *map(str, o.problems)) for o in result.failures] == []
-    assert set(result.coverage.struck) == set(SAFE_KINDS)
-    assert Report(TABLES).impossible(result.coverage) == []
-
-
-def test_its_states_are_aimed_at() -> None:
-    schedules = [generate(seed, SAFE_KINDS, TABLES) for seed in range(200)]
-    states = {fault.state for schedule in schedules for fault in schedule.faults}
-    assert states >= {"running", "saving", "sent", "fresh", "broken", "solo"}
-    assert states <= set(S)
-
-
-def test_in_other_processes() -> None:
-    here = run_seeds(range(60), SAFE_KINDS, TABLES).coverage
-    assert run_many(0, SAFE_KINDS, TABLES, seeds=60, jobs=2).coverage == here
-
-
-def test_one_that_releases_too_early_is_found() -> None:
-    """A row's fault is as good as a driver's."""
-    lines = (
-        row(
-            S.SAVING, done(do.save), S.SENT, send(M.EPOCH), do.send_live, do.send_state, do.release, do.resume
-        ),
-        *(line for line in PRIMARY.lines if line.sources != (S.SAVING,)),
-    )
-    early = Tables(Table(Side.PRIMARY, WORDS, lines, PRIMARY.start, PRIMARY.error), SECONDARY)
-    result = run_seeds(range(100), [Kind.CRASH, Kind.POWER_FAILURE], early)
+def test_a_row_that_releases_too_early_is_found() -> None:
+    early = row(
+        remus.S.SAVING, done(Do.save), remus.S.EPOCH,
+        Do.resume, send(remus.M.EPOCH), Do.send_live, Do.send_state, Do.release,
+    )  # fmt: skip
+    lines = (early, *(line for line in remus.PRIMARY.lines if line.sources != (remus.S.SAVING,)))
+    primary = Table(P, remus.REMUS, lines, remus.PRIMARY.start, remus.PRIMARY.error)
+    result = run_seeds(range(100), [Kind.CRASH, Kind.POWER_FAILURE], Tables(primary, remus.SECONDARY))
     assert {problem.kind for outcome in result.failures for problem in outcome.problems} >= {"lost"}
 
 
 class TestCommand:
-    MINE = "test_simulate_tables"
-
-    def run(self, *arguments: str) -> str:
-        result = CliRunner().invoke(simulate, arguments)
-        assert result.exit_code == 0, result.output
-        return result.output
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(simulate, arguments)
 
     def test_tables_of_ones_own(self) -> None:
-        tables = ("--primary", f"{self.MINE}:PRIMARY", "--secondary", f"{self.MINE}:SECONDARY")
-        output = self.run("--seeds", "20", "--jobs", "1", "--matrix", *tables)
-        assert "lost 0, split brain 0" in output
-        assert "while the primary was  fresh  running  saving  sent" in " ".join(output.split(" "))
+        tables = ("--primary", "protocols.remus:PRIMARY", "--secondary", "protocols.remus:SECONDARY")
+        result = self.run("--seeds", "20", "--jobs", "1", "--matrix", *tables)
+        assert result.exit_code == 0, result.output
+        assert "lost 0, split brain 0" in result.output
+        (head,) = (line for line in result.output.splitlines() if line.startswith("while the primary was"))
+        assert head.split()[4:8] == ["init", "committed", "saving", "epoch"]
 
     @pytest.mark.parametrize(
-        ("arguments", "text"),
+        ("spec", "text"),
         [
-            (("--primary", "test_simulate_tables:SECONDARY"), "is no Table of the primary"),
-            (("--primary", "test_simulate_tables:WORDS"), "is no Table of the primary"),
-            (("--primary", "test_simulate_tables:NOTHING"), "AttributeError"),
-            (("--primary", "test_simulate_tables:PRIMARY"), "speak different words"),
+            ("protocols.remus:SECONDARY", "is no Table of the primary"),
+            ("protocols.remus:REMUS", "is no Table of the primary"),
+            ("protocols.remus:NOTHING", "AttributeError"),
+            ("protocols.remus:PRIMARY", "speak different words"),
         ],
     )
-    def test_refused(self, arguments: tuple[str, ...], text: str) -> None:
-        result = CliRunner().invoke(simulate, arguments)
+    def test_refused(self, spec: str, text: str) -> None:
+        result = self.run("--primary", spec)
         assert result.exit_code == 2
         assert text in result.output
-
-
-def test_replayed(tmp_path: Path, bench: Bench) -> None:
-    schedule = generate(7, SAFE_KINDS, TABLES)
-    assert bench.run(Schedule.from_json(schedule.to_json())).digest == bench.run(schedule).digest

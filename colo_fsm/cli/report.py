@@ -10,9 +10,8 @@ import time
 
 import click
 
-from colo_fsm.colo import State
 from colo_fsm.fsm import Transition
-from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Event, Pair, Serving
+from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Pair, Serving
 
 
 class Reporter:
@@ -47,6 +46,8 @@ class Reporter:
                 then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
                 text = f"the arbiter does not answer: {cause}; {then}"
                 self._say("claim-unanswered", text, error=str(cause), retry=retry)
+            case Dropped(count):
+                self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):
                 self._serving(pair, address)
 
@@ -54,9 +55,10 @@ class Reporter:
         """Every change as JSON; for people only what they would ask about."""
         error = None if moved.error is None else str(moved.error)
         text = None
-        if moved.dest is State.READY:
+        table = pair.session.table
+        if moved.source is table.initial and moved.dest in table.idle:
             text = f"{moved.side}: ready, generation {pair.generation}"
-        elif moved.dest in (State.FAILOVER, State.ALONE, State.STOPPED, State.ENDED):
+        elif moved.dest in {table.failover, *table.alone, *table.final}:
             text = f"{moved.side}: {moved.dest}" + (f" ({error})" if error else "")
         self._say(
             "state", text, side=moved.side, state=moved.dest, before=moved.source,

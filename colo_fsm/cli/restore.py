@@ -4,43 +4,42 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
 import click
 from rich.console import Console
 from rich.table import Table
 
 from colo_fsm.fsm import Side
-from colo_fsm.qemu import NotAVm, VmCheckpoint
-from colo_fsm.qemu.capture import Capture
-from colo_fsm.qemu.channel import CHANNELS
-from colo_fsm.qemu.check import CheckFailed, check_loads
-from colo_fsm.qemu.inspect import Inspected, inspect_checkpoint, inspect_file
+from colo_fsm.qemu import VmCheckpoint
+from colo_fsm.qemu.hold.check import check_loads
+from colo_fsm.qemu.hold.inspect import Inspected, inspect_checkpoint, inspect_file
+from colo_fsm.qemu.watch.capture import Capture
+from colo_fsm.qemu.watch.channel import CHANNELS
 from colo_fsm.replica import DirectoryStore, StoreError
 from colo_fsm.replica.store import LOCAL_DISK
 from colo_fsm.stream import StreamError
 
-EXIT_CODES = "\b\nExit status:\n  0  done\n  1  it could not be; the last line says why\n  2  bad usage"
+from .status import exit_codes, one_line_errors
 
 
 @contextmanager
 def stored(folder: Path) -> Iterator[VmCheckpoint]:
     """The VM in this store. Raises click.ClickException."""
-    try:
+    with one_line_errors():
         if not (folder.is_dir() and any(folder.iterdir())):  # a store would move into an empty one
-            raise click.ClickException(f"{folder} is not a directory that a standby has kept a VM in")
+            raise StoreError(f"{folder} is not a directory that a standby has kept a VM in")
         with DirectoryStore(folder) as store:
             if store.newest is None:
-                raise click.ClickException(f"{folder} holds no checkpoint yet")
+                raise StoreError(f"{folder} holds no checkpoint yet")
             yield VmCheckpoint.of(store.newest)
-    except (StoreError, NotAVm, OSError) as error:
-        raise click.ClickException(str(error)) from None
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(epilog=exit_codes())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("-o", "--output", metavar="FILE", help="Write the migration stream here; - is standard output.")
 @click.option(
@@ -62,10 +61,7 @@ def restore(folder: Path, output: str | None, check: str | None) -> None:
         raise click.UsageError("say where to write it, -o FILE, or how to --check it")
     with stored(folder) as vm:
         if check is not None:
-            try:
-                click.echo(f"checkpoint {vm.number} loads: {check_loads(vm, check)}", err=True)
-            except CheckFailed as error:
-                raise click.ClickException(str(error)) from None
+            click.echo(f"checkpoint {vm.number} loads: {check_loads(vm, check)}", err=True)
         if output == "-":
             _write(vm, sys.stdout.buffer)
         elif output is not None:
@@ -81,7 +77,7 @@ def _write(vm: VmCheckpoint, file: BinaryIO) -> None:
     file.flush()
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(epilog=exit_codes())
 @click.argument("source", metavar="DIR|FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def inspect(source: Path, as_json: bool) -> None:
@@ -102,7 +98,7 @@ def inspect(source: Path, as_json: bool) -> None:
     except (StreamError, OSError) as error:
         raise click.ClickException(f"{source}: {error}") from None
     if as_json:
-        click.echo(json.dumps(found.as_json()))
+        click.echo(json.dumps(attrs.asdict(found)))
     else:
         _show(found)
 
@@ -111,10 +107,26 @@ def _show(found: Inspected) -> None:
     console = Console(highlight=False)
     for name, value in found.facts().items():
         console.print(f"{name}: {value}")
-    for title, columns, rows in found.tables():
-        table = Table(title=title, title_justify="left", box=None, header_style="bold")
-        for column in columns:
-            table.add_column(column, justify="left" if column == "name" else "right")
-        for row in rows:
-            table.add_row(*map(str, row))
-        console.print(table)
+    _table(
+        console,
+        "RAM blocks",
+        found.blocks,
+        name="name",
+        size="bytes",
+        zero_pages="zero pages",
+        checksum="crc32",
+    )
+    _table(
+        console, "Device sections", found.sections,
+        name="name", instance="instance", version="version", size="bytes",
+    )  # fmt: skip
+
+
+def _table(console: Console, title: str, things: Sequence[object], **columns: str) -> None:
+    """A row a thing; `columns` are attributes and what stands above them."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for name, head in columns.items():
+        table.add_column(head, justify="left" if name == "name" else "right")
+    for thing in things:
+        table.add_row(*(str(getattr(thing, name)) for name in columns))
+    console.print(table)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import click
-from rich.console import Console
 
-from colo_fsm.arbiter import Arbiter, ArbiterError, Unarbitrated, open_arbiter
+from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
 from colo_fsm.colo import State
 from colo_fsm.fsm import Transition
 from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
-from colo_fsm.qemu.standby import MEMORY_LIMIT
+from colo_fsm.qemu.incoming import MEMORY_LIMIT
 from colo_fsm.replica import (
     Address,
     ClaimAnswered,
@@ -28,16 +25,19 @@ from colo_fsm.replica import (
     DirectoryStore,
     Event,
     Options,
-    StoreError,
 )
 from colo_fsm.replica.address import address_of
 
-EXIT_CODES = """
-\b
-Exit status:
-  0  ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded
-  1  the claim was lost, COMMAND failed, or what went wrong stands in the last line
-  2  bad usage
+from .signals import ended_by_signals
+from .status import exit_codes, one_line_errors
+
+EXIT_CODES = f"""
+{
+    exit_codes(
+        "ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded",
+        "the claim was lost, COMMAND failed, or what went wrong stands in the last line",
+    )
+}
 
 \b
 A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
@@ -128,20 +128,17 @@ def standby(
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
     options = Options(deadline=deadline, state_limit=size_limit)
     teller = Teller(as_json)
-    try:
-        with DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
-            number = judge.open() if generation is None else generation
-            judge.check(number)
-            make = partial(
-                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
-                generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
-            )  # fmt: skip
+    with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+        number = judge.open() if generation is None else generation
+        judge.check(number)
+        make = partial(
+            StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+            generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+        )  # fmt: skip
+        holder = Standby(listener, make, teller.event)
+        with ended_by_signals(holder.end):
             teller.line(f"listening at {address_of(listener)}, generation {number}")
-            holder = Standby(listener, judge, make, teller.event)
-            with ended_by_signals(holder):
-                outcome = holder.run()
-    except (StoreError, ArbiterError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+            outcome = holder.run()
     teller.over(outcome)
     if outcome.state is State.ALONE and on_failover is not None:
         take_over(on_failover, generation=number, token=outcome.token, store=store.absolute())
@@ -162,18 +159,6 @@ def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tup
     return judge, address
 
 
-@contextmanager
-def ended_by_signals(holder: Standby) -> Iterator[None]:
-    """SIGTERM and ^C end it in order."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: holder.end()) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
 def take_over(command: str, **facts: object) -> None:
     """Run what the user wants done after a claim that was won. Raises click.ClickException."""
     environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
@@ -191,7 +176,6 @@ class Teller:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._console = Console(stderr=as_json, highlight=False, markup=False)
         self._rounds = 0
 
     def event(self, event: Event | Refused) -> None:
@@ -214,27 +198,40 @@ class Teller:
     def _round(self, taken: VmRound) -> None:
         self._rounds += 1
         if self._json:
-            self._print(
+            self._object(
                 round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
                 live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
             )  # fmt: skip
-        elif self._console.is_terminal:
+        elif sys.stdout.isatty():
             text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
-            self._console.print(f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+            say(sys.stdout, f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
 
     def line(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(f"{text:<79}".rstrip(), soft_wrap=True)
-        self._console.file.flush()  # whoever reads through a pipe is to see it now
+        stream = sys.stderr if self._json else sys.stdout
+        say(stream, text.ljust(79) if stream.isatty() else text)
 
     def over(self, outcome: Outcome) -> None:
         """The last line."""
         reason = None if outcome.error is None else str(outcome.error)
         if self._json:
             won = outcome.state is State.ALONE
-            self._print(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
+            self._object(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
         else:
             self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
 
-    def _print(self, **fields: object) -> None:
-        click.echo(json.dumps(fields))
+    def _object(self, **fields: object) -> None:
+        say(sys.stdout, json.dumps(fields))
+
+
+def say(stream: TextIO, text: str, end: str = "\n") -> None:
+    """Say it now: whoever reads through a pipe waits for it.
+
+    When nobody hears it any more the standby goes on, and says the rest to nobody.
+    """
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -5,41 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from colo_fsm.colo import COLOMessage, State
-from colo_fsm.qemu.capture import Capture, CaptureError, Recorder
-from colo_fsm.qemu.checkpoint import NotAVm, VmCheckpoint
-from colo_fsm.qemu.replay import End, How, Outcome, Recorded, Replay, Source, Stored
-from colo_fsm.qemu.tap import CONNECT_TIMEOUT, Tap, review
-from colo_fsm.qemu.trace import TraceError, check, read_log
-from colo_fsm.qemu.watch import Kind, Round, Verdict
-from colo_fsm.replica import Address, AddressError, DirectoryStore, StoreError
+from colo_fsm.colo import COLO, State
+from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
+from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
+from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
+from colo_fsm.qemu.watch.trace import check, read_log
+from colo_fsm.replica import Address
+
+from .restore import stored
+from .signals import ended_by_signals
+from .status import exit_codes, one_line_errors
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
 _ADDRESS = "tcp:HOST:PORT or unix:PATH"
 
 
-def _status(zero: str, one: str) -> str:
-    return f"\b\nExit status:\n  0  {zero}\n  1  {one}\n  2  bad usage"
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except AddressError as error:
-        raise click.UsageError(str(error)) from None
-    except (CaptureError, TraceError, StoreError, NotAVm, OSError) as error:
-        raise click.ClickException(str(error)) from None
-
-
-@click.command(epilog=_status("all in order", "not: the last line says what and where"))
+@click.command(epilog=exit_codes("all in order", "not: the last line says what and where"))
 @click.option("--listen", metavar="ADDR", help=f"Where the Primary migrates to: {_ADDRESS}.")
 @click.option("--connect", metavar="ADDR", help=f"Where the Secondary's -incoming listens: {_ADDRESS}.")
 @click.option(
@@ -65,7 +53,7 @@ def tap(
       colo-fsm tap --listen tcp:0.0.0.0:9998 --connect tcp:standby:9998 --record capture
     """
     on_round = _round_printer(as_json)
-    with _one_line_errors():
+    with one_line_errors():
         if recorded is not None:
             if listen or connect or record:
                 raise click.UsageError("--from DIR takes no --listen, --connect and --record")
@@ -85,8 +73,7 @@ def _tap(
     with contextlib.ExitStack() as stack:
         recorder = None if record is None else stack.enter_context(Recorder(record))
         between = stack.enter_context(Tap(listen, connect, on_round, recorder=recorder))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: between.stop())
+        stack.enter_context(ended_by_signals(between.stop))
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
         if between.record_error is not None:
@@ -113,7 +100,7 @@ class _EndType(click.ParamType[End]):
         return End(How(found[1] or How.ILLEGAL), message=int(found[2] or 0))
 
 
-@click.command(epilog=_status("went as asked", "not: the last line says what happened"))
+@click.command(epilog=exit_codes("went as asked", "not: the last line says what happened"))
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.option(
     "--connect", required=True, metavar="ADDR", help=f"Where the Secondary's -incoming listens: {_ADDRESS}."
@@ -153,7 +140,7 @@ def replay(
       colo-fsm replay capture --connect tcp:127.0.0.1:9998 --rounds 3 --end illegal:2 --at replied
     """
     end = _placed(end, at)
-    with _one_line_errors(), contextlib.ExitStack() as stack:
+    with one_line_errors(), contextlib.ExitStack() as stack:
         where = Address.parse(connect)
         played = _source(stack, source, not no_enable_colo)
         link = where.connect(CONNECT_TIMEOUT)
@@ -176,10 +163,7 @@ def _source(stack: contextlib.ExitStack, path: Path, enable_colo: bool) -> Sourc
         return Recorded(Capture(path))
     if not (path / "colo-store").exists():
         raise CaptureError(f"{path} is neither a recording of colo-fsm tap nor a store of colo-fsm standby")
-    newest = stack.enter_context(DirectoryStore(path)).newest
-    if newest is None:
-        raise StoreError(f"{path} holds no checkpoint yet")
-    return Stored(VmCheckpoint.of(newest), enable_colo)
+    return Stored(stack.enter_context(stored(path)), enable_colo)
 
 
 def _print_message(sent: bool, message: int) -> None:
@@ -187,8 +171,8 @@ def _print_message(sent: bool, message: int) -> None:
 
 
 def _text(message: int) -> str:
-    known = message in COLOMessage._value2member_map_
-    return COLOMessage(message).text if known else f"message {message}"
+    known = COLO.by_value.get(message)
+    return f"message {message}" if known is None else known.text
 
 
 def _told(outcome: Outcome, end: End) -> str:
@@ -206,7 +190,7 @@ def _told(outcome: Outcome, end: End) -> str:
             return f"{begun}, sent {_text(end.message)} in '{end.at}'; the Secondary then said {answers}"
 
 
-@click.command(epilog=_status("both kept to the protocol", "a deviation: its file and line are printed"))
+@click.command(epilog=exit_codes("both kept to the protocol", "a deviation: its file and line are printed"))
 @click.argument(
     "logs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE [FILE]", nargs=-1
 )
@@ -222,7 +206,7 @@ def trace(logs: tuple[Path, ...]) -> None:
     """
     if not 1 <= len(logs) <= 2:
         raise click.UsageError("give the log of one side, or of both")
-    with _one_line_errors():
+    with one_line_errors():
         report = check([read_log(path) for path in logs])
     click.echo(str(report))
     sys.exit(report.deviation is not None)

@@ -1,8 +1,8 @@
-"""Real QEMU: a standby without a second VM, and what it holds."""
+"""Real QEMU: `hold` keeps a VM's newest checkpoint without a second VM, `watch` looks at two of them."""
 
 from .checkpoint import NotAVm, VmCheckpoint
-from .hold import Outcome, Refused, Standby
-from .standby import HasDisks, Held, StandbyReplica, VmRound
+from .hold.replica import HasDisks, Held, StandbyReplica, VmRound
+from .hold.standby import Outcome, Refused, Standby
 
 __all__ = [
     "HasDisks",

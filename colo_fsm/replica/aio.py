@@ -23,7 +23,7 @@ from colo_fsm.colo import PRIMARY, SECONDARY
 from colo_fsm.fsm import Table
 
 from .events import Event, EventQueue
-from .gate import Attempt, Changing, Gate, NotRunning, Turn
+from .gate import Attempt, Changing, NotRunning, TurnBlock
 from .guest import AsyncGuest, Guest
 from .options import Options
 from .pair import PairBase, Where, primary_parts, secondary_parts
@@ -246,19 +246,14 @@ class Events(EventQueue):
         return event
 
 
-class OpenTurn:
+class AsyncTurn(TurnBlock):
     """See `Pair.turn`."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._turn: Turn | None = None
-
     async def __aenter__(self) -> None:
-        self._turn = await until(self._gate, self._gate.enter)
+        self.turn = await until(self.gate, self.gate.enter)
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._turn is not None
-        self._gate.leave(self._turn)
+        self.leave()
 
 
 class Pair(PairBase):
@@ -280,9 +275,10 @@ class Pair(PairBase):
         driver.start()
         try:
             await until(*self._entering())
-        except NotRunning as refused:
+        except NotRunning:
             await self.wait()  # which raises what it failed with
-            raise self._not_running(refused) from None
+            await self.running()
+            raise
         except BaseException as error:
             self._abandon(error)
             await asyncio.wait([self._task])
@@ -309,23 +305,19 @@ class Pair(PairBase):
         """What happens from now on, until the pair is over."""
         return self._replica.events.follow(Events())
 
-    def turn(self) -> OpenTurn:
+    def turn(self) -> AsyncTurn:
         """Change the guest's state inside this: waits until the guest runs, and a suspend waits for it.
 
         Keep it short. Raises NotRunning when this side has stopped.
         """
-        return OpenTurn(self._replica.gate)
+        return AsyncTurn(self._replica.gate)
 
     async def running(self) -> None:
         """Until the guest runs on this side: at once on a Primary, after a failover on a Secondary.
 
         Raises what broke the handshake, or NotRunning, when it will not.
         """
-        gate = self._replica.gate
-        try:
-            await until(gate, gate.running)
-        except NotRunning as refused:
-            raise self._not_running(refused) from None
+        await until(self._replica.gate, self._runs)
 
     async def committed(self) -> None:
         """Until a checkpoint covers all that is true now: then answer. Call it after the turn.

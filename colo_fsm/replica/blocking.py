@@ -27,7 +27,7 @@ from colo_fsm.colo import PRIMARY, SECONDARY
 from colo_fsm.fsm import Table
 
 from .events import Event, EventQueue
-from .gate import Attempt, Changing, Gate, NotRunning, Turn
+from .gate import Attempt, Changing, NotRunning, TurnBlock
 from .guest import Guest
 from .options import Options
 from .pair import PairBase, Where, primary_parts, secondary_parts
@@ -201,19 +201,14 @@ class Events(EventQueue):
         return event
 
 
-class OpenTurn:
-    """See `Pair.turn`."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._turn: Turn | None = None
+class BlockingTurn(TurnBlock):
+    """See `aio.Pair.turn`."""
 
     def __enter__(self) -> None:
-        self._turn = until(self._gate, self._gate.enter)
+        self.turn = until(self.gate, self.gate.enter)
 
     def __exit__(self, *_: object) -> None:
-        assert self._turn is not None
-        self._gate.leave(self._turn)
+        self.leave()
 
 
 class Pair(PairBase):
@@ -224,9 +219,10 @@ class Pair(PairBase):
         self._driven_by(ThreadDriver(self._life.run(), f"colo-fsm {self.side}", self._end)).start()
         try:
             until(*self._entering())
-        except NotRunning as refused:
+        except NotRunning:
             self.wait()  # which raises what it failed with
-            raise self._not_running(refused) from None
+            self.running()
+            raise
         except BaseException as error:
             self._abandon(error)
             until(self._over, self._over.settled)
@@ -244,17 +240,13 @@ class Pair(PairBase):
         """What happens from now on, until the pair is over."""
         return self._replica.events.follow(Events())
 
-    def turn(self) -> OpenTurn:
+    def turn(self) -> BlockingTurn:
         """See `aio.Pair.turn`."""
-        return OpenTurn(self._replica.gate)
+        return BlockingTurn(self._replica.gate)
 
     def running(self) -> None:
         """See `aio.Pair.running`."""
-        gate = self._replica.gate
-        try:
-            until(gate, gate.running)
-        except NotRunning as refused:
-            raise self._not_running(refused) from None
+        until(self._replica.gate, self._runs)
 
     def committed(self, timeout: float | None = None) -> None:
         """See `aio.Pair.committed`. Raises TimeoutError after `timeout` seconds, too."""

@@ -155,3 +155,16 @@ class Gate(Changing):
         """A checkpoint waits for the turn to end, so waiting for one inside it might never end."""
         if any(turn.open and turn.gate is self for turn in _turns.get()):
             raise RuntimeError(f"{what} after the turn, not inside it: a checkpoint waits for the turn's end")
+
+
+class TurnBlock:
+    """A turn as a `with` block has it, from its driver's own way in to `leave`."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.turn: Turn | None = None
+
+    def leave(self) -> None:
+        """The block is over."""
+        assert self.turn is not None
+        self.gate.leave(self.turn)

@@ -14,7 +14,7 @@ from colo_fsm.fsm import FailoverStatus, Observer, Session, Side, Table, machine
 
 from .address import Address
 from .events import Serving
-from .gate import Answer, Attempt, Changing, NotRunning
+from .gate import Again, Answer, Attempt, Changing, NotRunning
 from .guest import AsyncGuest, Guest
 from .life import Life
 from .link import Link, Place
@@ -138,9 +138,12 @@ class PairBase:
         self._over.settle(error)
         self._life.met.settle(NotRunning("this side has not begun"))
 
-    def _not_running(self, refused: NotRunning) -> Exception:
-        """Why the guest will not run here."""
-        return self.session.error or refused
+    def _runs(self, again: Again) -> bool | None:
+        """An attempt: True when the guest runs. Raises what was wrong, or NotRunning, when it never will."""
+        try:
+            return self._replica.gate.running(again)
+        except NotRunning as refused:
+            raise self.session.error or refused from None
 
     def _promise(self) -> Answer:
         """That a checkpoint covers all that is true now, or NotCommitted."""

@@ -10,14 +10,12 @@ what is real here and what is not, what strikes, and what is judged.
 
 from __future__ import annotations
 
-from .coverage import Coverage
 from .generate import generate
 from .linearize import Operation, linearizable
-from .many import Result, run_many, run_seeds
-from .report import Report
+from .many import Result, run_many, run_seeds, shortest, shrink
+from .report import Coverage, Report
 from .run import Bench, Outcome
 from .schedule import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
-from .shrink import shortest, shrink
 from .tables import Tables
 from .verdict import Problem
 

@@ -1,4 +1,4 @@
-"""Serves the script of a pair on virtual time, as the other drivers do on real."""
+"""The pair on virtual time, and what serves its script there, as the other drivers do on real."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from colo_fsm.replica.events import Event, EventQueue
+from colo_fsm.replica.pair import PairBase
+from colo_fsm.replica.script import Replica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.wish import Call, Script, Wait, Wish
 
 from .disk import Killed
 from .kernel import Kernel, Timer
+from .net import Place
 
 Outcome = tuple[Callable[[Any], Wish], Any]
 """How a script goes on, and with what: `send` and a result, or `throw` and an exception."""
@@ -38,6 +43,10 @@ class Host:
 
     def cost(self) -> float:
         """Seconds that what was called has taken."""
+        raise NotImplementedError
+
+    def tell(self, event: Event) -> None:
+        """An event of the pair."""
         raise NotImplementedError
 
     def ended(self, error: BaseException) -> None:
@@ -162,3 +171,33 @@ class Driver:
             late = self._script.throw, TimeoutError()
             self._later(call.timeout, lambda: self._go(late if self._wish is call else None))
         return None
+
+
+class Told(EventQueue):
+    """Hands on the events of a pair as they happen."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def put(self, event: Event) -> None:
+        self._tell(event)
+
+
+class DrivenPair(PairBase):
+    """One side, and its driver: `driver.start()` begins it."""
+
+    def __init__(self, replica: Replica, place: Place, kernel: Kernel, host: Host) -> None:
+        close = replica.store.close if isinstance(replica, SecondaryReplica) else lambda: None
+        super().__init__(replica, place, close)
+        self.replica = replica
+        self.driver = self._driven_by(Driver(self._life.run(), kernel, host))
+        self._told = replica.events.follow(Told(host.tell))
+
+    def over(self, error: BaseException | None) -> None:
+        """Nothing is served any more."""
+        self._end(error)
+
+    def give_up(self) -> None:
+        """Who began it wants it no more."""
+        self._abandon(Cancelled())

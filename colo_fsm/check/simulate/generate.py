@@ -15,9 +15,8 @@ from colo_fsm.colo import ReleaseOn
 from colo_fsm.fsm import Side
 
 from .rehearsal import rehearse
-from .schedule import SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
+from .schedule import PAYLOAD, SAFE_KINDS, WIRE_KINDS, Fault, Kind, Schedule
 from .tables import Tables, after_loss, closed, in_rounds, releasing
-from .tamper import PAYLOAD
 
 P, S = Side.PRIMARY, Side.SECONDARY
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from colo_fsm.colo import Variant
 from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
-from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event, EventQueue
+from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event
 from colo_fsm.replica.gate import NotRunning
-from colo_fsm.replica.pair import PairBase
 from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
@@ -21,14 +20,12 @@ from colo_fsm.replica.store.base import Checkpoint, MemoryStore, Store, StoreErr
 from colo_fsm.replica.store.directory import DirectoryStore
 from colo_fsm.replica.wish import Call
 
-from .arbiter import ArbiterHandle
 from .clients import Answered
 from .disk import Killed, SimulatedDisk
-from .driver import Cancelled, Driver, Host
-from .kernel import Kernel
+from .driver import Cancelled, DrivenPair, Host
 from .net import Endpoint, Listener, Place, Socket
 from .service import Broken, Request, SimulatedGuest, state_in
-from .setting import Machine, Setting
+from .setting import ArbiterHandle, Machine, Setting
 from .witness import Release, WatchedKeyValue, Won
 
 ARBITER_LATENCY = 0.0005
@@ -46,36 +43,6 @@ class Watcher:
 
     def before_step(self, process: Process) -> None:
         """The script of this process has made a wish that is about to be served."""
-
-
-class Told(EventQueue):
-    """Hands on the events of a pair as they happen."""
-
-    def __init__(self, tell: Callable[[Event], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def put(self, event: Event) -> None:
-        self._tell(event)
-
-
-class Pair(PairBase):
-    """One side, driven by its process."""
-
-    def __init__(self, process: Process, replica: Replica, place: Place, kernel: Kernel) -> None:
-        close = replica.store.close if isinstance(replica, SecondaryReplica) else lambda: None
-        super().__init__(replica, place, close)
-        self.replica = replica
-        self.driver = self._driven_by(Driver(self._life.run(), kernel, process))
-        self._told = replica.events.follow(Told(process.tell))
-
-    def over(self, error: BaseException | None) -> None:
-        """Nothing is served any more."""
-        self._end(error)
-
-    def give_up(self) -> None:
-        """Who began it wants it no more."""
-        self._abandon(Cancelled())
 
 
 class Process(Host):
@@ -140,8 +107,9 @@ class Process(Host):
 
     @property
     def left_open(self) -> bool:
-        """Whether it has come to its end, and holds something still."""
-        return self.over and (any(each.open for each in self._opened) or self._disk.in_use)
+        """Whether it has come to its end, no hook is at work any more, and it holds something still."""
+        ended = self.over and not self.side.driver.at_work
+        return ended and (any(each.open for each in self._opened) or self._disk.in_use)
 
     @property
     def link(self) -> Socket | None:
@@ -171,7 +139,8 @@ class Process(Host):
         else:
             assert self.store is not None
             replica = SecondaryReplica(*parts, clock=self._kernel.clock, store=self.store)
-        self.side = Pair(self, replica, Place(setting.network, where, self._opened), self._kernel)
+        place = Place(setting.network, where, self._opened)
+        self.side = DrivenPair(replica, place, self._kernel, self)
         self._watcher.began(self)
 
     def do(self, action: Callable[[], object]) -> None:
@@ -323,7 +292,7 @@ class Process(Host):
         except Broken:  # alone it is delivered here, and who delivers has failed: the service's affair
             answered(None)
 
-    def _deliver(self, pair: Pair, request: Request, answer: str, answered: Answered) -> None:
+    def _deliver(self, pair: DrivenPair, request: Request, answer: str, answered: Answered) -> None:
         self.hook("output")
         assert pair.generation is not None
         self._setting.witness.releases.append(

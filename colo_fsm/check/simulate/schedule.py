@@ -44,6 +44,8 @@ SAFE_KINDS = tuple(kind for kind in Kind if kind not in WIRE_KINDS)
 """What a pair has to survive: nothing lost, no split brain, linearizable."""
 STARTING_KINDS = (Kind.REFUSED, Kind.FAILING_ACCEPT, Kind.CANCELLED)
 """What can only strike before both sides have a link."""
+PAYLOAD = "payload"
+"""How a byte is corrupted of what stands behind the messages, not a message."""
 
 
 @attrs.frozen(kw_only=True)

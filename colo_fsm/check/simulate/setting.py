@@ -1,13 +1,17 @@
-"""What all processes of a run share, and the machines they are on."""
+"""What all processes of a run share: time, the network, the arbiter; and the machines they are on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from random import Random
+from typing import ClassVar
 
-from colo_fsm.arbiter import SqliteArbiter
+import attrs
+
+from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, SqliteArbiter
+from colo_fsm.fsm import Side
 from colo_fsm.replica.options import Options
 
-from .arbiter import ArbiterService
 from .clients import Clients
 from .disk import Platter
 from .kernel import Kernel
@@ -15,6 +19,81 @@ from .net import Network
 from .schedule import Schedule
 from .tables import Tables
 from .witness import Witness
+
+
+@attrs.frozen
+class Grant:
+    """A claim that the arbiter has recorded, as it answered it first."""
+
+    at: float
+    generation: int
+    claim: Claim
+
+
+class ArbiterService:
+    """The one arbiter of a run, and how it can be reached."""
+
+    def __init__(self, kernel: Kernel, real: SqliteArbiter) -> None:
+        self.real: Arbiter = real
+        self.grants: list[Grant] = []
+        self.loses_answer: Callable[[], bool] = lambda: False
+        """Asked when a claim is recorded: whether nobody hears the answer."""
+        self._lost_until: dict[Side, float] = {}
+        self._kernel = kernel
+
+    def loss(self, sides: Iterable[Side], seconds: float) -> None:
+        """These sides reach it no more, for so long."""
+        self._lost_until |= dict.fromkeys(sides, self._kernel.now + seconds)
+
+    def heal(self) -> None:
+        """Everybody reaches it from now on."""
+        self._lost_until.clear()
+
+    def check_reachable(self, side: Side) -> None:
+        """Raises ArbiterUnreachable."""
+        if self._lost_until.get(side, 0.0) > self._kernel.now:
+            raise ArbiterUnreachable("simulated", "no route")
+
+    def claim(self, generation: int, side: Side) -> Claim:
+        """See `Arbiter.claim`."""
+        claim = self.real.claim(generation, side)
+        if all(grant.generation != generation for grant in self.grants):
+            self.grants.append(Grant(self._kernel.now, generation, claim))
+            self._kernel.note(f"arbiter grants {generation} to the {claim.winner}")
+        if self.loses_answer():
+            raise ArbiterUnreachable("simulated", "the answer was lost")
+        return claim
+
+
+class ArbiterHandle:
+    """One process's way to the arbiter. Its role may change from generation to generation."""
+
+    local_only: ClassVar[bool] = True
+
+    def __init__(self, service: ArbiterService, spend: Callable[[], object]) -> None:
+        """`spend` is called for every question: it takes its time."""
+        self.side = Side.PRIMARY
+        self._service = service
+        self._spend = spend
+
+    def _ask(self) -> None:
+        self._spend()
+        self._service.check_reachable(self.side)
+
+    def open(self) -> int:
+        """See `Arbiter.open`."""
+        self._ask()
+        return self._service.real.open()
+
+    def check(self, generation: int) -> None:
+        """See `Arbiter.check`."""
+        self._ask()
+        self._service.real.check(generation)
+
+    def claim(self, generation: int, side: Side) -> Claim:
+        """See `Arbiter.claim`."""
+        self._ask()
+        return self._service.claim(generation, side)
 
 
 class Setting:

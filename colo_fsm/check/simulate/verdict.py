@@ -24,10 +24,9 @@ from colo_fsm.fsm import Side
 
 from .linearize import Operation, linearizable
 from .process import Process
-from .schedule import Kind
+from .schedule import PAYLOAD, Kind
 from .service import KEYS, KeyValue, Request, Verb, apply, changes, state_in
 from .tables import releasing
-from .tamper import PAYLOAD
 from .world import World
 
 KINDS = LOST, SPLIT, ORDER, TORN, STORE, STUCK = (

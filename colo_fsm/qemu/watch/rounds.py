@@ -11,22 +11,21 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.colo import COLO, COLOMessage, State
-from colo_fsm.fsm import Send, Side, begin
+from colo_fsm.colo import COLO
+from colo_fsm.fsm import Message, Send, Side, begin
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import Buffer
 
 from .channel import (
     CHANNELS,
     Channel,
-    Described,
     DeviceState,
     Event,
     Forward,
     Initial,
     Live,
-    Message,
     Return,
+    Said,
     Undecodable,
 )
 from .shadow import TABLES, Shadow
@@ -74,7 +73,7 @@ class Round:
 
     number: int
     began: float
-    times: Mapping[COLOMessage, float]
+    times: Mapping[Message, float]
     pages: int = 0
     zero_pages: int = 0
     live_bytes: int = 0
@@ -102,8 +101,8 @@ class Round:
 class Watch:
     """Decodes both channels and follows both machines. Checkpoints go to `store`, if there is one.
 
-    `on_round` is called when a round is over. Once a channel holds something that cannot
-    be read there is a `problem`, and the rest is not looked at.
+    `on_round` is called when a round is over, until it raises: `verdict` raises that. Once a channel holds
+    something that cannot be read there is a `problem`, and the rest is not looked at.
     """
 
     def __init__(self, on_round: Callable[[Round], object], store: Store | None = None) -> None:
@@ -112,6 +111,7 @@ class Watch:
         self.problem: str | None = None
         self._on_round = on_round
         self._channels: dict[Side, Channel] = {Side.PRIMARY: Forward(store), Side.SECONDARY: Return()}
+        self._failure: Exception | None = None
         self._first = True
         self._round: Round | None = None
 
@@ -123,7 +123,7 @@ class Watch:
             self._first = False
             self._round = Round(0, at, {})
         try:
-            for event in self._channels[side].feed(data):
+            for event in self._channels[side].events(data):
                 self._event(at, side, event)
         except Undecodable as error:
             self.give_up(str(error))
@@ -138,6 +138,8 @@ class Watch:
         `stopped`: who watches has ended the link.
         """
         self._close()
+        if self._failure is not None:
+            raise self._failure
         shadow = self.shadow
         if shadow.deviation is not None:
             return Verdict(Kind.DEVIATION, str(shadow.deviation))
@@ -145,7 +147,7 @@ class Watch:
             return Verdict(Kind.NOT_DECODED, self.problem)
         where = ", ".join(f"the {side} in '{min(shadow.states(side))}'" for side in Side)
         rounds = f"{self.rounds} round{'s' if self.rounds != 1 else ''}"
-        if shadow.between_rounds or (stopped and State.INIT not in shadow.states(Side.PRIMARY)):
+        if shadow.between_rounds or (stopped and COLO.initial not in shadow.states(Side.PRIMARY)):
             return Verdict(
                 Kind.OK, f"{rounds}; the link {'was stopped' if stopped else 'ended'} with {where}"
             )
@@ -153,27 +155,26 @@ class Watch:
 
     def _event(self, at: float, side: Side, event: Event) -> None:
         match event:
-            case Message(value, start):
-                self._message(at, side, value, f"byte {start} of {CHANNELS[side]}")
-            case Initial(pages, zero_pages, devices, start, end):
-                size, vmstate = end - start, len(devices)
+            case Said():
+                self._message(at, side, event.value, f"byte {event.start} of {CHANNELS[side]}")
+            case Live():
+                vmstate = len(event.devices) if isinstance(event, Initial) else 0
                 self._add(
-                    pages=pages, zero_pages=zero_pages, live_bytes=size - vmstate, vmstate_bytes=vmstate
+                    pages=event.pages,
+                    zero_pages=event.zero_pages,
+                    live_bytes=event.size - vmstate,
+                    vmstate_bytes=vmstate,
                 )
-            case Live(pages, zero_pages, start, end):
-                self._add(pages=pages, zero_pages=zero_pages, live_bytes=end - start)
-            case DeviceState(start, end):
-                self._add(vmstate_bytes=end - start)
-            case Described():
-                pass
+            case DeviceState():
+                self._add(vmstate_bytes=event.size)
 
     def _message(self, at: float, side: Side, value: int, place: str) -> None:
         if value in _REQUESTS:
             self._close()
             self._round = Round(self.rounds + 1, at, {})
         round_ = self._round
-        if round_ is not None and value in COLOMessage._value2member_map_:
-            self._add(times={**round_.times, COLOMessage(value): at - round_.began})
+        if round_ is not None and (message := COLO.by_value.get(value)) is not None:
+            self._add(times={**round_.times, message: at - round_.began})
         self.shadow.saw(side, value, f"{place}, round {round_.number if round_ else self.rounds}")
         if self.shadow.deviation is None and self.shadow.between_rounds:
             self._add(complete=True)
@@ -188,4 +189,8 @@ class Watch:
         if self._round is not None:
             self.rounds = self._round.number
             done, self._round = self._round, None
-            self._on_round(done)
+            if self._failure is None:
+                try:
+                    self._on_round(done)
+                except Exception as error:  # noqa: BLE001 - it is the verdict's to raise
+                    self._failure = error

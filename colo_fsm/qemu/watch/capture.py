@@ -15,20 +15,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import attrs
 
 from colo_fsm.fsm import Side
+from colo_fsm.replica.link import READ_SIZE
 
-from .channel import CHANNELS, Described, DeviceState, Forward, Initial, Live, Undecodable
+from .channel import CHANNELS, Described, DeviceState, Event, Forward, Initial, Live, Undecodable
 
 HEADER = b"colo-fsm capture 1\n"
 INDEX = "index"
 _ENTRY = Struct(">QII")
 _SIDES = (Side.PRIMARY, Side.SECONDARY)
-_PIECE = 1 << 20
 
 
 class CaptureError(Exception):
@@ -80,42 +79,21 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@attrs.frozen
-class Part:
-    """A range of bytes in p2s."""
-
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
-
-@attrs.frozen
-class RecordedRound:
-    """The live state of a round, its end mark included, and its vmstate."""
-
-    live: Part
-    vmstate: Part
 
 
 @attrs.frozen
 class Layout:
     """Where things are in p2s. `initial` includes the description; `devices` are its device sections.
 
-    A round that is not whole is not among `rounds`, nor is what comes behind what cannot be decoded.
+    A round is its live state and its vmstate. One that is not whole is not among `rounds`, nor is what
+    comes behind what cannot be decoded.
     """
 
-    initial: Part
+    initial: Event
     devices: bytes = attrs.field(repr=False)
-    rounds: tuple[RecordedRound, ...]
+    rounds: tuple[tuple[Live, DeviceState], ...]
 
 
 class Capture:
@@ -152,33 +130,33 @@ class Capture:
     def layout(self) -> Layout:
         """Decode what the Primary sent. Raises CaptureError if there is no whole initial state."""
         problem = "it ends there"
-        layout: Layout | None = None
-        rounds: list[RecordedRound] = []
-        live = Part(0, 0)
+        initial: Event | None = None
+        devices = b""
+        rounds: list[tuple[Live, DeviceState]] = []
         forward = Forward()
-        whole = Part(0, (self.path / CHANNELS[Side.PRIMARY]).stat().st_size)
+        whole = Event(0, (self.path / CHANNELS[Side.PRIMARY]).stat().st_size)
         try:
-            for event in (event for data in self.read(whole) for event in forward.feed(data)):
+            for event in (event for data in self.read(whole) for event in forward.events(data)):
                 match event:
-                    case Initial(devices=devices, end=end):
-                        layout = Layout(Part(0, end), devices, ())
-                    case Described(end=end) if layout is not None:
-                        layout = attrs.evolve(layout, initial=Part(0, end))
-                    case Live(start=start, end=end):
-                        live = Part(start, end)
-                    case DeviceState(start, end):
-                        rounds.append(RecordedRound(live, Part(start, end)))
+                    case Initial(devices=devices):
+                        initial = event
+                    case Described(end=end):
+                        initial = Event(0, end)
+                    case Live():
+                        live = event
+                    case DeviceState():
+                        rounds.append((live, event))
         except Undecodable as error:
             problem = str(error)
-        if layout is None:
+        if initial is None:
             raise CaptureError(f"{self.path} holds no whole initial state: {problem}")
-        return attrs.evolve(layout, rounds=tuple(rounds))
+        return Layout(initial, devices, tuple(rounds))
 
-    def read(self, part: Part) -> Iterator[bytes]:
+    def read(self, part: Event) -> Iterator[bytes]:
         """These bytes of p2s, in pieces."""
         with (self.path / CHANNELS[Side.PRIMARY]).open("rb") as file:
             file.seek(part.start)
             left = part.size
-            while left and (data := file.read(min(left, _PIECE))):
+            while left and (data := file.read(min(left, READ_SIZE))):
                 left -= len(data)
                 yield data

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from enum import StrEnum
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter
 from colo_fsm.colo import SecondarySession, State
-from colo_fsm.fsm import ProtocolError
+from colo_fsm.fsm import ProtocolError, Transition
 from colo_fsm.replica import Event
 from colo_fsm.replica.blocking import Pair
 
-from .standby import StandbyReplica
+from ..listening import next_link, shut_down
+from .replica import StandbyReplica
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -38,63 +40,68 @@ class Outcome:
 class Standby:
     """Holds the VM of whoever migrates to `listener`, which stays the caller's to close.
 
-    `make` makes a `StandbyReplica` with everything but its session and its driver. `tell` is called on
-    the thread that runs this with every event of every connection.
+    `make` makes a `StandbyReplica` of a session. `tell` is called with every event of every connection, on
+    the thread that runs this; what it raises is logged, and changes nothing.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        arbiter: Arbiter,
-        make: Callable[..., StandbyReplica],
+        make: Callable[[SecondarySession], StandbyReplica],
         tell: Callable[[Event | Refused], object],
     ) -> None:
         self._listener = listener
-        self._arbiter = arbiter
         self._make = make
         self._tell = tell
         self._pair: Pair | None = None
         self._ending = False
 
     def run(self) -> Outcome:
-        """Until the end, in order or not. Run the checkpoint elsewhere only if it says `alone`."""
-        while not self._ending:
-            try:
-                link, _ = self._listener.accept()
-            except OSError:
-                if not self._ending:
-                    raise
-            else:
-                outcome = self._hold(link)
-                if outcome is not None:
-                    return outcome
+        """Until the end, in order or not. Run the checkpoint elsewhere only if it says `alone`.
+
+        Raises OSError if the listener is of no use any more.
+        """
+        while (link := next_link(self._listener, lambda: self._ending)) is not None:
+            if (outcome := self._hold(link)) is not None:
+                return outcome
         return Outcome(State.ENDED, None, 0)
 
     def end(self) -> None:
-        """End in order, between two rounds. From any thread, and from a signal handler."""
-        self._ending = True
-        if self._pair is not None:
-            self._pair.request_leave()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        """End in order, between two rounds. From any thread, at any time; again it does nothing."""
+        self._ending = True  # before a look at the pair: whoever makes one looks here then
+        pair = self._pair
+        if pair is not None:
+            pair.request_leave()
+        shut_down(self._listener)
 
     def _hold(self, link: socket.socket) -> Outcome | None:
         """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
         pair = Pair(self._make(SecondarySession()), link)
+        table = pair.session.table
         reached: set[StrEnum] = set()
-        pair.on_transition(lambda moved: reached.add(moved.dest))
-        pair.on_transition(lambda _: pair.request_leave(), State.ALONE)
+
+        def note(moved: Transition) -> None:
+            reached.add(moved.dest)
+            if moved.dest in table.alone:
+                pair.request_leave()
+
+        pair.on_transition(note)
         events = pair.events()
         self._pair = pair
         if self._ending:  # since accept
             pair.request_leave()
         with pair:
             for event in events:
-                self._tell(event)
-            self._pair = None
-        if State.READY in reached:
-            state = State.ALONE if State.ALONE in reached else pair.state
+                self._say(event)
+        if reached & table.idle:
+            state = next(iter(reached & table.alone), pair.state)
             return Outcome(state, pair.session.error, pair.token)
         if not self._ending:
-            self._tell(Refused())
+            self._say(Refused())
         return None
+
+    def _say(self, event: Event | Refused) -> None:
+        try:
+            self._tell(event)
+        except Exception:  # noqa: BLE001 - whatever it is, the checkpoint is to be kept, and claimed
+            _log.exception("whoever is told of events has failed at %s", event)

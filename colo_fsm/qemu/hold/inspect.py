@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from colo_fsm.replica import MemoryStore
-from colo_fsm.stream import (
-    PAGE_SIZE,
-    ZERO_PAGE,
-    DescriptionDecoder,
-    DeviceSection,
-    StreamError,
-    VmInitialDecoder,
-)
+from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.stream import PAGE_SIZE, ZERO_PAGE, DeviceSection, StreamError
 
-from .checkpoint import VmCheckpoint, meta_of
+from ..checkpoint import VmCheckpoint
+from ..incoming import IncomingVm
 from .disks import disks
-from .standby import MEMORY_LIMIT
-
-CHUNK = 1 << 20
 
 
 @attrs.frozen
@@ -61,17 +52,6 @@ class Inspected:
             "description": "yes" if self.has_description else "no (QEMU warns, and loads all the same)",
         }
 
-    def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
-        """Title, columns and rows of what there are several of."""
-        blocks: list[tuple[object, ...]] = [(b.name, b.size, b.zero_pages, b.checksum) for b in self.blocks]
-        yield "RAM blocks", ("name", "bytes", "zero pages", "crc32"), blocks
-        rows: list[tuple[object, ...]] = [(s.name, s.instance, s.version, s.size) for s in self.sections]
-        yield "Device sections", ("name", "instance", "version", "bytes"), rows
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for machines."""
-        return attrs.asdict(self)
-
 
 def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
     """A stored checkpoint."""
@@ -91,17 +71,14 @@ def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
 def inspect_file(path: Path) -> Inspected:
     """A file with a migration stream. Raises StreamError, OSError."""
     with MemoryStore() as store:
-        decoder = VmInitialDecoder(store.begin, limit=MEMORY_LIMIT)
-        description = DescriptionDecoder()
+        vm = IncomingVm(store)
+        state = vm.initial
         with open(path, "rb") as file:
-            while piece := file.read(CHUNK):
-                used = decoder.feed(piece)
-                if used < len(piece) and not description.complete:
-                    description.feed(memoryview(piece)[used:])
-        if not decoder.complete or (description.bytes and not description.complete):
-            raise StreamError(decoder.bytes + description.bytes, "the stream ends too early")
-        meta = meta_of(decoder.machine, decoder.head, decoder.ram.section, description.description)
-        store.complete(0, decoder.devices, meta)
+            while not state.over and (piece := file.read(READ_SIZE)):
+                state.feed(piece)
+        if not state.complete or (state.bytes > state.vm.bytes and not state.over):
+            raise StreamError(state.bytes, "the stream ends too early")
+        vm.complete()
         assert store.newest is not None
         found = inspect_checkpoint(VmCheckpoint.of(store.newest))
     return attrs.evolve(found, generation=None, checkpoint=None)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from .checkpoint import VmCheckpoint
+from ..checkpoint import VmCheckpoint
 
 PATIENCE = 60.0
 """Seconds that a QEMU may take to load a checkpoint."""
@@ -69,7 +69,6 @@ def _loaded(vm: VmCheckpoint, qemu: subprocess.Popen[bytes], monitor: Path, inco
         for piece in vm.stream():
             link.sendall(piece)
     with _connect(monitor, qemu, end) as qmp, qmp.makefile("rw") as lines:
-        lines.readline()
         _ask(lines, "qmp_capabilities")
         while time.monotonic() < end:
             status = str(_ask(lines, "query-status")["status"])
@@ -94,7 +93,7 @@ def _connect(path: Path, qemu: subprocess.Popen[bytes], end: float) -> socket.so
 
 
 def _ask(lines: TextIO, command: str) -> Any:
-    """One QMP command; its return. Raises ValueError, OSError."""
+    """One QMP command; its return. What QEMU says unasked is passed over. Raises ValueError, OSError."""
     lines.write(json.dumps({"execute": command}) + "\n")
     lines.flush()
     while line := lines.readline():

@@ -6,13 +6,12 @@ queue; recording and decoding happen behind that.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from concurrent.futures import Future
 from typing import Self
 
 from colo_fsm.fsm import Side
@@ -20,8 +19,9 @@ from colo_fsm.replica.address import Address, address_of
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.replica.store import Store
 
+from ..listening import next_link, shut_down
 from .capture import Capture, Recorder
-from .watch import Round, Verdict, Watch
+from .rounds import Round, Verdict, Watch
 
 MOST_BEHIND = 1 << 30
 """Bytes that passed and wait to be decoded: with more, decoding is given up, so that memory is bounded."""
@@ -43,8 +43,9 @@ class Tap:
             verdict = tap.wait()
 
     `on_round` is called from a thread of the tap's, and so is `recorder`, if there is one. Checkpoints
-    go to `store`, if there is one; it may be used when `wait` has returned. Further connections (QEMU's
-    multifd makes them) are passed on and not decoded. Raises AddressError, OSError.
+    go to `store`, if there is one; it may be used when `wait` has returned. Whatever these raise, the
+    bytes go on. Further connections (QEMU's multifd makes them) are passed on and not decoded. Raises
+    AddressError, OSError.
     """
 
     def __init__(
@@ -65,75 +66,75 @@ class Tap:
         """Why the recording stops before the link does."""
         self._recorder = recorder
         self._passed: queue.SimpleQueue[_Passed | None] = queue.SimpleQueue()
-        self._behind = 0
-        self._lock = threading.Lock()
+        self._came = dict.fromkeys(Side, 0)
+        self._looked_at = 0
         self._links: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._ended = threading.Event()
-        self._both_ended = threading.Event()
-        self._over = self._stopped = False
-        self._error: OSError | None = None
-        self._accepting = threading.Thread(target=self._accept, name="tap accept", daemon=True)
-        self._watching = threading.Thread(target=self._look, name="tap watch", daemon=True)
+        self._ends = threading.Semaphore(0)
+        self._ended = self._stopped = self._over = False
+        self._unreached: OSError | None = None
+        self._verdict: Future[Verdict] = Future()
+        self._main = [
+            threading.Thread(target=work, name=f"tap {name}", daemon=True)
+            for name, work in (("accept", self._accept), ("watch", self._look))
+        ]
 
     def __enter__(self) -> Self:
-        self._accepting.start()
-        self._watching.start()
+        for thread in self._main:
+            thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-        self._accepting.join()
-        self._watching.join()
+        for thread in self._main:
+            thread.join()
         for link in (self._listener, *self._links):
             link.close()
 
     def wait(self, timeout: float | None = None) -> Verdict:
-        """Until the link has ended. Raises OSError if the Secondary cannot be reached, TimeoutError."""
-        self._watching.join(timeout)
-        if self._watching.is_alive():
-            raise TimeoutError(f"the link has not ended in {timeout} s")
-        if self._error is not None:
-            raise self._error
-        return self._verdict
+        """Until the link has ended.
+
+        Raises OSError if the Secondary cannot be reached, what `on_round` raised first, TimeoutError.
+        """
+        return self._verdict.result(timeout)
 
     def stop(self) -> None:
         """End the link: it counts as stopped, not as broken. From any thread, or a signal handler."""
-        if not self._ended.is_set():
-            self._stopped = True
+        self._stopped |= not self._ended
         self._hang_up()
 
     def _hang_up(self) -> None:
         self._over = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        for link in self._links:
-            _hang_up(link)
+        for link in (self._listener, *self._links):
+            shut_down(link)
 
     # -- passing on
 
     def _accept(self) -> None:
-        first: list[threading.Thread] = []
-        while True:
-            try:
-                primary = self._keep(self._listener.accept()[0])
-            except OSError:  # stopped
-                break
-            try:
-                secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
-            except OSError as error:
-                _hang_up(primary)
-                if first:
-                    continue
-                self._error = None if self._over else error
-                break
-            threads = self._begin(primary, secondary, decoded=not first)
-            first = first or threads
-        for thread in self._threads:
-            thread.join()
-        self._passed.put(None)
+        try:
+            while (link := next_link(self._listener, lambda: self._over)) is not None:
+                self._connect(self._keep(link))
+        except OSError as error:
+            self._unreached = None if self._over else error
+        finally:
+            for thread in self._threads:
+                thread.join()
+            self._passed.put(None)
+
+    def _connect(self, primary: socket.socket) -> None:
+        """Pass on what comes from there, and what comes back. The first connection is decoded."""
+        decoded = not self._threads
+        try:
+            secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
+        except OSError:
+            shut_down(primary)
+            if decoded:
+                raise
+            return
+        if decoded:
+            self._begin(self._end)
+        self._begin(self._pass_on, Side.PRIMARY, primary, secondary, decoded)
+        self._begin(self._pass_on, Side.SECONDARY, secondary, primary, decoded)
 
     def _keep(self, link: socket.socket) -> socket.socket:
         link.setblocking(True)
@@ -144,27 +145,15 @@ class Tap:
             raise ConnectionAbortedError
         return link
 
-    def _begin(
-        self, primary: socket.socket, secondary: socket.socket, decoded: bool
-    ) -> list[threading.Thread]:
-        threads = [
-            threading.Thread(target=self._pass_on, args=(side, source, sink, decoded), daemon=True)
-            for side, source, sink in (
-                (Side.PRIMARY, primary, secondary),
-                (Side.SECONDARY, secondary, primary),
-            )
-        ]
-        if decoded:
-            threads.append(threading.Thread(target=self._end, daemon=True))
-        self._threads += threads
-        for thread in threads:
-            thread.start()
-        return threads
+    def _begin(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _end(self) -> None:
         """A QEMU whose peer is gone keeps its end open: what it may still say has LINGER seconds."""
-        self._ended.wait()
-        self._both_ended.wait(LINGER)
+        self._ends.acquire()
+        self._ends.acquire(timeout=LINGER)
         self._hang_up()
 
     def _pass_on(self, side: Side, source: socket.socket, sink: socket.socket, decoded: bool) -> None:
@@ -178,50 +167,52 @@ class Tap:
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:  # a side was killed, or we were stopped
-            _hang_up(source)
-            _hang_up(sink)
+            shut_down(source)
+            shut_down(sink)
         if decoded:
             self._put(side, b"")
-            with self._lock:
-                (self._both_ended if self._ended.is_set() else self._ended).set()
+            self._ended = True
+            self._ends.release()
 
     def _put(self, side: Side, data: bytes) -> None:
-        with self._lock:
-            self._behind += len(data)
+        self._came[side] += len(data)
         self._passed.put((time.monotonic(), side, data))
 
     # -- watching
 
     def _look(self) -> None:
-        while (passed := self._passed.get()) is not None:
-            at, side, data = passed
-            self._record(at, side, data)
-            if self._behind > MOST_BEHIND:
-                self.watch.give_up(f"decoding is {self._behind} bytes behind the link")
-            try:
-                self.watch.saw(at, side, data)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
-                self.watch.give_up(f"{type(error).__name__}: {error}")
-            with self._lock:
-                self._behind -= len(data)
-        self._verdict = self.watch.verdict(self._stopped)
+        try:
+            while (passed := self._passed.get()) is not None:
+                self._record(*passed)
+                self._watch(*passed)
+            verdict = self.watch.verdict(self._stopped)
+            if self._unreached is not None:
+                raise self._unreached
+            self._verdict.set_result(verdict)
+        except BaseException as error:  # noqa: BLE001 - raised where somebody waits, not in a dead thread
+            self._verdict.set_exception(error)
 
     def _record(self, at: float, side: Side, data: bytes) -> None:
         if self._recorder is None or self.record_error is not None:
             return
         try:
             self._recorder.write(at, side, data)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
             self.record_error = error
 
-
-def _hang_up(link: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it is not connected any more
-        link.shutdown(socket.SHUT_RDWR)
+    def _watch(self, at: float, side: Side, data: bytes) -> None:
+        behind = sum(self._came.values()) - self._looked_at
+        if behind > MOST_BEHIND:
+            self.watch.give_up(f"decoding is {behind} bytes behind the link")
+        try:
+            self.watch.saw(at, side, data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
+            self.watch.give_up(f"{type(error).__name__}: {error}")
+        self._looked_at += len(data)
 
 
 def review(capture: Capture, on_round: Callable[[Round], object] = lambda _: None) -> Verdict:
-    """What a tap would have said of a recorded link."""
+    """What a tap would have said of a recorded link. Raises what `on_round` raised first, CaptureError."""
     watch = Watch(on_round)
     for piece in capture:
         watch.saw(piece.time, piece.side, piece.data)

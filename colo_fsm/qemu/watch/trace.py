@@ -17,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from colo_fsm.colo import COLO, COLOMessage, State
+from colo_fsm.colo import COLO
 from colo_fsm.fsm import Do, Side
 
 from .shadow import ANYWHERE, Act, Deviation, Position, Seen, Shadow, Sight
@@ -28,7 +28,7 @@ _LINE = re.compile(
     r"|colo_vm_state_change Change '\w+' => '(?P<run>run|stop)'"
     r"|(?P<over>colo_failover_set_state))"
 )
-_MESSAGES = {m.text: m for m in COLOMessage}
+_MESSAGES = {m.text: m for m in COLO.sender}
 _ACTS = {"send": Act.SENT, "receive": Act.RECEIVED}
 _CHANGES = {"run": Do.resume, "stop": Do.suspend}
 
@@ -37,14 +37,8 @@ class TraceError(Exception):
     """A file is no log that can be checked. The text says what to do."""
 
 
-@attrs.frozen
-class Line:
-    """What a line says; `time` in seconds, None if the log has none."""
-
-    act: Act
-    what: COLOMessage | Do
-    time: float | None
-    place: str
+Line = tuple[float | None, Seen]
+"""When, in seconds, None if the log does not say; and what."""
 
 
 @attrs.define
@@ -58,9 +52,16 @@ class Log:
     next: int = 0
 
     @property
+    def ended(self) -> bool:
+        return self.next == len(self.lines)
+
+    @property
+    def time(self) -> float | None:
+        return self.lines[self.next][0]
+
+    @property
     def head(self) -> Seen:
-        line = self.lines[self.next]
-        return Seen(self.side, line.act, line.what, line.place)
+        return self.lines[self.next][1]
 
 
 @attrs.frozen
@@ -85,17 +86,18 @@ def _either(states: frozenset[StrEnum]) -> str:
 def read_log(path: str | os.PathLike[str]) -> Log:
     """A log, with the side that it is of. Raises TraceError, OSError."""
     lines = list(_lines(Path(path)))
-    sides = Counter(_side_of(line.act, line.what) for line in lines if isinstance(line.what, COLOMessage))
+    sides = Counter(seen.side for _, seen in lines if seen.act is not Act.DID)
     if not sides:
         raise TraceError(f"{path} has no line of a COLO message: run QEMU with -trace 'colo_*' -D FILE")
     side = sides.most_common(1)[0][0]
-    first = next(i for i, line in enumerate(lines) if isinstance(line.what, COLOMessage))
-    whole = _begins(Seen(side, lines[first].act, lines[first].what))
+    lines = [(time, attrs.evolve(seen, side=side)) for time, seen in lines]
+    first = next(i for i, (_, seen) in enumerate(lines) if seen.act is not Act.DID)
+    whole = _begins(lines[first][1])
     return Log(side, lines if whole else lines[first:], whole)
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    """Up to a failover: what comes then is not the protocol's."""
+    """Up to a failover: what comes then is not the protocol's. The side is a line's own guess."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, 1):
             if (found := _LINE.search(text)) is None:
@@ -105,20 +107,17 @@ def _lines(path: Path) -> Iterator[Line]:
             time = None if found["time"] is None else float(found["time"])
             place = f"{path}:{number}"
             if found["run"]:
-                yield Line(Act.DID, _CHANGES[found["run"]], time, place)
+                yield time, Seen(Side.PRIMARY, Act.DID, _CHANGES[found["run"]], place)
                 continue
-            if found["message"] not in _MESSAGES:
+            if (message := _MESSAGES.get(found["message"])) is None:
                 raise TraceError(f"{place}: '{found['message']}' is no COLO message")
-            yield Line(_ACTS[found["act"]], _MESSAGES[found["message"]], time, place)
-
-
-def _side_of(act: Act, message: COLOMessage) -> Side:
-    return COLO.sender[message] if act is Act.SENT else COLO.sender[message].peer
+            act, sender = _ACTS[found["act"]], COLO.sender[message]
+            yield time, Seen(sender if act is Act.SENT else sender.peer, act, message, place)
 
 
 def _begins(first: Seen) -> bool:
     """Whether the first message can only be a side's very first."""
-    later = _start(lambda p: p.state(first.side) is not State.INIT)
+    later = _start(lambda p: p.state(first.side) is not COLO.initial)
     return not Shadow(later, _sights({first.side})).allows(first)
 
 
@@ -150,7 +149,7 @@ class _Trial:
 
     @staticmethod
     def _shadow(whole: Collection[Side], logged: Collection[Side]) -> Shadow:
-        return Shadow(_start(lambda p: all(p.state(s) is State.INIT for s in whole)), _sights(logged))
+        return Shadow(_start(lambda p: all(p.state(s) is COLO.initial for s in whole)), _sights(logged))
 
     def run(self) -> Report:
         count = 0
@@ -164,10 +163,10 @@ class _Trial:
 
     def _heads(self) -> list[Log]:
         """The logs that have not ended, the one to be tried first in front."""
-        heads = [g for g in self._logs if g.next < len(g.lines)]
-        times = [g.lines[g.next].time for g in heads]
-        if len(heads) == 2 and None not in times:
-            return sorted(heads, key=lambda g: g.lines[g.next].time or 0.0)
+        heads = [g for g in self._logs if not g.ended]
+        times = {g.side: g.time for g in heads}
+        if len(heads) == 2 and None not in times.values():
+            return sorted(heads, key=lambda g: times[g.side] or 0.0)
         return sorted(heads, key=lambda g: g.next > 0)
 
     def _take(self, log: Log) -> None:
@@ -177,7 +176,7 @@ class _Trial:
         self._pair.see(seen)
         self._alone[log.side].see(seen)
         log.next += 1
-        if log.next == len(log.lines):
+        if log.ended:
             self._pair.look(log.side, Sight.NOTHING)
 
     def _deviation(self, heads: Sequence[Log]) -> Deviation | None:

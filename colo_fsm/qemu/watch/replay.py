@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -21,6 +22,7 @@ from colo_fsm.fsm import (
     Effects,
     Fault,
     LinkLost,
+    ProtocolError,
     Send,
     SendFailed,
     TimedOut,
@@ -34,9 +36,9 @@ from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
 from colo_fsm.stream.format import COMMAND, ENABLE_COLO, U8, U16
 
+from ..checkpoint import END_MARK, VmCheckpoint
 from .capture import Capture
-from .channel import Message, Return
-from .checkpoint import END_MARK, VmCheckpoint
+from .channel import Return, Said
 from .shadow import VARIANT
 
 _ENABLE_COLO = U8.pack(COMMAND) + U16.pack(ENABLE_COLO) + U16.pack(0)
@@ -71,12 +73,12 @@ class Recorded:
     def live(self, number: int) -> Iterator[bytes]:
         if number > self.rounds:
             return iter((END_MARK,))
-        return self._capture.read(self._layout.rounds[number - 1].live)
+        return self._capture.read(self._layout.rounds[number - 1][0])
 
     def vmstate(self, number: int) -> bytes:
         if not self.rounds:
             return self._layout.devices + END_MARK
-        return b"".join(self._capture.read(self._layout.rounds[min(number, self.rounds) - 1].vmstate))
+        return b"".join(self._capture.read(self._layout.rounds[min(number, self.rounds) - 1][1]))
 
 
 class Stored:
@@ -170,43 +172,44 @@ class Replay:
         self._ready = self._ended = False
         self._answers: list[int] = []
         self._effects: dict[Do, Callable[[], None]] = {
-            Do.send_initial: self._send_initial,
-            Do.send_live: self._send_live,
+            Do.send_initial: lambda: self._write(source.initial()),
+            Do.send_live: lambda: self._write(self._cut(source.live(self.rounds + 1))),
             Do.send_state: self._send_state,
-            Do.disconnect: self._link.close,
+            Do.disconnect: link.close,
         }
-        self.session.on_transition(self._is_ready, State.READY)
-        self.session.on_transition(self._is_loaded, State.LOADED)
+        self.session.on_transition(self._moved)
 
     def run(self) -> Outcome:
-        """To the end. What goes wrong stands in the outcome."""
+        """To the end. What goes wrong on the link stands in the outcome.
+
+        Raises what the source or `on_message` raises: the link is closed then.
+        """
         session = self.session
-        self._link.settimeout(self._deadline)
-        try:
-            self._perform(session.start())
-            while not session.over and session.state is not State.FAILOVER:
-                self._perform(self._next())
-        finally:
-            self._link.close()
-        error = None if self._ended or session.error is None else str(session.error)
-        return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, error)
+        step: Callable[[], Effects] | None = session.start
+        with self._link:
+            self._link.settimeout(self._deadline)
+            while step is not None:
+                try:
+                    self._perform(step())
+                    step = None if session.over or session.state is session.table.failover else self._next
+                except ProtocolError as error:
+                    step = partial(session.fire, fault(error.kind or Fault.SEND_FAILED), error)
+        reason = None if self._ended or session.error is None else str(session.error)
+        return Outcome(self._ready, self.rounds, self._ended, tuple(self._answers), session.state, reason)
 
-    def _is_ready(self, _: Transition) -> None:
-        self._ready = True
-
-    def _is_loaded(self, _: Transition) -> None:
-        self.rounds += 1
+    def _moved(self, moved: Transition) -> None:
+        if moved.dest in self.session.table.idle:
+            self.rounds += self._ready  # the first time, it is the initial state
+            self._ready = True
 
     def _perform(self, effects: Effects) -> None:
         """Perform these effects, and all that follows from them and from messages that came early."""
         while effects:
-            try:
-                effects = self._row(effects)
-            except OSError as error:
-                effects = self.session.fire(fault(Fault.SEND_FAILED), SendFailed(error))
+            effects = self._row(effects) or (
+                self._finish() if self._ends_here else self.session.next_effects()
+            )
 
     def _row(self, effects: Effects) -> Effects:
-        session = self.session
         follow: Effects = ()
         for effect in effects:
             if isinstance(effect, Send):
@@ -215,9 +218,9 @@ class Replay:
                 continue
             if (action := self._effects.get(effect)) is not None:
                 action()
-            if effect in session.table.awaited:
-                follow += self._finish() if self._ends_here else session.fire(done(effect))
-        return follow or (self._finish() if self._ends_here else session.next_effects())
+            if effect in self.session.table.awaited:
+                follow += self._finish() if self._ends_here else self.session.fire(done(effect))
+        return follow
 
     def _next(self) -> Effects:
         """What happens when nothing is left to do: the next round begins, or the Secondary says something."""
@@ -226,20 +229,15 @@ class Replay:
             return self._finish()
         if session.may(begin.checkpoint):
             return session.fire(begin.checkpoint)
-        try:
-            self._flush()
-            data = self._link.recv(READ_SIZE)
-        except TimeoutError:
-            return session.fire(fault(Fault.TIMEOUT), TimedOut(session.state, self._deadline))
-        except OSError as error:
-            return session.fire(fault(Fault.EOF), LinkLost(error))
+        self._flush()
+        data = self._receive()
         messages = b"".join(value.to_bytes(MESSAGE_SIZE, "big") for value in self._messages(data))
         return session.receive_data(messages) if messages or not data else ()
 
     def _messages(self, data: bytes) -> Iterator[int]:
         """The messages in these bytes: answers to pings are none."""
-        for event in self._return.feed(data):
-            if isinstance(event, Message):
+        for event in self._return.events(data):
+            if isinstance(event, Said):
                 self._on_message(False, event.value)
                 yield event.value
 
@@ -254,11 +252,11 @@ class Replay:
         return here is self._end.at
 
     def _finish(self) -> Effects:
-        self._ended = True
         if self._end.how is How.ILLEGAL:
             self._on_message(True, self._end.message)
             self._out += self._end.message.to_bytes(MESSAGE_SIZE, "big")
         self._flush()
+        self._ended = True
         if self._end.how is How.STOP:
             return self.session.fire(begin.leave)
         if self._end.how is How.ILLEGAL:
@@ -268,17 +266,11 @@ class Replay:
     def _listen(self) -> None:
         """Hear what the Secondary makes of it: a QEMU says nothing, and keeps the link open."""
         self._link.settimeout(self._silence)
-        with contextlib.suppress(OSError):
-            while data := self._link.recv(READ_SIZE):
+        with contextlib.suppress(LinkLost, TimedOut):
+            while data := self._receive():
                 self._answers += self._messages(data)
 
-    # -- what is sent
-
-    def _send_initial(self) -> None:
-        self._write(self._source.initial())
-
-    def _send_live(self) -> None:
-        self._write(self._cut(self._source.live(self.rounds + 1)))
+    # -- the link
 
     def _send_state(self) -> None:
         vmstate = self._source.vmstate(self.rounds + 1)
@@ -298,6 +290,18 @@ class Replay:
                 self._flush()
 
     def _flush(self) -> None:
-        """Small messages leave together with what follows them."""
-        self._link.sendall(self._out)
+        """Small messages leave together with what follows them. Raises SendFailed."""
+        try:
+            self._link.sendall(self._out)
+        except OSError as error:
+            raise SendFailed(error) from error
         self._out.clear()
+
+    def _receive(self) -> bytes:
+        """Raises LinkLost, TimedOut."""
+        try:
+            return self._link.recv(READ_SIZE)
+        except TimeoutError as error:
+            raise TimedOut(self.session.state, self._deadline) from error
+        except OSError as error:
+            raise LinkLost(error) from error

@@ -14,7 +14,7 @@ from functools import cache
 
 import attrs
 
-from colo_fsm.colo import COLO, Mode, Profile, ReleaseOn, State, Variant, colo_machine
+from colo_fsm.colo import COLO, Mode, Profile, ReleaseOn, Variant, colo_machine
 from colo_fsm.fsm import Do, Kind, Message, Row, Send, Side, begin
 
 VARIANT = Variant(Profile.QEMU, Mode.HYBRID, ReleaseOn.RECEIVED)
@@ -31,10 +31,6 @@ _ROWS = {
     )
     for side, table in TABLES.items()
     for state in table.states
-}
-_BETWEEN = {
-    side: {r.source for r in table.written if r.trigger == begin.leave and r.source is not State.INIT}
-    for side, table in TABLES.items()
 }
 
 
@@ -131,7 +127,7 @@ class Move:
 
 
 Positions = frozenset[Position]
-START = Position(State.INIT, State.INIT)
+START = Position(COLO.initial, COLO.initial)
 
 
 @cache
@@ -205,7 +201,7 @@ def _in_place(side: Side, state: StrEnum, what: Do) -> bool:
     """
     rows = (r for (of, _), found in _ROWS.items() if of is side for r in found)
     near = (r for r in rows if state in (r.source, r.dest))
-    return (state, what) == (State.INIT, Do.resume) or any(what in r.effects for r in near)
+    return (state, what) == (COLO.initial, Do.resume) or any(what in r.effects for r in near)
 
 
 class Shadow:
@@ -225,7 +221,7 @@ class Shadow:
 
     def saw(self, side: Side, message: int, place: str = "") -> Deviation | None:
         """This side has sent this message. The deviation, if there is one now."""
-        return self.see(Seen(side, Act.SENT, _valid(message), place))
+        return self.see(Seen(side, Act.SENT, COLO.by_value.get(message, message), place))
 
     def see(self, seen: Seen) -> Deviation | None:
         """The same for anything that can be seen."""
@@ -250,7 +246,7 @@ class Shadow:
     @property
     def between_rounds(self) -> bool:
         """Whether both may stand where a side may leave in order."""
-        return any(all(p.state(side) in _BETWEEN[side] for side in Side) for p in self._settled())
+        return any(all(p.state(side) in TABLES[side].idle for side in Side) for p in self._settled())
 
     def states(self, side: Side) -> frozenset[StrEnum]:
         """Where this side may stand, if all has arrived that was sent to it."""
@@ -269,7 +265,3 @@ class Shadow:
         awaits = {message for state in states for message in TABLES[seen.side].accepts[state]}
         state = states.pop() if len(states) == 1 else None
         return Deviation(seen.side, seen.act, state, seen.what, frozenset(sends or awaits), seen.place)
-
-
-def _valid(message: int) -> Message | int:
-    return COLO.by_value.get(message, message)

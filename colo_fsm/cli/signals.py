@@ -1,0 +1,41 @@
+"""What ^C and SIGTERM do to a command that must end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
+    """While inside, SIGTERM and ^C call `end`, from a thread of its own.
+
+    A handler in Python runs when the main thread comes to it: one that has just begun to wait for
+    something else does not. What the kernel writes to the wakeup descriptor is heard at once.
+    """
+    hear, tell = socket.socketpair()
+    with hear:
+        with tell:
+            tell.setblocking(False)
+            thread = threading.Thread(target=_listen, args=(hear, end), name="signals", daemon=True)
+            thread.start()
+            fd = signal.set_wakeup_fd(tell.fileno())
+            before = [signal.signal(number, lambda *_: None) for number in NUMBERS]
+            try:
+                yield
+            finally:
+                for number, handler in zip(NUMBERS, before, strict=True):
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(fd)
+        thread.join()
+
+
+def _listen(hear: socket.socket, end: Callable[[], None]) -> None:
+    while number := hear.recv(1):
+        if number[0] in NUMBERS:
+            end()

@@ -1,0 +1,33 @@
+"""How a command ends: the exit status that its help promises, and errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from colo_fsm.arbiter import ArbiterError
+from colo_fsm.qemu import NotAVm
+from colo_fsm.qemu.hold.check import CheckFailed
+from colo_fsm.qemu.watch.capture import CaptureError
+from colo_fsm.qemu.watch.trace import TraceError
+from colo_fsm.replica import AddressError, StoreError
+
+_EXPECTED = (ArbiterError, CaptureError, CheckFailed, NotAVm, OSError, StoreError, TraceError)
+
+
+def exit_codes(zero: str = "done", one: str = "it could not be; the last line says why") -> str:
+    """The end of a help page."""
+    return f"\b\nExit status:\n  0  {zero}\n  1  {one}\n  2  bad usage"
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What may go wrong, without a traceback: status 1, or 2 for an address that is none."""
+    try:
+        yield
+    except AddressError as error:
+        raise click.UsageError(str(error)) from None
+    except _EXPECTED as error:
+        raise click.ClickException(str(error)) from None

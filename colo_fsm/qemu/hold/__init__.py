@@ -1,0 +1,1 @@
+"""A standby without a second VM: it receives, keeps, inspects and gives back checkpoints of a real QEMU."""

@@ -1,0 +1,145 @@
+"""A COLO Secondary for a real QEMU Primary, without a second VM: it holds the newest checkpoint.
+
+The protocol is the Secondary's table, the driver is the blocking one. What differs from a guest of our
+own: the stream, that nothing is loaded here, and that the description of the devices comes behind the
+first sync point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from colo_fsm.fsm import Effects, InvalidState
+from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
+from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
+from colo_fsm.replica.wish import Script
+from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
+
+from ..incoming import IncomingVm
+from .disks import disks
+
+FIRST_COPY = 10
+"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
+
+
+class HasDisks(ValueError):
+    """The VM has disks, and nobody said that they are taken care of."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"this VM has disks ({', '.join(names)}): a checkpoint restored onto a disk that has moved on "
+            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint. An empty "
+            "CD-ROM drive looks like one with a disk: -nodefaults leaves out the one that QEMU adds"
+        )
+
+
+@attrs.frozen
+class VmRound(CheckpointTaken):
+    """A round of a VM; `total` is the time from its request until it is loaded, here: in the store."""
+
+    zero_pages: int
+    live_bytes: int
+    vmstate_bytes: int
+
+
+class Held:
+    """The guest of a standby: nothing runs here. Whoever is told to runs the checkpoint elsewhere."""
+
+    blocks: Blocks = {}
+
+    def suspend(self) -> None:
+        """Nothing runs."""
+
+    def resume(self) -> None:
+        """Nothing runs."""
+
+    def save(self, full: bool) -> Saved:
+        """Never asked of a Secondary."""
+        raise NotImplementedError
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """The checkpoint is in the store, where it is to be."""
+
+
+@attrs.define
+class ReceivedVm(ReceivedRound):
+    """What has arrived of a round of a VM; its `device` is the vmstate."""
+
+    live: VmLiveDecoder | None = None
+
+    def taken(self, now: float) -> VmRound:
+        live, vmstate = self.live, len(self.device)
+        assert live is not None
+        return VmRound(
+            self.number, live.pages, self.sent, 0.0, now - self.began, live.zero_pages, live.bytes, vmstate
+        )
+
+
+class StandbyReplica(SecondaryReplica):
+    """The Secondary's script for the stream of a real QEMU.
+
+    `generation` is the arbiter's: QEMU's stream carries none. `memory_limit` is the most RAM, in bytes,
+    that a Primary may declare.
+    """
+
+    round: ReceivedVm
+    generation: int
+
+    def __init__(
+        self, *args: Any, generation: int, disks_elsewhere: bool, memory_limit: int, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.generation = generation
+        self._disks_elsewhere = disks_elsewhere
+        self._vm = IncomingVm(
+            self.store, generation, limit=memory_limit, device_limit=self.options.state_limit
+        )
+
+    def new_round(self) -> ReceivedVm:
+        return ReceivedVm(self.clock())
+
+    def deadline(self) -> float | None:
+        first = self.session.state is self.table.initial
+        return FIRST_COPY * self.options.deadline if first else super().deadline()
+
+    def receive_initial(self) -> Script[None]:
+        yield from self.call("arbiter", self.arbiter.check, self.generation)
+        yield from self.decode(self._vm.initial)
+        vm = self._vm.initial.vm
+        self._refuse_disks(vm.sections, vm.devices)
+        yield from self.call("store", self._vm.complete)
+        self._answer(vm.pings)
+        yield from self.load()
+
+    def arrived(self, data: bytes) -> Effects:
+        """What still belongs to the initial state, its description, is no message."""
+        try:
+            used = self._vm.initial.feed(data)
+        except StreamError as cause:
+            raise InvalidState(cause) from cause
+        return self.session.receive_data(data[used:]) if used < len(data) or not data else ()
+
+    def receive_live(self) -> Script[None]:
+        self.round.live = live = self._vm.live()
+        yield from self.decode(live)
+        self.round.sent = live.bytes
+        self._answer(live.pings)
+
+    def device_state(self, data: bytes) -> bytes:
+        self._refuse_disks(device_sections(data), data)
+        return data
+
+    def store_round(self) -> Script[None]:
+        yield from self.call("store", self._vm.commit, self.round.device)
+
+    def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
+        found = disks(sections, devices)
+        if found and not self._disks_elsewhere:
+            raise InvalidState(HasDisks(found))
+
+    def _answer(self, pings: list[int]) -> None:
+        """On the return path, before the next message."""
+        self.send(*map(pong, pings))

@@ -1,0 +1,147 @@
+"""A virtual machine as it comes in: what a standby, a tap and `inspect` decode alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from colo_fsm.replica import Store
+from colo_fsm.stream import (
+    DEVICE_LIMIT,
+    PAGE_SIZE,
+    ZERO_PAGE,
+    Blocks,
+    Buffer,
+    Delta,
+    DescriptionDecoder,
+    PatchSink,
+    StreamError,
+    VmInitialDecoder,
+    VmLiveDecoder,
+)
+from colo_fsm.stream.source import Decoder, Parsing, Source
+
+from .checkpoint import END_MARK, meta_of
+
+MEMORY_LIMIT = 1 << 40
+"""The most RAM that a Primary may declare unless asked otherwise, in bytes."""
+
+
+def within(source: Source, part: Decoder, reached: Callable[[], bool] | None = None) -> Parsing[None]:
+    """Let `part` take what is its own of `source`, until it has `reached` a place (None: its end).
+
+    An error's place is counted in `source`.
+    """
+    start = source.offset - part.bytes
+    while True:
+        _lend(source, part, start)
+        if part.complete if reached is None else reached():
+            return
+        yield
+
+
+def _lend(source: Source, part: Decoder, start: int) -> None:
+    """Give `part` the piece that is there; no view of it may live on in a generator."""
+    view, position = source.window()
+    try:
+        source.advance(position + part.feed(view[position:]))
+    except StreamError as error:
+        raise StreamError(start + error.offset, error.problem) from None
+
+
+class InitialState(Decoder):
+    """The initial stream of a VM, and the description of its devices that may follow it.
+
+    `complete` at the end mark: send checkpoint-ready then, for a source without a description waits for
+    it. Go on to feed it what arrives where a message may begin, until it is `over`: the description
+    has ended, or a message has begun.
+    """
+
+    def __init__(self, store: Store | None, limit: int, device_limit: int) -> None:
+        super().__init__()
+        begin = _nowhere if store is None else store.begin
+        self.vm = VmInitialDecoder(begin, limit=limit, device_limit=device_limit)
+        self._description = DescriptionDecoder()
+
+    @property
+    def over(self) -> bool:
+        """Whether what comes next is a message."""
+        return self._description.complete
+
+    def _parse(self) -> Parsing[None]:
+        yield from within(self._source, self.vm)
+        self.complete = True
+        yield from within(self._source, self._description)
+
+    def meta(self) -> dict[str, str]:
+        """What a store keeps of it beside memory and devices, as far as it has come."""
+        vm = self.vm
+        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description)
+
+
+class RoundDelta(Delta):
+    """The pages of a round; those that are not among them are as in the last checkpoint."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def get(self, block: str, offset: int) -> Buffer:
+        """See `PatchSink.get`."""
+        page = self.kept(block, offset)
+        if page is not None:
+            return page
+        assert self._store.newest is not None
+        return self._store.newest.blocks[block][offset : offset + PAGE_SIZE]
+
+
+class IncomingVm:
+    """A VM on its way into `store`, or nowhere (None): its checkpoint 0, then its rounds.
+
+    Feed `initial`, then `complete`; for each round feed a decoder from `live`, then `commit`. RAM over
+    `limit` and device sections over `device_limit` bytes are refused.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        generation: int = 0,
+        *,
+        limit: int = MEMORY_LIMIT,
+        device_limit: int = DEVICE_LIMIT,
+    ) -> None:
+        self.initial = InitialState(store, limit, device_limit)
+        self._store = store
+        self._generation = generation
+        self._delta: RoundDelta | None = None
+        self._described = False
+
+    def complete(self) -> None:
+        """The initial state is complete. Raises what the store raises."""
+        if self._store is not None:
+            self._store.complete(self._generation, self.initial.vm.devices, self.initial.meta())
+
+    def live(self) -> VmLiveDecoder:
+        """The decoder of the next round's live state."""
+        self._delta = None if self._store is None else RoundDelta(self._store)
+        return VmLiveDecoder(self.initial.vm.ram, _Nowhere() if self._delta is None else self._delta)
+
+    def commit(self, vmstate: bytes) -> None:
+        """The round is complete; `vmstate` with its end mark. Raises what the store raises."""
+        if self._store is not None and self._delta is not None:
+            meta = None if self._described else self.initial.meta()  # round 1 comes behind a description
+            self._store.commit(self._delta, vmstate.removesuffix(END_MARK), meta)
+            self._described = True
+
+
+class _Nowhere:
+    """A sink for who only wants to count. What a change to a page makes of it does not matter."""
+
+    def put(self, block: str, offset: int, data: Buffer, /) -> None:
+        pass
+
+    def get(self, block: str, offset: int, /) -> Buffer:
+        return ZERO_PAGE
+
+
+def _nowhere(_: Blocks) -> PatchSink:
+    return _Nowhere()

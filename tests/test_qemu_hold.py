@@ -1,0 +1,249 @@
+"""A standby takes Primaries until one was ready, and ends in order whenever it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from standby_process import READY, StreamPrimary, initial, live, state
+from vm_link import number_in
+
+from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, Unarbitrated
+from colo_fsm.colo import State
+from colo_fsm.fsm import LinkLost, Side
+from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
+from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, MemoryStore, Options
+
+PATIENCE = 20
+
+
+class Silent(Unarbitrated):
+    """An arbiter that does not answer."""
+
+    def claim(self, generation: int, side: Side) -> Claim:
+        raise ArbiterError("out of reach")
+
+
+class Lost(Unarbitrated):
+    def claim(self, generation: int, side: Side) -> Claim:
+        return super().claim(generation, side.peer)
+
+
+class Holding:
+    """A standby at work in a thread. `told` is what it said, `outcome` waits for its end."""
+
+    def __init__(
+        self, arbiter: Arbiter | None = None, tell: Callable[[object], None] = lambda _: None
+    ) -> None:
+        self.store = MemoryStore()
+        self.told: list[object] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        arbiter = arbiter or Unarbitrated()
+        options = Options(claim_retry=0.01)
+        make = partial(
+            StandbyReplica, guest=Held(), arbiter=arbiter, options=options, store=self.store, generation=7,
+            disks_elsewhere=False, memory_limit=1 << 20,
+        )  # fmt: skip
+        self._tell = tell
+        self.before: Callable[[], object] = int
+        """Done when a connection has come, before it is held."""
+        self.standby = Standby(self.listener, lambda s: (self.before(), make(s))[1], self._note)
+        self._outcomes: list[Outcome] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=lambda: self._outcomes.append(self.standby.run()))
+
+    def __enter__(self) -> Holding:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.standby.end()
+        self._thread.join(PATIENCE)
+        self.listener.close()
+        self.store.close()
+        assert not self._thread.is_alive()
+
+    def _note(self, event: object) -> None:
+        with self._news:
+            self.told.append(event)
+            self._news.notify_all()
+        self._tell(event)
+
+    def says(self, kind: type) -> Any:
+        """Wait until it has told such an event; the first."""
+        with self._news:
+            assert self._news.wait_for(lambda: any(isinstance(e, kind) for e in self.told), PATIENCE)
+        return next(e for e in self.told if isinstance(e, kind))
+
+    def outcome(self) -> Outcome:
+        self._thread.join(PATIENCE)
+        return self._outcomes[0]
+
+    def primary(self) -> StreamPrimary:
+        link = socket.create_connection(self.listener.getsockname(), PATIENCE)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return StreamPrimary(link)
+
+
+class TestOutcome:
+    def test_a_claim_that_is_won(self) -> None:
+        with Holding() as holding:
+            with holding.primary() as primary:
+                primary.begin().rounds(1, 2)
+            outcome = holding.outcome()
+            assert (outcome.state, outcome.token) == (
+                State.ALONE,
+                Unarbitrated().claim(7, Side.SECONDARY).token,
+            )
+            assert isinstance(outcome.error, LinkLost)
+            assert number_in(holding.store) == 2
+            assert holding.says(ClaimAnswered).won
+            rounds = [e for e in holding.told if isinstance(e, VmRound)]
+            assert [(e.number, e.pages, e.zero_pages) for e in rounds] == [(1, 4, 0), (2, 4, 0)]
+            for e in rounds:
+                assert (e.live_bytes, e.vmstate_bytes) == (len(live(1)), len(state(1)) - 8)
+                assert e.sent == e.live_bytes + e.vmstate_bytes
+                assert 0 < e.total < PATIENCE
+
+    def test_a_claim_that_is_lost(self) -> None:
+        with Holding(Lost()) as holding:
+            with holding.primary() as primary:
+                primary.begin()
+            assert (holding.outcome().state, holding.outcome().token) == (State.STOPPED, 0)
+
+    def test_who_never_came_to_a_checkpoint_does_not_keep_the_next_one_out(self) -> None:
+        with Holding() as holding:
+            for size in (0, 10, 9000):
+                with holding.primary() as stranger:
+                    stranger.link.sendall(initial()[:size])
+            with holding.primary() as primary:
+                primary.begin().round(1)
+            assert holding.outcome().state is State.ALONE
+            assert len([e for e in holding.told if isinstance(e, Refused)]) == 3
+
+    def test_who_breaks_the_connection_off_does_not_keep_the_next_one_out(self) -> None:
+        with Holding() as holding:
+            for size in (0, 10, 9000) * 3:
+                with holding.primary() as stranger:
+                    stranger.link.sendall(initial()[:size])
+                    stranger.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with holding.primary() as primary:
+                primary.begin()
+            assert holding.outcome().state is State.ALONE
+
+
+@contextlib.contextmanager
+def listening(holding: Holding) -> Iterator[None]:
+    yield
+
+
+@contextlib.contextmanager
+def first_bytes(holding: Holding) -> Iterator[None]:
+    with holding.primary() as primary:
+        primary.link.sendall(initial()[:9000])
+        yield
+
+
+@contextlib.contextmanager
+def between_rounds(holding: Holding) -> Iterator[None]:
+    with holding.primary() as primary:
+        primary.begin().round(1)
+        yield
+
+
+@contextlib.contextmanager
+def awaiting_the_claim(holding: Holding) -> Iterator[None]:
+    with holding.primary() as primary:
+        primary.begin()
+    holding.says(ClaimUnanswered)
+    yield
+
+
+class TestEnd:
+    @pytest.mark.parametrize("moment", [listening, first_bytes, between_rounds])
+    def test_in_order_at_any_moment(
+        self, moment: Callable[[Holding], contextlib.AbstractContextManager[None]]
+    ) -> None:
+        with Holding() as holding, moment(holding):
+            holding.standby.end()
+            assert holding.outcome() == Outcome(State.ENDED, None, 0)
+            holding.standby.end()
+
+    def test_before_it_began(self) -> None:
+        holding = Holding()
+        holding.standby.end()
+        assert holding.standby.run() == Outcome(State.ENDED, None, 0)
+        holding.listener.close()
+        holding.standby.end()
+
+    def test_when_a_connection_has_just_come(self) -> None:
+        with Holding() as holding:
+            holding.before = holding.standby.end
+            with holding.primary():
+                assert holding.outcome() == Outcome(State.ENDED, None, 0)
+            assert not any(isinstance(e, Refused) for e in holding.told)
+
+    def test_while_the_arbiter_does_not_answer(self) -> None:
+        with Holding(Silent()) as holding, awaiting_the_claim(holding):
+            holding.standby.end()
+            outcome = holding.outcome()
+            assert (outcome.state, outcome.token) == (State.STOPPED, 0)
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_while_the_pair_ends_by_itself(self, whole: bool) -> None:
+        """Whichever is first, nothing raises; and if the claim was won, that is said."""
+        for _ in range(10):
+            with Holding() as holding:
+                with holding.primary() as primary:
+                    if whole:
+                        primary.begin()
+                    else:
+                        primary.link.sendall(initial()[:9000])
+                    enders = [threading.Thread(target=holding.standby.end) for _ in range(2)]
+                    for thread in enders:
+                        thread.start()
+                for thread in enders:
+                    thread.join()
+                outcome = holding.outcome()
+                won = any(isinstance(e, ClaimAnswered) and e.won for e in holding.told)
+                assert outcome.state is (State.ALONE if won else State.ENDED)
+
+
+class TestTell:
+    def test_what_it_raises_is_logged_and_changes_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        def fail(event: object) -> None:
+            raise BrokenPipeError("nobody reads")
+
+        with Holding(tell=fail) as holding:
+            with holding.primary() as stranger:
+                stranger.link.sendall(b"nonsense")
+            holding.says(Refused)
+            with holding.primary() as primary:
+                primary.begin().rounds(1, 3)
+            assert holding.outcome().state is State.ALONE
+            assert number_in(holding.store) == 3
+            assert len([e for e in holding.told if isinstance(e, VmRound)]) == 3
+        assert "nobody reads" in caplog.text
+        assert any(r.levelno == logging.ERROR and "is told" in r.getMessage() for r in caplog.records)
+
+
+def test_the_answer_does_not_wait_for_a_description() -> None:
+    """`-machine suppress-vmdesc=on` leaves it out; otherwise it comes in any pieces."""
+    whole = initial()
+    at = whole.rindex(b"\x06", 0, whole.rindex(b'{"devices"'))
+    with Holding() as holding, holding.primary() as primary:
+        primary.link.sendall(whole[:at])
+        primary.expect(READY)
+        for piece in (whole[at : at + 2], whole[at + 2 : -1], whole[-1:]):
+            primary.link.sendall(piece)
+        primary.round(1)
+        newest = holding.store.newest
+        assert newest is not None
+        assert "description" in newest.meta
