@@ -22,7 +22,7 @@ from colo_fsm.check.simulate import (
 )
 from colo_fsm.fsm import Side
 
-CHUNKS, CHUNK = 20, 100
+CHUNKS, CHUNK = 10, 200
 """So that two workers share 2,000 seeds evenly."""
 
 P, S = Side.PRIMARY, Side.SECONDARY

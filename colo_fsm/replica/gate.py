@@ -27,17 +27,17 @@ class Changing:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: set[Again] = set()
+        self._waiting: dict[Again, None] = {}  # in the order in which they came
 
     def forget(self, again: Again) -> None:
         """Whoever gave this does not wait any more."""
         with self._lock:
-            self._waiting.discard(again)
+            self._waiting.pop(again, None)
 
     def _changed(self) -> None:
         """Let everybody who waits make another attempt. Without the lock: they may come at once."""
         with self._lock:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, {}
         for again in waiting:
             again()
 
@@ -62,7 +62,7 @@ class Answer(Changing):
         """An attempt: True when it is known, whatever it is."""
         with self._lock:
             if not self.known:
-                self._waiting.add(again)
+                self._waiting[again] = None
             return self.known or None
 
     def get(self, again: Again) -> bool | None:
@@ -138,7 +138,7 @@ class Gate(Changing):
         if self._shut:
             raise NotRunning("this side has stopped")
         if not self._open:
-            self._waiting.add(again)
+            self._waiting[again] = None
         return self._open
 
     def leave(self, turn: Turn) -> None:
