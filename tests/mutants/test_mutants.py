@@ -12,7 +12,8 @@ from zlib import crc32
 
 import pytest
 
-from colo_fsm.colo import TABLES
+from colo_fsm.colo import COLO, TABLES
+from colo_fsm.fsm import Do, Side, always
 
 from .judging import noticed_by
 from .slips import Mutant, mutants
@@ -112,3 +113,33 @@ def _matched(pattern: str, names: list[str]) -> list[str]:
     found = [name for name in names if re.fullmatch(pattern, name)]
     assert found, f"no slip is {pattern}"
     return found
+
+
+# -- what is made -----------------------------------------------------------------------------------
+
+
+def test_a_line_is_slipped_in_every_way() -> None:
+    """One line, by hand: secondary, failover, lost: to stopped, with `discard`."""
+    whats = [mutant.what for mutant in every() if mutant.line == "secondary failover lost"]
+    places = len(TABLES[Side.SECONDARY].lines) + 2 - 1
+    assert whats[0] == "removed"
+    assert sum(what.startswith("to ") for what in whats) == len(COLO.states)  # and nowhere, but for itself
+    assert sum(what.startswith("on ") for what in whats) == len(always(COLO)) + len(Do)  # and otherwise
+    assert "no discard" in whats
+    assert sum("goes first" in what for what in whats) == places
+
+
+def test_several_sources_and_conditions_are_slipped_too() -> None:
+    names = set(map(str, every()))
+    assert "secondary sized/received otherwise (qemu): not in sized" in names
+    assert "secondary sized/received otherwise (qemu): in every variant" in names
+    assert "primary received recv_vmstate_loaded: compare in every variant" in names
+    assert "primary start: no send_initial (qemu)" in names
+    assert "secondary error: suspend before disconnect" in names
+
+
+def test_no_two_slips_are_one() -> None:
+    assert len({str(mutant) for mutant in every()}) == len(every())
+    written = {(m.table.side, m.table.lines, m.table.start, m.table.error) for m in every()}
+    assert len(written) == len(every())
+    assert not written & {(t.side, t.lines, t.start, t.error) for t in TABLES.values()}
