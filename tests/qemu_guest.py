@@ -12,6 +12,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qemu import Qemu
 
 A, B, PAGES = 0x10000, 0x18000, 0x20000
 """Guest physical addresses, each in a page of its own; 16 pages from PAGES on."""
@@ -54,3 +58,15 @@ def count(read: Callable[[int, int], bytes]) -> int:
         allowed = {last, last - 16} if between and last == a else {last}
         assert found in {max(number, 0) for number in allowed}, f"torn: A is {a}, page {page} has {found}"
     return int(a)
+
+
+def runs_on(qemu: Qemu, number: int) -> int:
+    """Let a stopped guest run until it has counted on from `number`; it is stopped again."""
+
+    def counted() -> int | None:
+        qemu.qmp("cont")
+        qemu.qmp("stop")
+        found = count(qemu.read)
+        return found if found != number else None
+
+    return qemu.until(counted, f"a count behind {number}")

@@ -120,7 +120,7 @@ class TestConnect:
         began = time.monotonic()
         with pytest.raises(ConnectionRefusedError, match=f"nobody listens at {text}: start the Secondary"):
             Address.parse(text).connect(0.2)
-        assert 0.2 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.2
 
     def test_it_waits_for_a_secondary_that_comes_later(self, tmp_path: Path) -> None:
         address = Address.parse(unix(tmp_path))

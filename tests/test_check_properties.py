@@ -93,6 +93,10 @@ SLIPS = {
         Property.ORDERLY,
         changed(ALL, P, at(S.READY, begin.leave), without(Do.discard)),
     ),
+    "who goes on drops packets that wait for a checkpoint": (
+        Property.ORDERLY,
+        changed(QUIET, P, at(S.REQUESTED, recv(M.CHECKPOINT_REPLY)), also(Do.discard)),
+    ),
     "who has stopped comes back": (
         Property.ORDERLY,
         changed(ALL, P, at(S.STOPPED, fault(Fault.FAILOVER_REQUEST)), to(S.FAILOVER)),

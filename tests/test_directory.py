@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -201,3 +203,29 @@ class TestForeign:
     def test_an_empty_directory_will_do(self, path: Path) -> None:
         path.mkdir()
         filled(path)
+
+
+FORKS = """
+import os, sys
+from colo_fsm.replica import DirectoryStore
+
+store = DirectoryStore(sys.argv[1])
+child = os.fork()
+if child == 0:
+    sys.stdin.read()  # lives on until the test lets it end
+    os._exit(0)
+print("forked", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_forked_child_does_not_keep_the_directory(tmp_path: Path) -> None:
+    """Its parent was killed: whoever restarts that finds the store free."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "forked\n"
+        parent.wait()
+        DirectoryStore(tmp_path).close()
+        parent.communicate()

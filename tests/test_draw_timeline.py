@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from html import unescape
 from xml.etree import ElementTree
 
@@ -15,7 +16,26 @@ from colo_fsm import draw
 from colo_fsm.colo import PRIMARY, SECONDARY, Mode, ReleaseOn, Variant
 from colo_fsm.draw.bars import Tone, guest, packets
 from colo_fsm.draw.course import course
-from colo_fsm.fsm import CompleteTable, Do, Fault, Kind, Side, TableError, complete, done, fault, recv, row
+from colo_fsm.fsm import (
+    CompleteTable,
+    Do,
+    Fault,
+    Kind,
+    Message,
+    Send,
+    Side,
+    SyncPoint,
+    Table,
+    TableError,
+    Words,
+    begin,
+    complete,
+    done,
+    fault,
+    otherwise,
+    recv,
+    row,
+)
 
 Pair = tuple[CompleteTable, CompleteTable]
 
@@ -119,8 +139,8 @@ def test_a_guest_that_runs_on_has_packets_of_two_epochs_held() -> None:
     assert (first[2], second[1]) == (near(committed), near(sent))
     assert second[2] > first[2]
     assert chart.let_out == [near(committed)]
-    boxes = [chart.box(n) for n in ("primary_0_0", "primary_1_0")]
-    assert boxes[0][1] > boxes[1][3]
+    assert [chart.text(n) for n in ("primary_0_0", "primary_1_0")] == ["held", "held"]
+    assert chart.box("primary_0_0")[1] > chart.box("primary_1_0")[3]
 
 
 def test_work_lasts_until_what_waits_for_it() -> None:
@@ -189,6 +209,69 @@ def test_a_pair_that_takes_no_checkpoint_has_no_such_picture() -> None:
         draw.checkpoint(REMUS[0], deaf).to("dot")
     assert "epoch" in draw.pair(REMUS[0], deaf).mermaid
     assert "loop" not in draw.pair(REMUS[0], deaf).mermaid
+
+
+class Said(Message):
+    HELLO = 0
+    SAVED = 1
+
+
+class At(StrEnum):
+    BEGUN = "begun"
+    GREETED = "greeted"
+    SAVING = "saving"
+    EARLY = "early"
+    READY = "ready"
+    BROKEN = "broken"
+
+
+TOLD = Words(
+    "Told",
+    (SyncPoint(Said.HELLO, Side.PRIMARY, At.GREETED), SyncPoint(Said.SAVED, Side.PRIMARY, At.READY)),
+    initial=At.BEGUN,
+    failover=At.BROKEN,
+)
+BROKEN = row(At.BROKEN, otherwise, None)
+TELLS = Table(
+    Side.PRIMARY,
+    TOLD,
+    start=(Send(Said.HELLO), Do.resume),
+    lines=(
+        row((At.BEGUN, At.READY), begin.checkpoint, At.SAVING, Do.save),
+        row(At.SAVING, done(Do.save), At.READY, Send(Said.SAVED), Do.release),
+        BROKEN,
+    ),
+)
+HEARS = row((At.BEGUN, At.GREETED), recv(Said.HELLO), At.GREETED)
+LISTENS = Table(
+    Side.SECONDARY,
+    TOLD,
+    lines=(
+        HEARS,
+        row(At.GREETED, recv(Said.SAVED), At.EARLY, Do.store),
+        row((At.EARLY, At.READY), recv(Said.SAVED), At.READY, Do.store),
+        BROKEN,
+    ),
+)
+
+
+def test_what_is_sent_and_begun_at_the_start_is_drawn() -> None:
+    pair = complete(TELLS), complete(LISTENS)
+    assert "    primary->>secondary: hello\n" in draw.pair(*pair).mermaid
+    chart = Chart(pair)
+    assert [text for text, _, _ in chart.lane(Side.PRIMARY, "guest")] == ["runs"]
+    graph = pygraphviz.AGraph(string=draw.pair(*pair).dot)
+    assert graph.has_edge("primary_begun", "hello")
+    graph.layout(prog="dot")
+    height = {str(n): float(n.attr["pos"].split(",")[1]) for n in graph.nodes()}
+    assert height["saved"] == near(height["secondary_ready"])
+    assert height["saved"] != near(height["secondary_early"])
+
+
+def test_messages_that_nobody_takes_end_no_checkpoint() -> None:
+    deaf = complete(attrs.evolve(LISTENS, lines=(HEARS, BROKEN)))
+    with pytest.raises(TableError, match="undisturbed, the two tables take none to its end"):
+        draw.checkpoint(complete(TELLS), deaf).to("dot")
 
 
 def test_a_side_that_never_comes_to_rest_has_none_either() -> None:

@@ -161,8 +161,11 @@ def test_the_page_runs(tmp_path: Path) -> None:
 
 def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     shutil.copy(HERE / "protocols" / "remus.py", tmp_path / "remus.py")
-    draw, verify = re.findall(r"^colo-fsm ((?:diagram|verify) .*)$", PAGE.read_text(), re.MULTILINE)
-    command(*draw.split(), folder=tmp_path)
-    assert (tmp_path / "remus.svg").read_text().startswith("<?xml")
+    *draw, verify = re.findall(r"^colo-fsm ((?:diagram|verify) .*)$", PAGE.read_text(), re.MULTILINE)
+    for each in draw:
+        command(*each.split(), folder=tmp_path)
+    assert draw
+    assert all(file.read_text().startswith("<?xml") for file in tmp_path.glob("*.svg"))
+    assert len(list(tmp_path.glob("*.svg"))) == len(draw)
     breaks = re.findall(r"`(--faults [\w,-]+)`", PAGE.read_text())[0].split()
     assert "fails" not in command(*verify.split(), *breaks, folder=tmp_path)

@@ -512,7 +512,7 @@ class TestFailover:
     def test_json(self, tmp_path: Path) -> None:
         first, last = held(tmp_path).objects
         seconds = first.pop("seconds")
-        assert 0 < seconds < 5
+        assert seconds > 0
         assert first == {
             "round": 1, "pages": 4, "zero_pages": 0,
             "live_bytes": len(live(1)), "vmstate_bytes": len(state(1)) - 8,

@@ -20,9 +20,9 @@ from colo_fsm.check.simulate import (
     run_many,
     shortest,
 )
-from colo_fsm.fsm import Side, Table, TableError
+from colo_fsm.fsm import Side, TableError
 
-from .load import named
+from .load import table_named
 
 KINDS = ", ".join(Kind)
 
@@ -124,7 +124,9 @@ def _tables(primary: str | None, secondary: str | None) -> Tables:
         return Tables()
     specs = {Side.PRIMARY: primary, Side.SECONDARY: secondary}
     try:
-        tables = Tables(**{side: _table(side, spec) for side, spec in specs.items() if spec})
+        tables = Tables(
+            **{side: table_named(spec, f"--{side}", side) for side, spec in specs.items() if spec}
+        )
         for side in Side:
             tables.complete(side)
     except TableError as error:
@@ -132,13 +134,6 @@ def _tables(primary: str | None, secondary: str | None) -> Tables:
     if tables.primary.words is not tables.secondary.words:
         raise click.BadParameter("the two tables speak different words", param_hint="--primary, --secondary")
     return tables
-
-
-def _table(side: Side, spec: str) -> Table:
-    table = named(spec, "MODULE:TABLE", f"colo_fsm.colo:{side.upper()}", hint=f"--{side}")
-    if not isinstance(table, Table) or table.side is not side:
-        raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=f"--{side}")
-    return table
 
 
 def _replay(path: Path, tables: Tables, as_json: bool) -> None:

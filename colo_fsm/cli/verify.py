@@ -27,9 +27,9 @@ from colo_fsm.check import (
 )
 from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
 from colo_fsm.draw import DrawError
-from colo_fsm.fsm import CompleteTable, Side, Table, TableError, complete
+from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 
-from .load import named
+from .load import table_named
 
 EXIT_CODES = """
 \b
@@ -166,7 +166,12 @@ def _described(options: dict[str, Any]) -> Scenario:
     tables = {
         side: _table(side, options[f"{side}_spec"], variant) for side in Side if options[f"{side}_spec"]
     }
-    return attrs.evolve(scenario, tables=tables or None)
+    scenario = attrs.evolve(scenario, tables=tables or None)
+    try:
+        scenario.law  # noqa: B018 - asks whether the tables are of one protocol
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--primary, --secondary") from None
+    return scenario
 
 
 def _faults(given: str | None) -> frozenset[Strike]:
@@ -184,11 +189,8 @@ def _faults(given: str | None) -> frozenset[Strike]:
 def _table(side: Side, spec: str, variant: Variant) -> CompleteTable:
     """The table that `module:name` is, made total. Raises click.BadParameter."""
     hint = f"--{side}"
-    table = named(spec, "MODULE:TABLE", "colo_fsm.fsm:PRIMARY", hint=hint)
-    if not isinstance(table, Table) or table.side is not side:
-        raise click.BadParameter(f"'{spec}' is no Table of the {side}", param_hint=hint)
     try:
-        return complete(table, variant)
+        return complete(table_named(spec, hint, side), variant)
     except TableError as error:
         raise click.BadParameter(f"'{spec}': {error}", param_hint=hint) from None
 

@@ -95,15 +95,13 @@ def packets(table: CompleteTable, steps: Sequence[Step]) -> list[Packets]:
 
 
 def work(table: CompleteTable, steps: Iterable[Step]) -> Iterator[Bar]:
-    """What a side is at: until it is done where a row waits for that, else for one step."""
-    mine = [step for step in steps if step.side is table.side]
-    for step, after in zip(mine, [*mine[1:], None], strict=True):
+    """What a side is at, each for the one step that it takes here."""
+    for step in (step for step in steps if step.side is table.side):
         state = step.row.dest or step.row.source
         awaited = [e for e in step.row.effects if isinstance(e, Do) and table.awaits(state, e)]
         own = [e for e in step.row.effects if e in awaited or not (isinstance(e, Send) or e in SEEN)]
         if own:
-            end = after.at if awaited and after else step.at + 1
-            yield Bar(Tone.WORK, step.at, end, asked(own))
+            yield Bar(Tone.WORK, step.at, step.at + 1, asked(own))
 
 
 def _asked(table: CompleteTable, steps: Iterable[Step]) -> Iterator[tuple[float, tuple[Effect, ...]]]:

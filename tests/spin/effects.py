@@ -4,7 +4,7 @@ EFFECTS = r"""
 /* ---- effects (effects.py) ------------------------------------------------------------------- */
 
 #define SLOW(e) (e == SEND_INITIAL || e == SAVE || e == SEND_LIVE || e == RECEIVE_INITIAL || \
-    e == RECEIVE_LIVE || e == RECEIVE_STATE || e == STORE || e == LOAD || e == CLAIM || AWAITED(e))
+    e == RECEIVE_LIVE || e == RECEIVE_STATE || e == STORE || e == LOAD || e == CLAIM || SOMEWHERE(e))
 
 /* What a side sends after it has hung up, or to nobody, is gone; a full wire makes the whole step wait. */
 inline sends(what) {
@@ -112,7 +112,7 @@ inline at_once(e) {
     :: e == STOP_COMPARING -> world.w_comparing = NO
     :: e == DISCONNECT -> disconnects()
     :: e == DISCARD ->
-        if :: ME.s_running -> BROKEN(P_ORDERLY) :: else fi;
+        if :: ME.s_running || !OVER(ME.s_state) -> BROKEN(P_ORDERLY) :: else fi;
         if :: ME.s_output == HELD -> ME.s_output = DROPPED :: else fi;
         if :: x_me == SEC -> forgets() :: else fi
     fi

@@ -13,9 +13,9 @@ What SPIN decides:
   happened): whether, without faults, every round completes; and, with a never claim, whether MUST steps
   can go on for ever without a round, from any moment.
 
-What it does not: it has no shortest trails, and its transitions are not ours (it tries events that are not
-possible). What both assume (what one step is, which faults there are, what a property says) it cannot
-question.
+What it does not: whether every row fires, and whether a message comes that has none. It has no shortest
+trails, and its transitions are not ours (it tries events that are not possible). What both assume (what one
+step is, which faults there are, what a property says) it cannot question.
 """
 
 from __future__ import annotations

@@ -63,11 +63,11 @@ inline takes_first() {
     empties(INC.y_item[INC.y_count])
 }
 
-/* An effect has completed: if somebody awaits that, it is a transition behind the rest of its row. */
+/* An effect has completed: if its state awaits that, it is a transition behind the rest of its row. */
 inline completes() {
     ME.s_half = NO;
     x_follow = YES;
-    if :: AWAITED(x_head) -> x_on = DONE + x_head :: else -> x_perform = YES fi
+    if :: COMPLETES(x_head) -> x_on = DONE + x_head :: else -> x_perform = YES fi
 }
 
 inline step() {

@@ -232,7 +232,7 @@ inline acts() {
         x_on = INVALID; x_fault = YES; x_take = YES
     :: x_what == BEGINS && IDLE && MAY_BEGIN -> x_on = BEGIN_CHECKPOINT
     :: x_what == NOTICES && INC.y_end == SILENT && INC.y_count == 0 && WAITS_FOR_PEER ->
-        x_on = (NO_DEADLINE(ME.s_state) -> FAILOVER_REQUEST : TIMEOUT); x_fault = YES
+        x_on = (TIMED -> TIMEOUT : FAILOVER_REQUEST); x_fault = YES
     :: x_what == CANNOT_SEND && (OUT.y_end == CLOSED || OUT.y_end == GONE) && ME.s_connected &&
        MAY_HAVE_SENT -> x_on = SEND_FAILED; x_fault = YES
     :: x_what == LOSES_ANSWER && HEAD == CLAIM && ARBITER && !CLAIM_SKIPPED && world.w_arbiter_up &&

@@ -70,20 +70,26 @@ def sizes(tables: Iterable[CompleteTable]) -> str:
 def table(rows: CompleteTable) -> str:
     """What the rows of one side say of each of its states."""
     who = PREFIX[rows.side]
-    may_begin = [s for s in rows.states if not rows.by_input[s, begin.checkpoint].implied]
-    may_leave = [s for s in rows.states if not rows.by_input[s, begin.leave].implied]
+    may_begin = [s for s in rows.states if rows.may(s, begin.checkpoint)]
+    may_leave = [s for s in rows.states if rows.may(s, begin.leave)]
     early = [
         f"(s == {s.name} && v == {message.name})"
         for s in may_begin
         if (message := rows.expects[s]) is not None
     ]
+    completes = [
+        f"(s == {s.name} && e == {e.name.upper()})" for s in rows.states for e in Do if rows.awaits(s, e)
+    ]
     lines = [
-        f"/* what the {rows.side} awaits; what it may begin; a message that is early where it may begin */",
+        f"/* what the {rows.side} awaits; what it may begin; where it has a deadline; a message that is",
+        "   early where it may begin; effects whose completion some state awaits, or this one */",
         f"#define {who}_AWAITS(s) {_any(s for s in rows.states if rows.accepts[s])}",
         f"#define {who}_MAY_BEGIN(s) {_any(may_begin)}",
         f"#define {who}_MAY_LEAVE(s) {_any(may_leave)}",
+        f"#define {who}_TIMED(s) {_any(s for s in rows.states if s in rows.timed)}",
         f"#define {who}_EARLY(s, v) ({' || '.join(early) or 'false'})",
-        f"#define {who}_AWAITED(e) {_any((Do(e) for e in sorted(rows.awaited)), 'e')}",
+        f"#define {who}_SOMEWHERE(e) {_any((e for e in Do if e in rows.awaited), 'e')}",
+        f"#define {who}_COMPLETES(s, e) ({' || '.join(completes) or 'false'})",
         f"inline {who.lower()}_row() {{",
         "    if",
         *(line for state in rows.states for line in _rows(rows, state)),
@@ -97,15 +103,15 @@ def table(rows: CompleteTable) -> str:
 
 def both() -> str:
     """What is asked of a side, whichever it is."""
-    per_state = ("AWAITS", "MAY_BEGIN", "MAY_LEAVE")
+    per_state = ("AWAITS", "MAY_BEGIN", "MAY_LEAVE", "TIMED")
     lines = [
         f"#define {what} (x_me == PRI -> PRI_{what}(ME.s_state) : SEC_{what}(ME.s_state))"
         for what in per_state
     ]
     lines += [
         "#define EARLY(v) (x_me == PRI -> PRI_EARLY(ME.s_state, v) : SEC_EARLY(ME.s_state, v))",
-        "#define AWAITED(e) (x_me == PRI -> PRI_AWAITED(e) : SEC_AWAITED(e))",
-        f"#define NO_DEADLINE(s) {_any(s for s in (State.INIT, State.READY, State.LOADED))}",
+        "#define SOMEWHERE(e) (x_me == PRI -> PRI_SOMEWHERE(e) : SEC_SOMEWHERE(e))",
+        "#define COMPLETES(e) (x_me == PRI -> PRI_COMPLETES(ME.s_state, e) : SEC_COMPLETES(ME.s_state, e))",
         "inline looks_up() { if :: x_me == PRI -> pri_row() :: else -> sec_row() fi }",
         "inline starts_with() { if :: x_me == PRI -> pri_start() :: else -> sec_start() fi }",
     ]

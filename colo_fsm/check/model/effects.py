@@ -192,8 +192,8 @@ class Draft:
         self._svm(Vcpu.LEFT)
 
     def _discard(self) -> None:
-        if self.own.running:
-            self.broken.add(Property.ORDERLY)  # what it says from now on would be held for ever
+        if self.own.running or self.own.state not in self.law.over:
+            self.broken.add(Property.ORDERLY)  # who goes on still owes these packets, and what it says next
         if self.own.output is Output.HELD:
             self.set(output=Output.DROPPED)
         if self.side is Side.SECONDARY:

@@ -64,6 +64,18 @@ class Disk(Protocol):
         """Remove a name. FileNotFoundError."""
 
 
+_locked: set[int] = set()
+"""The descriptors that hold locks: a forked child that keeps a copy would hold the lock on."""
+
+
+def _close_copies() -> None:
+    while _locked:
+        os.close(_locked.pop())
+
+
+os.register_at_fork(after_in_child=_close_copies)
+
+
 class LocalDisk:
     """The operating system's."""
 
@@ -75,6 +87,7 @@ class LocalDisk:
 
     def lock(self, fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _locked.add(fd)
 
     def names(self, path: Path) -> list[str]:
         return os.listdir(path)
@@ -110,6 +123,7 @@ class LocalDisk:
         os.fsync(fd)
 
     def close(self, fd: int) -> None:
+        _locked.discard(fd)
         os.close(fd)
 
     def replace(self, source: Path, target: Path) -> None:
