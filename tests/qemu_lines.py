@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that anything may take on a busy machine before it counts as hung."""
 
 
