@@ -102,7 +102,7 @@ class EventQueue(Changing):
                 return self._unread.popleft()
             if self._over:
                 return False
-            self._waiting.add(again)
+            self._waiting[again] = None
             return None
 
 
