@@ -13,7 +13,6 @@ import contextlib
 import json
 import sqlite3
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -99,7 +98,6 @@ class _Database:
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
         )
-        weakref.finalize(self, self.connection.close)
         self.connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         self.connection.execute("PRAGMA user_version = 0")  # an unwritten database cannot be serialized
         self.connection.executescript(schema)
