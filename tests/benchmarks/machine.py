@@ -1,4 +1,4 @@
-"""What a trigger and a session cost: our ours_ machine against stock `transitions`."""
+"""What a trigger and a session cost: our machine against stock `transitions`."""
 
 from __future__ import annotations
 
