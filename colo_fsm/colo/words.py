@@ -77,9 +77,6 @@ class ReleaseOn(StrEnum):
     """The safe one: the Secondary has proved that it can load it."""
 
 
-Choice = Profile | Mode | ReleaseOn
-
-
 @attrs.frozen
 class Variant:
     """Which of the published choices a table is for: what QEMU speaks today, and the safe release."""
