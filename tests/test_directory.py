@@ -212,9 +212,9 @@ from colo_fsm.replica import DirectoryStore
 store = DirectoryStore(sys.argv[1])
 child = os.fork()
 if child == 0:
+    print("forked", flush=True)  # the child's word: its parent's would come before the child has run at all
     sys.stdin.read()  # lives on until the test lets it end
     os._exit(0)
-print("forked", flush=True)
 os.kill(os.getpid(), 9)
 """
 
