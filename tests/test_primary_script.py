@@ -46,7 +46,9 @@ def page(count: int) -> bytes:
 class TestWhatItSends:
     def test_the_initial_state(self) -> None:
         made = Bench(Side.PRIMARY, Counting()).start()
-        (sent,) = made.writes
+        head, rest = made.writes
+        assert head == b"QEVM" + struct.pack(">IBI", 3, 7, 8) + b"colo-fsm", "before the guest is saved"
+        sent = head + rest
         expected = initial_bytes(b"%020d" % 0, {0: page(0)}).partition(struct.pack(">BI", 6, 2) + b"{}")[0]
         assert sent.startswith(expected)
         assert (made.replica.generation, made.state) == (GENERATION, State.INIT)
@@ -55,14 +57,14 @@ class TestWhatItSends:
     def test_a_round(self) -> None:
         made = primary(Counting()).lapse().receive(REPLY)
         round_ = SEND + live_bytes({0: page(0)}) + SIZE + state_bytes(b"%020d" % 0)
-        assert made.writes[1:] == [REQUEST, round_]
+        assert made.writes[2:] == [REQUEST, round_]
 
     @pytest.mark.parametrize("rounds", [1, 3])
     def test_a_round_is_two_writes(self, rounds: int) -> None:
         made = primary()
         for _ in range(rounds):
             made.lapse().receive(ROUND)
-        assert len(made.writes) == 1 + 2 * rounds
+        assert len(made.writes) == 2 + 2 * rounds
         assert made.replica.checkpoint == rounds
 
     def test_large_state_is_one_write_of_several_buffers(self) -> None:
@@ -73,8 +75,8 @@ class TestWhatItSends:
                 return Saved((Page("ram", i * PAGE_SIZE, b"\1" * PAGE_SIZE) for i in range(256)), b"x")
 
         made = primary(Large()).lapse().receive(REPLY)
-        assert len(made.writes) == 3
-        assert len(made.writes[2]) > 256 * PAGE_SIZE
+        assert len(made.writes) == 4
+        assert len(made.writes[3]) > 256 * PAGE_SIZE
 
     def test_only_what_changed(self) -> None:
         class Service:
@@ -91,7 +93,7 @@ class TestWhatItSends:
         made.lapse().receive(ROUND)
         taken = [e for e in made.events if isinstance(e, CheckpointTaken)]
         assert [(e.number, e.pages) for e in taken] == [(1, 0), (2, 1)]
-        assert [e.sent for e in taken] == [len(w) - 16 for w in made.writes[2::2]]
+        assert [e.sent for e in taken] == [len(w) - 16 for w in made.writes[3::2]]
 
 
 class TestWhenItBegins:
@@ -279,7 +281,7 @@ class TestGuest:
         made = primary(Lazy()).lapse().receive(REPLY)
         assert isinstance(made.session.error, GuestFailed)
         assert isinstance(made.session.error.cause, Broken)
-        assert len(made.writes) == 2
+        assert len(made.writes) == 3
 
     @pytest.mark.parametrize(
         "saved",

@@ -18,8 +18,8 @@ from vm_link import number_in
 from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, Unarbitrated
 from colo_fsm.colo import State
 from colo_fsm.fsm import LinkLost, Side
-from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
-from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, MemoryStore, Options
+from colo_fsm.qemu import Held, Outcome, Standby, StandbyReplica, VmRound
+from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, MemoryStore, Options, Refused
 
 PATIENCE = 20
 

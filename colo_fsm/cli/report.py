@@ -11,7 +11,16 @@ import time
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Pair, Serving
+from colo_fsm.replica import (
+    CheckpointTaken,
+    ClaimAnswered,
+    ClaimUnanswered,
+    Dropped,
+    Event,
+    Pair,
+    Refused,
+    Serving,
+)
 
 
 class Reporter:
@@ -46,6 +55,9 @@ class Reporter:
                 then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
                 text = f"the arbiter does not answer: {cause}; {then}"
                 self._say("claim-unanswered", text, error=str(cause), retry=retry)
+            case Refused(why, count):
+                who = "a connection" if count == 1 else f"{count} connections, the last of them"
+                self._say("refused", f"refused {who}: {why}; listening goes on", why=why, count=count)
             case Dropped(count):
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):

@@ -3,7 +3,7 @@
 from . import blocking
 from .address import Address, AddressError
 from .aio import Pair, primary, secondary
-from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Serving
+from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Refused, Serving
 from .gate import NotRunning
 from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest
 from .link import link_pair
@@ -31,6 +31,7 @@ __all__ = [
     "Options",
     "Outbox",
     "Pair",
+    "Refused",
     "Saved",
     "Serving",
     "StateGuest",

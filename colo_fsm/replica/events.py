@@ -57,13 +57,23 @@ class Serving:
 
 
 @attrs.frozen
+class Refused:
+    """`count` connections were not a Primary's, or not this guest's; `why` is what the last one was told, or
+    what was wrong with it. Nothing has changed, and listening goes on.
+    """
+
+    why: str
+    count: int = 1
+
+
+@attrs.frozen
 class Dropped:
     """Here `count` events are missing: nobody read them, and only the newest are kept."""
 
     count: int
 
 
-Event = Serving | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Dropped
+Event = Serving | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Refused | Dropped
 
 MOST_UNREAD: Final = 1000
 """Events kept for somebody who does not read them."""

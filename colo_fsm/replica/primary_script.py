@@ -8,14 +8,21 @@ from typing import TypeVar
 import attrs
 
 from colo_fsm import stream
-from colo_fsm.fsm import Do, NoReturnPath, encode_size
+from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, TurnedAway, encode_size
+from colo_fsm.stream.format import MACHINE
+from colo_fsm.stream.head import head
 from colo_fsm.stream.memory import Buffer
 
 from .guest import Saved
+from .link import receive
+from .refusal import MARK, words_of
 from .script import Replica, Round, Step
 from .wish import Script
 
 T = TypeVar("T")
+
+GREETING = head(MACHINE.encode())
+"""The first bytes of our stream. They leave before the guest is saved: so nobody takes us for a stranger."""
 
 
 @attrs.define
@@ -32,6 +39,8 @@ class PrimaryReplica(Replica):
     round: SavedRound
     _number = 0
     """The newest checkpoint that was saved."""
+    _heard = b""
+    """What the Secondary has said that may still become a refusal."""
 
     def effects(self) -> Mapping[Do, Step]:
         return {
@@ -68,13 +77,43 @@ class PrimaryReplica(Replica):
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
 
+    def arrived(self, data: bytes) -> Effects:
+        """A refusal stands in place of the first message, and the end of the link behind it."""
+        if self.session.state is not self.table.initial:
+            return super().arrived(data)
+        heard, self._heard = self._heard + data, b""
+        if heard and heard[: len(MARK)] == MARK[: len(heard)]:
+            if data:
+                self._heard = heard
+                return ()
+            raise TurnedAway(words=words_of(heard) or "")
+        return super().arrived(heard)
+
+    def _failed(self, error: Exception, dropped: Effects) -> Effects:
+        if self.session.state is self.table.initial and type(error) in (SendFailed, LinkLost):
+            error = self._turned_away() or error
+        return super()._failed(error, dropped)
+
+    def _turned_away(self) -> TurnedAway | None:
+        """Why the link broke while we were sending, if the Secondary has said it."""
+        try:
+            while self.link is not None and (data := receive(self.link)):
+                self._heard += data
+        except OSError:
+            pass
+        words = words_of(self._heard)
+        return None if words is None else TurnedAway(words=words)
+
     def _send_initial(self) -> Script[None]:
+        self.send(GREETING)
         self.send(*(yield from self._saved(True, self._encode_initial)))
 
     def _encode_initial(self, saved: Saved) -> list[Buffer]:
         self.outbox.seal()
         assert self.generation is not None
-        return list(stream.initial(self.guest.blocks, saved.pages, saved.device, generation=self.generation))
+        blocks, generation = self.guest.blocks, self.generation
+        first, *rest = stream.initial(blocks, saved.pages, saved.device, generation=generation)
+        return [memoryview(first)[len(GREETING) :], *rest]
 
     def _save(self) -> Script[None]:
         yield from self._saved(False, self._encode)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .devices import DeviceSection, device_sections
 from .encode import device_state, initial, live, vm
+from .head import Greeting
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
 from .sections import pong
@@ -28,6 +29,7 @@ __all__ = [
     "Delta",
     "DescriptionDecoder",
     "DeviceSection",
+    "Greeting",
     "InitialDecoder",
     "LiveDecoder",
     "Page",

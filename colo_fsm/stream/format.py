@@ -65,6 +65,9 @@ MAX_NAME = 255
 MAX_DESCRIPTION = 16 << 20
 """Bytes of description to accept: it is passed over, so this only bounds a wrong length."""
 
+MAX_SUBSECTIONS = 4096
+MAX_BLOCKS = 4096
+
 # What stands at the start of each part of the stream.
 END_OF_STREAM = 0x00
 SECTION_START = 0x01

@@ -23,6 +23,9 @@ from .format import (
 )
 from .source import Parsing, Source, StreamError, capability_error
 
+MOST_PINGS = 100
+"""QEMU sends a handful."""
+
 SectionReader = Callable[[int], Parsing[None]]
 """Reads one section behind its type byte; the argument is the offset of that byte."""
 
@@ -75,8 +78,11 @@ def footer(source: Source, section: int) -> Parsing[None]:
         raise StreamError(at, f"footer of section {found} at the end of section {section}")
 
 
-def commands(source: Source, pings: list[int]) -> SectionReader:
-    """A reader of commands; what is to be answered goes to `pings`, in order (see `pong`)."""
+def commands(source: Source, pings: list[int], seen: set[int] | None = None) -> SectionReader:
+    """A reader of commands; what is to be answered goes to `pings`, in order (see `pong`).
+
+    Which there were goes to `seen`.
+    """
 
     def read(at: int) -> Parsing[None]:
         command = yield from source.u16()
@@ -89,7 +95,11 @@ def commands(source: Source, pings: list[int]) -> SectionReader:
         if size != COMMAND_SIZES[command]:
             problem = f"command {command} with {size} bytes of data, expected {COMMAND_SIZES[command]}"
             raise StreamError(at, problem)
+        if seen is not None:
+            seen.add(command)
         if command == PING:
+            if len(pings) == MOST_PINGS:
+                raise StreamError(at, f"more than {MOST_PINGS} pings in one part of the stream")
             pings.append((yield from source.u32()))
 
     return read

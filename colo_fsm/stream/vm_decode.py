@@ -15,8 +15,10 @@ from .devices import DeviceReader, DeviceSection
 from .format import (
     COMMAND,
     DESCRIPTION,
+    ENABLE_COLO,
     END_OF_STREAM,
     MAX_DESCRIPTION,
+    MAX_SUBSECTIONS,
     SECTION_END,
     SECTION_PART,
     SUBSECTION,
@@ -50,6 +52,7 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         self.head = b""
         self.pings: list[int] = []
         self._subsections = b""
+        self._commands: set[int] = set()
         self._devices = DeviceReader(self._source, device_limit)
 
     @property
@@ -58,12 +61,18 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         return self._devices.devices
 
     @property
+    def is_colo(self) -> bool:
+        """Whether the stream says that x-colo is on; from QEMU 10 on it does not say either."""
+        return ENABLE_COLO in self._commands
+
+    @property
     def sections(self) -> tuple[DeviceSection, ...]:
         """Where each of them lies in `devices`."""
         return self._devices.sections
 
     def _parse(self) -> Parsing[None]:
-        readers = {SUBSECTION: self._subsection, COMMAND: commands(self._source, self.pings)}
+        read = commands(self._source, self.pings, self._commands)
+        readers = {SUBSECTION: self._subsection, COMMAND: read}
         at = yield from self._whole(readers)
         if not self.sections:
             raise StreamError(at, "the stream ends without a device section")
@@ -73,6 +82,8 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         if self._sink is not None:
             raise StreamError(at, "a subsection that is not the configuration's")
         self._subsections += yield from read_subsection(self._source)
+        if len(self._subsections) > MAX_SUBSECTIONS:
+            raise StreamError(at, f"more than {MAX_SUBSECTIONS} bytes of subsections")
 
     def _end(self, at: int) -> Parsing[None]:
         yield from super()._end(at)

@@ -12,13 +12,13 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import Effects, InvalidState
+from colo_fsm.fsm import Effects, InvalidState, LinkLost, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
 from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
 
-from ..incoming import IncomingVm
+from ..incoming import IncomingVm, what_fits
 from .disks import disks
 
 FIRST_COPY = 10
@@ -82,20 +82,40 @@ class StandbyReplica(SecondaryReplica):
     """The Secondary's script for the stream of a real QEMU.
 
     `generation` is the arbiter's: QEMU's stream carries none. `memory_limit` is the most RAM, in bytes,
-    that a Primary may declare.
+    that a Primary may declare; None: what the store's disk and this machine can hold. A VM is protected,
+    and claimed for, from its first round on, or `after_initial` already.
     """
 
     round: ReceivedVm
     generation: int
 
     def __init__(
-        self, *args: Any, generation: int, disks_elsewhere: bool, memory_limit: int, **kwargs: Any
+        self,
+        *args: Any,
+        generation: int,
+        disks_elsewhere: bool,
+        memory_limit: int | None = None,
+        after_initial: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.generation = generation
         self._disks_elsewhere = disks_elsewhere
-        self._vm = IncomingVm(
-            self.store, generation, limit=memory_limit, device_limit=self.options.state_limit
+        self.unprotected: str | None = None
+        """Why nothing was claimed, if a VM was lost before it was protected."""
+        self._memory_limit = memory_limit
+        self._after_initial = self._protected = after_initial
+        self._heard = False
+        self._vm = self._new_vm()
+
+    def _new_vm(self) -> IncomingVm:
+        limit = self._memory_limit
+        return IncomingVm(
+            self.store,
+            self.generation,
+            limit=what_fits(self.store) if limit is None else limit,
+            device_limit=self.options.state_limit,
+            provisional=not self._after_initial,
         )
 
     def new_round(self) -> ReceivedVm:
@@ -106,6 +126,7 @@ class StandbyReplica(SecondaryReplica):
         return FIRST_COPY * self.options.deadline if first else super().deadline()
 
     def receive_initial(self) -> Script[None]:
+        self._vm = self._new_vm()
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
@@ -120,7 +141,10 @@ class StandbyReplica(SecondaryReplica):
             used = self._vm.initial.feed(data)
         except StreamError as cause:
             raise InvalidState(cause) from cause
-        return self.session.receive_data(data[used:]) if used < len(data) or not data else ()
+        if used == len(data) and data:
+            return ()
+        self._heard |= bool(data)
+        return self.session.receive_data(data[used:])
 
     def receive_live(self) -> Script[None]:
         self.round.live = live = self._vm.live()
@@ -133,7 +157,26 @@ class StandbyReplica(SecondaryReplica):
         return data
 
     def store_round(self) -> Script[None]:
-        yield from self.call("store", self._vm.commit, self.round.device)
+        yield from self.call("store", self._commit_vm, self.round.device)
+
+    def _commit_vm(self, vmstate: bytes) -> None:
+        self._vm.commit(vmstate)
+        self._protected = True
+
+    def _ask(self) -> Script[Effects]:
+        """Nothing is claimed for a VM that was never protected: whoever was there may be anybody."""
+        if self._protected:
+            return (yield from super()._ask())
+        self.unprotected = self._why_unprotected()
+        return self.session.fire(lost)
+
+    def _why_unprotected(self) -> str:
+        if isinstance(self.session.error, LinkLost) and not self._heard and not self._vm.initial.vm.is_colo:
+            return (
+                "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold; "
+                "`cont` there runs its VM again"
+            )
+        return f"the VM was lost before its first round was whole, nothing is claimed: {self.session.error}"
 
     def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
         found = disks(sections, devices)
