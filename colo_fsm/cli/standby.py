@@ -73,7 +73,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
     "--on-failover",
     metavar="COMMAND",
     help="Run by the shell when the claim is won for a VM that had a round, with COLO_FSM_GENERATION, "
-    "COLO_FSM_TOKEN, COLO_FSM_STORE, COLO_FSM_REASON and more (docs/standby.md). Must fence the Primary first.",
+    "COLO_FSM_TOKEN, COLO_FSM_STORE, COLO_FSM_REASON (docs/standby.md). Must fence the Primary first.",
 )
 @click.option(
     "--disks-elsewhere",
