@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from replicas import (
     GENERATION,
+    GREETING,
     LOADED,
     READY,
     RECEIVED,
@@ -46,9 +47,9 @@ def page(count: int) -> bytes:
 class TestWhatItSends:
     def test_the_initial_state(self) -> None:
         made = Bench(Side.PRIMARY, Counting()).start()
-        head, rest = made.writes
-        assert head == b"QEVM" + struct.pack(">IBI", 3, 7, 8) + b"colo-fsm", "before the guest is saved"
-        sent = head + rest
+        greeting, rest = made.writes
+        assert greeting == GREETING, "before a save that may take long"
+        sent = greeting + rest
         expected = initial_bytes(b"%020d" % 0, {0: page(0)}).partition(struct.pack(">BI", 6, 2) + b"{}")[0]
         assert sent.startswith(expected)
         assert (made.replica.generation, made.state) == (GENERATION, State.INIT)
@@ -94,6 +95,36 @@ class TestWhatItSends:
         taken = [e for e in made.events if isinstance(e, CheckpointTaken)]
         assert [(e.number, e.pages) for e in taken] == [(1, 0), (2, 1)]
         assert [e.sent for e in taken] == [len(w) - 16 for w in made.writes[3::2]]
+
+
+class TestCapacity:
+    class Service:
+        def __init__(self, used: int) -> None:
+            self.state = bytes(used)
+
+        def get_state(self) -> bytes:
+            return self.state
+
+        def set_state(self, state: bytes) -> None: ...
+
+    def test_what_is_used_is_told(self) -> None:
+        made = primary(StateGuest(self.Service(77), 4 * PAGE_SIZE)).lapse().receive(ROUND)
+        assert [e.used for e in made.events if isinstance(e, CheckpointTaken)] == [77]
+
+    def test_a_guest_that_does_not_say(self) -> None:
+        made = primary(Counting()).lapse().receive(ROUND)
+        assert [e.used for e in made.events if isinstance(e, CheckpointTaken)] == [None]
+
+    def test_a_warning_when_it_is_nearly_full(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Once each time: it may shrink again."""
+        service, warned = self.Service(0), []
+        made = primary(StateGuest(service, 10 * PAGE_SIZE))
+        for pages in (7, 8, 9, 7, 8):
+            service.state = bytes(pages * PAGE_SIZE)
+            made.lapse().receive(ROUND)
+            warned.append(len(caplog.messages))
+        assert warned == [0, 1, 1, 1, 2]
+        assert f"uses {8 * PAGE_SIZE} of its {10 * PAGE_SIZE} bytes" in caplog.text
 
 
 class TestWhenItBegins:
@@ -266,7 +297,7 @@ class TestGuest:
 
         made = Bench(Side.PRIMARY, arbiter=Away()).start()
         assert isinstance(made.session.error, GuestFailed)
-        assert (made.session.error.hook, made.state, made.writes) == ("arbiter", State.STOPPED, [])
+        assert (made.session.error.hook, made.state, made.writes) == ("arbiter", State.STOPPED, [GREETING])
 
     def test_pages_that_raise_while_they_are_read(self) -> None:
         class Lazy(Counting):

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from colo_fsm.fsm import SIGN_OF_LIFE
 from colo_fsm.stream import Greeting, StreamError
 from colo_fsm.stream.format import MACHINE
 
@@ -40,6 +41,8 @@ BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
 
 _READ = 1 << 18
+_SHOWN = 4096
+"""Bytes to look at: a greeting, and a few hundred signs of life."""
 _SHOWS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _log = logging.getLogger(__name__)
 
@@ -265,7 +268,7 @@ class Door:
             self._read_on(visitor)
             return
         try:
-            head = visitor.link.recv(Greeting.LONGEST + 1, socket.MSG_PEEK)
+            head = visitor.link.recv(_SHOWN, socket.MSG_PEEK)
             greeting = Greeting()
             size = greeting.feed(head)
         except BlockingIOError:
@@ -277,12 +280,14 @@ class Door:
             self._refuse(visitor, f"{NO_STREAM}: {error.strerror}")
             return
         visitor.own = greeting.machine == MACHINE
+        while head.startswith(SIGN_OF_LIFE, size):  # it is still saving its guest
+            size += len(SIGN_OF_LIFE)
         if greeting.complete and (why := BUSY if self._busy else self._wanted(greeting.machine)):
             self._refuse(visitor, why)
         elif event & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) and len(head) <= size:
             self._refuse(visitor, "it has hung up before it sent anything of its memory")
         elif greeting.complete:
-            self._welcome(visitor, more=len(head) > size)
+            self._welcome(visitor, more=len(head) > size or len(head) == _SHOWN)
 
     def _welcome(self, visitor: _Visitor, more: bool) -> None:
         if not visitor.shown:

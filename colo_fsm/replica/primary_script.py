@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -9,20 +10,20 @@ import attrs
 
 from colo_fsm import stream
 from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, TurnedAway, encode_size
-from colo_fsm.stream.format import MACHINE
-from colo_fsm.stream.head import head
 from colo_fsm.stream.memory import Buffer
 
+from .events import CheckpointTaken
 from .guest import Saved
 from .link import receive
-from .refusal import MARK, words_of
+from .refusal import may_be_refusal, words_of
 from .script import Replica, Round, Step
 from .wish import Script
 
 T = TypeVar("T")
+NEARLY_FULL = 0.8
+"""Of a guest's capacity: from here on its owner is warned."""
 
-GREETING = head(MACHINE.encode())
-"""The first bytes of our stream. They leave before the guest is saved: so nobody takes us for a stranger."""
+_log = logging.getLogger(__name__)
 
 
 @attrs.define
@@ -31,6 +32,10 @@ class SavedRound(Round):
 
     live: list[Buffer] = attrs.Factory(list)
     state: bytes = b""
+    used: int | None = None
+
+    def taken(self, now: float) -> CheckpointTaken:
+        return attrs.evolve(super().taken(now), used=self.used)
 
 
 class PrimaryReplica(Replica):
@@ -41,6 +46,7 @@ class PrimaryReplica(Replica):
     """The newest checkpoint that was saved."""
     _heard = b""
     """What the Secondary has said that may still become a refusal."""
+    _nearly_full = False
 
     def effects(self) -> Mapping[Do, Step]:
         return {
@@ -56,13 +62,14 @@ class PrimaryReplica(Replica):
         return SavedRound(self.clock())
 
     def begin(self) -> Script[None]:
-        """A way to hear the peer, and a new generation at every start, before anything is sent."""
+        """A way to hear the peer, a greeting, and a new generation at every start."""
         try:
             if self.link is None:
                 raise NoReturnPath
             self.link.getpeername()
         except OSError as cause:
             raise NoReturnPath(cause) from cause
+        self.send(stream.greeting())
         self.generation = yield from self.call("arbiter", self.arbiter.open)
 
     def _saved(self, full: bool, encode: Callable[[Saved], T]) -> Script[T]:
@@ -82,12 +89,12 @@ class PrimaryReplica(Replica):
         if self.session.state is not self.table.initial:
             return super().arrived(data)
         heard, self._heard = self._heard + data, b""
-        if heard and heard[: len(MARK)] == MARK[: len(heard)]:
-            if data:
-                self._heard = heard
-                return ()
+        if not may_be_refusal(heard):
+            return super().arrived(heard)
+        if not data:
             raise TurnedAway(words=words_of(heard) or "")
-        return super().arrived(heard)
+        self._heard = heard
+        return ()
 
     def _failed(self, error: Exception, dropped: Effects) -> Effects:
         if self.session.state is self.table.initial and type(error) in (SendFailed, LinkLost):
@@ -105,28 +112,40 @@ class PrimaryReplica(Replica):
         return None if words is None else TurnedAway(words=words)
 
     def _send_initial(self) -> Script[None]:
-        self.send(GREETING)
         self.send(*(yield from self._saved(True, self._encode_initial)))
 
     def _encode_initial(self, saved: Saved) -> list[Buffer]:
         self.outbox.seal()
+        self._warn_of_use(saved)
         assert self.generation is not None
         blocks, generation = self.guest.blocks, self.generation
-        first, *rest = stream.initial(blocks, saved.pages, saved.device, generation=generation)
-        return [memoryview(first)[len(GREETING) :], *rest]
+        return list(stream.initial(blocks, saved.pages, saved.device, generation=generation, greeted=True))
 
     def _save(self) -> Script[None]:
         yield from self._saved(False, self._encode)
 
     def _encode(self, saved: Saved) -> None:
         self.outbox.seal()
+        self._warn_of_use(saved)
         self._number += 1
         pages = list(saved.pages)
         now = self.round
-        now.number, now.pages = self._number, len(pages)
+        now.number, now.pages, now.used = self._number, len(pages), saved.used
         now.live = list(stream.live(self.guest.blocks, pages))
         now.state = stream.device_state(saved.device)
         now.sent = sum(map(len, now.live)) + len(now.state)
+
+    def _warn_of_use(self, saved: Saved) -> None:
+        """Say it once each time that the guest comes near what it may have at most."""
+        capacity = sum(self.guest.blocks.values())
+        full = saved.used is not None and saved.used >= NEARLY_FULL * capacity
+        if full and not self._nearly_full:
+            _log.warning(
+                "the guest uses %d of its %d bytes: start both sides with a larger capacity soon",
+                saved.used,
+                capacity,
+            )
+        self._nearly_full = full
 
     def _send_live(self) -> None:
         live, self.round.live = self.round.live, []

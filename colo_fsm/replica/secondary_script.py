@@ -70,6 +70,10 @@ class SecondaryReplica(Replica):
         """Where the next link comes from when this one was the wrong one; None: there is only this one."""
         self.ram: Ram | None = None
         self._arrived = 0
+        self._came = 0.0
+        """When this link's Primary was let in."""
+        self._begun = False
+        """Whether it has begun to send its memory."""
         self._loaded: tuple[int, int] | None = None
         super().__init__(*args, **kwargs)
 
@@ -89,20 +93,19 @@ class SecondaryReplica(Replica):
 
     # -- who comes ----------------------------------------------------------------------------
 
-    def deadline(self) -> float | None:
-        first = self.session.state is self.table.initial and self.visitors is not None
-        return FIRST_COPY * self.options.deadline if first else super().deadline()
-
     def _moved_on(self, size: int) -> None:
-        """In the first copy only so many bytes count as progress."""
+        """In the first copy only so many bytes are progress; signs of life as long as a save may take."""
         self._arrived += size
-        if self.deadline() is None or not self._first_copy or self._arrived >= LEAST:
+        saving = self.session.signs and self.clock() < self._came + FIRST_COPY * self.options.hook_deadline
+        if not self._first_copy or self._arrived >= LEAST or (saving and not self._begun):
             self._arrived = 0
             self._progress()
 
     def receive_first(self) -> Script[None]:
         """The initial state of the first visitor who has a whole one; the others are shown out."""
         while True:
+            self._arrived, self._begun, self._came = 0, False, self.clock()
+            self._progress()
             try:
                 yield from self.receive_initial()
                 break
@@ -130,8 +133,6 @@ class SecondaryReplica(Replica):
         yield from self.call("store", self.store.abort)
         self.link = yield from visitors.next(lambda: self.given_up)
         self._heed()
-        self._arrived = 0
-        self._progress()
 
     def hang_up(self) -> None:
         super().hang_up()
@@ -152,6 +153,7 @@ class SecondaryReplica(Replica):
 
     def new_image(self, blocks: Blocks) -> PatchSink:
         """Where the pages of an initial state go. Raises InvalidState."""
+        self._begun = True
         if dict(blocks) != dict(self.guest.blocks):
             raise InvalidState(
                 ValueError(

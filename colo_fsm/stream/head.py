@@ -25,8 +25,6 @@ def read_head(source: Source) -> Parsing[str]:
 class Greeting(Decoder):
     """The first bytes of a stream, whose `machine` it names: by these a stranger is told from a peer."""
 
-    LONGEST = U32.size * 3 + U8.size + MAX_NAME
-
     def __init__(self) -> None:
         super().__init__()
         self.machine = ""
