@@ -138,7 +138,7 @@ class TestTruncated:
             assert number_in(made.store) == (held if held >= 0 else None), cut
             assert made.sent.count(RECEIVED) == max(held, 0), cut
             assert made.sent.startswith(READY) is (held >= 0), cut
-            assert made.state is (State.ENDED if held >= 0 else State.STOPPED), cut
+            assert made.state is (State.ENDED if held > 0 else State.STOPPED), cut
             assert len(made.errors) == 1, cut
 
 
@@ -315,18 +315,24 @@ class TestProcess:
                 primary.begin().rounds(1, 3)
             assert standby.wait() == 0
         with StandbyProcess(tmp_path) as standby:
-            for cut in (1, 100, 3000, len(initial()) - 40):
+            for cut in (100, 3000, len(initial()) - 40):
                 before = len(standby.said)
                 with standby.connect() as link:
                     link.sendall(initial(5)[:cut])
                 standby.says("(?s)Can't receive.*listening goes on", start=before)
+            with standby.connect() as link:
+                link.sendall(b"Q")
+            standby.says("(?s)hung up before.*listening goes on")
             standby.kill()
             with DirectoryStore(standby.store) as store:
                 assert number_in(store) == 3
 
     def test_a_connection_that_says_nothing_is_given_up(self, tmp_path: Path) -> None:
+        with StandbyProcess(tmp_path, "--greeting-deadline", "0.05") as standby, standby.connect():
+            standby.says("(?s)said nothing.*listening goes on")
         with StandbyProcess(tmp_path, "--deadline", "0.05") as standby:
-            with standby.connect():
+            with standby.connect() as link:
+                link.sendall(initial()[:5000])
                 standby.says("(?s)timed out.*listening goes on")
             with StreamPrimary(standby.connect()) as primary:
                 primary.begin()

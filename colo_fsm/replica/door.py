@@ -22,7 +22,7 @@ import attrs
 
 from colo_fsm.fsm import SIGN_OF_LIFE
 from colo_fsm.stream import Greeting, StreamError
-from colo_fsm.stream.format import MACHINE
+from colo_fsm.stream.format import MACHINE, MULTIFD_MAGIC, U32
 
 from .link import MOMENT, UNUSABLE, Link, Listener, accept, hang_up, tuned
 from .refusal import refusal
@@ -40,6 +40,8 @@ QUIET = 1.0
 BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
 
+_CHANNEL = U32.pack(MULTIFD_MAGIC)
+_MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"
 _READ = 1 << 18
 _SHOWN = 4096
 """Bytes to look at: a greeting, and a few hundred signs of life."""
@@ -267,17 +269,18 @@ class Door:
         if visitor.leaving:
             self._read_on(visitor)
             return
+        greeting = Greeting()
         try:
             head = visitor.link.recv(_SHOWN, socket.MSG_PEEK)
-            greeting = Greeting()
-            size = greeting.feed(head)
         except BlockingIOError:
-            return
-        except StreamError as error:
-            self._refuse(visitor, f"{NO_STREAM}: {error}")
             return
         except OSError as error:
             self._refuse(visitor, f"{NO_STREAM}: {error.strerror}")
+            return
+        try:
+            size = greeting.feed(head)
+        except StreamError as error:
+            self._refuse(visitor, _MULTIFD if head.startswith(_CHANNEL) else f"{NO_STREAM}: {error}")
             return
         visitor.own = greeting.machine == MACHINE
         while head.startswith(SIGN_OF_LIFE, size):  # it is still saving its guest

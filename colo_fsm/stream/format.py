@@ -68,6 +68,8 @@ MAX_DESCRIPTION = 16 << 20
 
 MAX_SUBSECTIONS = 4096
 MAX_BLOCKS = 4096
+MULTIFD_MAGIC = 0x11223344
+"""What the further connections of a Primary with multifd begin with."""
 
 # What stands at the start of each part of the stream.
 END_OF_STREAM = 0x00
