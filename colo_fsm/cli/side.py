@@ -30,6 +30,7 @@ from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
 from .load import named, table_named
+from .numbers import MILLISECONDS, SECONDS
 from .report import Reporter
 
 EXIT_CODES = """
@@ -83,7 +84,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=5.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -91,7 +92,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--hook-deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -116,7 +117,7 @@ def common(command: Command) -> Command:
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=100,
     show_default=True,
     help="From the end of a checkpoint to the next one.",

@@ -14,6 +14,8 @@ from colo_fsm.qemu.watch.capture import CaptureError
 from colo_fsm.qemu.watch.trace import TraceError
 from colo_fsm.replica import AddressError, StoreError
 
+from .shown import shown
+
 _EXPECTED = (ArbiterError, CaptureError, CheckFailed, NotAVm, OSError, StoreError, TraceError)
 
 
@@ -28,6 +30,6 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except AddressError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(shown(error)) from None
     except _EXPECTED as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(error)) from None

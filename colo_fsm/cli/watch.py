@@ -19,7 +19,9 @@ from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
 from colo_fsm.qemu.watch.trace import check, read_log
 from colo_fsm.replica import Address
 
+from .numbers import SECONDS
 from .restore import stored
+from .shown import shown
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
 
@@ -77,7 +79,8 @@ def _tap(
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
         if between.record_error is not None:
-            raise click.ClickException(f"{verdict}; but the recording broke off: {between.record_error}")
+            told = f"{verdict}; but the recording broke off: {between.record_error}"
+            raise click.ClickException(shown(told))
         return verdict
 
 
@@ -86,7 +89,7 @@ def _round_printer(as_json: bool) -> Callable[[Round], None]:
 
 
 def _say(as_json: bool, line: str, **fields: object) -> None:
-    click.echo(json.dumps(fields) if as_json else line)
+    click.echo(json.dumps(fields) if as_json else shown(line))
     sys.stdout.flush()
 
 
@@ -120,7 +123,7 @@ class _EndType(click.ParamType[End]):
     help="The Primary's state to break in (default: sending), or to send the message in (default: loaded).",
 )  # fmt: skip
 @click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    "--deadline", type=SECONDS, default=30.0, show_default=True,
     metavar="SECONDS", help="How long the Secondary may be silent when it should answer.",
 )  # fmt: skip
 @click.option("--no-enable-colo", is_flag=True, help="From a checkpoint, to a QEMU that refuses ENABLE_COLO.")
@@ -147,7 +150,7 @@ def replay(
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
         outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
-    click.echo(_told(outcome, end))
+    click.echo(shown(_told(outcome, end)))
     sys.exit(not outcome.ended)
 
 
