@@ -73,6 +73,7 @@ class LoopDriver:
         self._wish: Wish | None = None
         self._woken = self._over = False
         self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._watched: tuple[Any, int, bool] | None = None
         """The socket that the loop looks at, its descriptor, and whether for writing."""
@@ -99,6 +100,7 @@ class LoopDriver:
             if wish.timeout is not None:
                 self._timer = self._loop.call_later(wish.timeout, self._late)
             if isinstance(wish, Call):
+                self._meanwhile(wish)
                 self._call(wish)
             elif wish.socket is not None:
                 self._watch(wish.socket, wish.writing)
@@ -107,9 +109,10 @@ class LoopDriver:
     def _answer(self, step: Callable[[Any], Wish], answer: Any) -> None:
         """Go on with the script, which has waited for this."""
         self._wish = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._beat = None
         self._go(step, answer)
 
     # -- waiting --------------------------------------------------------------------------------
@@ -165,6 +168,17 @@ class LoopDriver:
         else:
             self._hooks = self._hooks or Hooks()
             self._hooks.call(call, partial(self._tell, call))
+
+    def _meanwhile(self, call: Call) -> None:
+        """What to do from time to time while this is at work."""
+
+        def beat() -> None:
+            assert call.meanwhile is not None
+            call.meanwhile()
+            self._meanwhile(call)
+
+        if call.meanwhile is not None:
+            self._beat = self._loop.call_later(call.every, beat)
 
     def _tell(self, call: Call, answer: Any, error: BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the pair with it
