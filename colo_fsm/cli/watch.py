@@ -64,7 +64,7 @@ def tap(
             raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
         else:
             verdict = _tap(listen, connect, record, on_round, as_json)
-    _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
+    _say(as_json, str(verdict), verdict=verdict.kind, ended=verdict.ended, text=verdict.text)
     sys.exit(verdict.kind is not Kind.OK)
 
 
