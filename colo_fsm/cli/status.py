@@ -11,7 +11,7 @@ from colo_fsm.arbiter import ArbiterError
 from colo_fsm.qemu import NotAVm
 from colo_fsm.qemu.hold.check import CheckFailed
 from colo_fsm.qemu.watch.capture import CaptureError
-from colo_fsm.qemu.watch.trace import TraceError
+from colo_fsm.qemu.watch.log import TraceError
 from colo_fsm.replica import AddressError, StoreError
 
 from .shown import shown

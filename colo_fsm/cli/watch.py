@@ -13,10 +13,11 @@ import click
 
 from colo_fsm.colo import COLO, State
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.log import read_log
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
 from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
-from colo_fsm.qemu.watch.trace import check, read_log
+from colo_fsm.qemu.watch.trace import check
 from colo_fsm.replica import Address
 
 from .numbers import SECONDS
@@ -201,7 +202,8 @@ def trace(logs: tuple[Path, ...]) -> None:
     """Check the logs of one or both QEMUs of a pair against the protocol.
 
     FILE is what QEMU's -trace 'colo_*' -D FILE leaves, with or without timestamps. It may begin or end
-    anywhere. Two files must be of the two sides.
+    anywhere. Two files must be of the two sides. Behind a failover it goes on where another replication
+    begins; which lines were not looked at is said.
 
     \b
     Example:
@@ -211,5 +213,6 @@ def trace(logs: tuple[Path, ...]) -> None:
         raise click.UsageError("give the log of one side, or of both")
     with one_line_errors():
         report = check([read_log(path) for path in logs])
-    click.echo(str(report))
+    for line in report.lines():
+        click.echo(shown(line))
     sys.exit(report.deviation is not None)
