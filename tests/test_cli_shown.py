@@ -99,11 +99,3 @@ def test_qemu_s_own_words_are_one_line_too(tmp_path: Path, stream: Path) -> None
     result = run("restore", tmp_path / "vm", "--check", says)
     assert result.exit_code == 1
     assert result.stderr == "Error: checkpoint 1 does not load: one\\x1b[2J; two\n"
-
-
-@pytest.mark.parametrize(("command", "said"), [("'", "No closing quotation"), (" ", "name the command")])
-def test_a_check_command_that_is_none(tmp_path: Path, command: str, said: str) -> None:
-    with DirectoryStore(tmp_path / "vm") as store:
-        keep(store, 1)
-    result = run("restore", tmp_path / "vm", "--check", command)
-    assert (result.exit_code, said in result.stderr) == (1, True)
