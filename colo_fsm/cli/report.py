@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from colo_fsm.fsm import LinkLost, Transition, Truncated
+from colo_fsm.fsm import Transition
+from colo_fsm.fsm.errors import link_ended
 from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Pair, Serving
 
 from .telling import Voice
@@ -44,7 +45,7 @@ def loud(verbose: bool, quiet: bool) -> Loud:
 
 def why(error: Exception | None) -> str | None:
     """What went wrong, for people: that a peer has gone is what it is, and no fault of input or output."""
-    if isinstance(error, LinkLost) and error.cause is None and not isinstance(error, Truncated):
+    if link_ended(error):
         return "the link ended"
     return None if error is None else str(error)
 
