@@ -65,6 +65,18 @@ def side(name: str, *arguments: str) -> list[str]:
     return [*COMMAND, name, at, "unix:link", "--guest", f"guests:{guest}", *arbiter, *arguments]
 
 
+def loaded(folder: Path) -> int:
+    """The number of the checkpoint that the Secondary has loaded, 0 before the first."""
+    with contextlib.suppress(FileNotFoundError):
+        return int((folder / "loaded").read_bytes())
+    return 0
+
+
+def listens(path: Path) -> bool | None:
+    """For `until`: whether there is a socket at this path."""
+    return path.is_socket() or None
+
+
 @contextlib.contextmanager
 def output(kind: str) -> Iterator[int]:
     """A descriptor of one of KINDS; for `closed`, see `spoken_to_nobody`."""

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from bad_readers import COMMAND, output, side, spoken_to_nobody, write_guests
+from bad_readers import COMMAND, listens, loaded, output, side, spoken_to_nobody, write_guests
 from standby_process import StreamPrimary, until
 
 from colo_fsm.arbiter import SqliteArbiter
@@ -44,17 +44,6 @@ each_kind = pytest.mark.parametrize(
 def folder(tmp_path: Path) -> Path:
     write_guests(tmp_path)
     return tmp_path
-
-
-def loaded(folder: Path) -> int:
-    """How many checkpoints the Secondary has loaded."""
-    with contextlib.suppress(FileNotFoundError):
-        return int((folder / "loaded").read_bytes())
-    return 0
-
-
-def listens(path: Path) -> bool | None:
-    return path.is_socket() or None
 
 
 @each_kind
