@@ -78,7 +78,10 @@ Observer = Callable[[Transition], object]
 
 @attrs.define(slots=True, eq=False, init=False)
 class Session:
-    """One side, in the initial state of the machine's table: `Session(machine_for(table))`."""
+    """One side, in the initial state of the machine's table: `Session(machine_for(table))`.
+
+    `signs`: whether the peer may send signs of life between its messages, as this side may then.
+    """
 
     machine: TableMachine = attrs.field(repr=False)
     state: StrEnum
@@ -88,12 +91,12 @@ class Session:
     _inbox: Inbox | None = attrs.field(repr=False)
     _telling: bool = attrs.field(repr=False)
 
-    def __init__(self, machine: TableMachine) -> None:
+    def __init__(self, machine: TableMachine, *, signs: bool = False) -> None:
         self.machine = machine
         self.state = machine.table.initial
         self.error = None
         self._observers = ()
-        self._inbox = None
+        self._inbox = Inbox(signs=True) if signs else None
         self._telling = False
 
     # -- what it is ---------------------------------------------------------------------------
@@ -107,6 +110,11 @@ class Session:
     def side(self) -> Side:
         """Whose rows they are."""
         return self.table.side
+
+    @property
+    def signs(self) -> bool:
+        """Whether a sign of life may come, and may be sent, where a message may begin."""
+        return self._inbox is not None and self._inbox.signs
 
     @property
     def awaits_message(self) -> bool:

@@ -21,10 +21,14 @@ _LENGTH = struct.Struct(">Q")
 
 @attrs.frozen
 class Saved:
-    """What a guest saves: the pages that changed since the last save, and its device state, whole."""
+    """What a guest saves: the pages that changed since the last save, and its device state, whole.
+
+    `used`: how many bytes of the capacity of its blocks are in use, where a guest can outgrow them.
+    """
 
     pages: Iterable[Page]
     device: bytes
+    used: int | None = None
 
 
 @runtime_checkable
@@ -123,7 +127,7 @@ class StateGuest:
                 "start both sides with a larger capacity"
             )
         before, self._saved = b"" if full else self._saved, state
-        return Saved(_changed(self.BLOCK, before, state), _LENGTH.pack(len(state)))
+        return Saved(_changed(self.BLOCK, before, state), _LENGTH.pack(len(state)), len(state))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """See `Guest.load`."""
