@@ -11,7 +11,16 @@ import time
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Pair, Serving
+from colo_fsm.replica import (
+    CheckpointTaken,
+    ClaimAnswered,
+    ClaimUnanswered,
+    Dropped,
+    Event,
+    NotServing,
+    Pair,
+    Serving,
+)
 
 
 class Reporter:
@@ -50,6 +59,9 @@ class Reporter:
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):
                 self._serving(pair, address)
+            case NotServing(address, cause, retry):
+                text = f"cannot serve at {address}: {cause}; trying again in {retry:g} s"
+                self._say("not-serving", text, address=address, error=str(cause), retry=retry)
 
     def _moved(self, pair: Pair, moved: Transition) -> None:
         """Every change as JSON; for people only what they would ask about."""

@@ -102,6 +102,13 @@ def common(command: Command) -> Command:
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
+            click.option(
+                "--max-clients",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="How many clients the guest's service takes at a time; one more is told so. "
+                "[default: 1000, or what `ulimit -n` has room for]",
+            ),
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             click.option(
                 "-v", "--verbose", is_flag=True, help="Log every message and every change of state."
@@ -172,6 +179,7 @@ def run(
     deadline: float,
     hook_deadline: float,
     table: str | None,
+    max_clients: int | None,
     as_json: bool,
     verbose: bool,
     interval: float = 0.1,
@@ -184,6 +192,8 @@ def run(
         ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
     )
     guest = load_guest(guest_spec)
+    if max_clients is not None:
+        limit_clients(guest, max_clients)
     chosen = {} if table is None else {"table": table_named(table, "--table")}
     try:
         judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
@@ -195,6 +205,16 @@ def run(
     except (ProtocolError, OSError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(0 if ended_in_order(pair.session) else 1)
+
+
+def limit_clients(guest: Any, most: int) -> None:
+    """Serve so many at a time. Raises click.BadParameter."""
+    if not hasattr(guest, "max_clients"):
+        raise click.BadParameter("--max-clients is for a guest that serves clients, and this one does not")
+    try:
+        guest.max_clients = most
+    except ValueError as error:
+        raise click.BadParameter(f"--max-clients: {error}") from None
 
 
 def ended_in_order(session: Session) -> bool:
