@@ -12,7 +12,16 @@ import click
 
 from colo_fsm.fsm import Transition
 from colo_fsm.fsm.errors import link_ended
-from colo_fsm.replica import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Pair, Serving
+from colo_fsm.replica import (
+    CheckpointTaken,
+    ClaimAnswered,
+    ClaimUnanswered,
+    Dropped,
+    Event,
+    NotServing,
+    Pair,
+    Serving,
+)
 
 from .telling import Voice
 
@@ -95,6 +104,9 @@ class Reporter:
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):
                 self._serving(pair, address)
+            case NotServing(address, cause, retry):
+                text = f"cannot serve at {address}: {cause}; trying again in {retry:g} s"
+                self._say("not-serving", text, address=address, error=str(cause), retry=retry)
 
     def _moved(self, pair: Pair, moved: Transition) -> None:
         """A change is one that people would ask about; the others are steps of a checkpoint."""

@@ -103,6 +103,13 @@ def common(command: Command) -> Command:
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
+            click.option(
+                "--max-clients",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="How many clients the guest's service takes at a time; one more is told so. "
+                "[default: 1000, or what `ulimit -n` has room for]",
+            ),
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             loudness,
         )
@@ -171,6 +178,7 @@ def run(
     deadline: float,
     hook_deadline: float,
     table: str | None,
+    max_clients: int | None,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -188,6 +196,8 @@ def run(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
         )
         guest = load_guest(guest_spec)
+        if max_clients is not None:
+            limit_clients(guest, max_clients)
         chosen = {} if table is None else {"table": table_named(table, "--table")}
         try:
             judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
@@ -199,6 +209,16 @@ def run(
         except (ProtocolError, NotRunning, OSError) as error:
             raise click.ClickException(why(error) or str(error)) from None
     sys.exit(0 if in_order else 1)
+
+
+def limit_clients(guest: Any, most: int) -> None:
+    """Serve so many at a time. Raises click.BadParameter."""
+    if not hasattr(guest, "max_clients"):
+        raise click.BadParameter("--max-clients is for a guest that serves clients, and this one does not")
+    try:
+        guest.max_clients = most
+    except ValueError as error:
+        raise click.BadParameter(f"--max-clients: {error}") from None
 
 
 def ended_in_order(session: Session) -> bool:
