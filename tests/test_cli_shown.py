@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 from vm_link import keep
 from vm_stream import DEVICES, MIXED, device, head, ram, record, start
 
 from colo_fsm.cli.app import cli
-from colo_fsm.cli.shown import LogFormatter, as_text, lines, shown
+from colo_fsm.cli.shown import as_markup, as_text, lines, shown
 from colo_fsm.replica import DirectoryStore
 from colo_fsm.stream import PAGE_SIZE
 
@@ -35,7 +37,7 @@ def run(*arguments: str | Path) -> Result:
 def test_a_line_is_one_line_that_can_be_printed(text: str) -> None:
     assert shown(text).isprintable()
     assert all(line.isprintable() for line in lines(text).split("\n"))
-    assert as_text(text).plain == shown(text)
+    assert as_text(text).plain == Text.from_markup(f"{as_markup(text)}[bold]").plain == shown(text)
     shown(text).encode()  # no lone surrogate is left
 
 
@@ -44,8 +46,14 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
 
 
 def test_a_log_record_keeps_its_lines_and_nothing_else() -> None:
-    record = logging.LogRecord("colo", logging.INFO, "", 0, "peer says %s\nand more", (EVIL,), None)
-    assert LogFormatter("%(name)s: %(message)s").format(record) == f"colo: peer says {PLAIN}\nand more"
+    script = f"""
+import logging
+from colo_fsm.cli.shown import log_to_stderr
+log_to_stderr(logging.INFO)
+logging.getLogger("colo").info("peer says %s" + chr(10) + "and more", {EVIL!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.stderr == f"colo: peer says {PLAIN}\nand more\n"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 import click
+from rich.markup import escape
 from rich.text import Text
 
 
@@ -35,19 +36,24 @@ def as_text(text: object) -> Text:
     return Text(shown(text))
 
 
-class LogFormatter(logging.Formatter):
-    """Log records, a traceback's lines kept."""
+def as_markup(text: object) -> str:
+    """The same as a part of what is markup for rich."""
+    return escape(shown(text))
 
+
+class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
 
 
-class Group(click.Group):
-    """A group of commands, whose errors can be shown."""
+def log_to_stderr(level: int) -> None:
+    """Records of this level and above, in plain text; a traceback keeps its lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except click.ClickException as error:
-            error.message = lines(error.message)  # type: ignore[misc]  # raised anew it would lose its context
-            raise
+
+def plain(error: click.ClickException) -> click.ClickException:
+    """This error, with a message that can be shown: whatever it was made from."""
+    error.message = lines(error.message)  # type: ignore[misc]  # another error would lose the context
+    return error
