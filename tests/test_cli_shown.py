@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
+from standby_process import StandbyProcess
 from vm_link import keep
 from vm_stream import DEVICES, MIXED, device, head, ram, record, start
 
@@ -107,3 +109,16 @@ def test_qemu_s_own_words_are_one_line_too(tmp_path: Path, stream: Path) -> None
     result = run("restore", tmp_path / "vm", "--check", says)
     assert result.exit_code == 1
     assert result.stderr == "Error: checkpoint 1 does not load: one\\x1b[2J; two\n"
+
+
+def test_a_stranger_s_stream_cannot_drive_the_standby_s_terminal(tmp_path: Path) -> None:
+    """The machine's name is in the error, and the RAM block's."""
+    for number, stream in enumerate((head(EVIL), head() + start("ram", {EVIL: PAGE_SIZE + 1}))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with StandbyProcess(folder, "-v") as standby, standby.connect() as link:
+            link.sendall(stream)
+            link.shutdown(socket.SHUT_WR)
+            standby.says("listening goes on")
+            said = standby.said
+        assert said.replace("\n", "").isprintable()
