@@ -33,6 +33,7 @@ from .base import (
     Claim,
     GenerationClaimed,
     UnknownGeneration,
+    a_time,
     fresh_number,
     wall_clock,
 )
@@ -71,7 +72,7 @@ class SqliteArbiter:
     local_only: ClassVar[bool] = True
 
     path: Path = attrs.field(converter=_absolute)
-    timeout: float = 5.0
+    timeout: float = attrs.field(default=5.0, validator=a_time)
     clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False)
 
     def __attrs_post_init__(self) -> None:

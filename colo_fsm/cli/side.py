@@ -30,6 +30,7 @@ from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
 from .load import named, table_named
+from .numbers import MILLISECONDS, SECONDS
 from .report import Reporter, loud, loudness, missing_object, why
 from .signals import ended_by_signals
 from .status import exit_codes
@@ -84,7 +85,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=5.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -92,7 +93,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--hook-deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -122,7 +123,7 @@ def common(command: Command) -> Command:
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=100,
     show_default=True,
     help="From the end of a checkpoint to the next one.",

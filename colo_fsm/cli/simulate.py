@@ -23,6 +23,7 @@ from colo_fsm.check.simulate import (
 from colo_fsm.fsm import Side, TableError
 
 from .load import table_named
+from .numbers import Number
 from .status import exit_codes
 
 KINDS = ", ".join(Kind)
@@ -57,7 +58,7 @@ class Kinds(click.ParamType[tuple[Kind, ...]]):
     "--faults", "kinds", type=Kinds(), default=SAFE_KINDS, metavar="KINDS",
     help="Only these kinds, with commas between them; see below.  [default: all that a pair survives]",
 )  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="As many as that long allows.")
+@click.option("--minutes", type=Number(0, 1e6, min_open=True), help="As many as that long allows.")
 @click.option(
     "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="the number of cores",
     help="Processes.",

@@ -28,6 +28,7 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from .numbers import SECONDS
 from .report import Loud, loud, loudness, missing_object, unanswered, why
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
@@ -102,7 +103,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
