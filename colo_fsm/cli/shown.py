@@ -35,7 +35,14 @@ def as_text(text: object) -> Text:
 
 
 class LogFormatter(logging.Formatter):
-    """Log records, a traceback's lines kept."""
+    """A traceback's lines are kept."""
 
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """Show log records: all of them, or those only without which nobody could go on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])

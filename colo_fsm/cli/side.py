@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,7 @@ from colo_fsm.replica import secondary as secondary_pair
 from .load import named, table_named
 from .numbers import MILLISECONDS, SECONDS
 from .report import Reporter, loud, loudness, missing_object, why
+from .shown import log_to_stderr
 from .signals import ended_by_signals
 from .status import exit_codes
 from .telling import in_words, telling
@@ -190,9 +190,7 @@ def run(
         raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        logging.basicConfig(
-            level=logging.DEBUG if verbose else logging.CRITICAL, format="%(name)s: %(message)s"
-        )
+        log_to_stderr(verbose)
         options = Options(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
         )

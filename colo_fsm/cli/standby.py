@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from colo_fsm.replica.address import address_of
 
 from .numbers import SECONDS
 from .report import Loud, loud, loudness, missing_object, unanswered, why
+from .shown import log_to_stderr
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
 from .telling import Voices, in_words, telling
@@ -138,7 +138,7 @@ def standby(
     options = Options(deadline=deadline, state_limit=size_limit)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)
+        log_to_stderr(verbose)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
             number = judge.open() if generation is None else generation

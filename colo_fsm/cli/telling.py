@@ -23,6 +23,8 @@ from typing import TextIO
 import attrs
 import click
 
+from .shown import shown
+
 ROOM = 1 << 18
 """Bytes that may wait for a reader. From half of it on, what is only said by the way is dropped."""
 
@@ -61,8 +63,8 @@ class Voice:
         return self._like.isatty()
 
     def line(self, text: str, *, by_the_way: bool = False) -> None:
-        """Say this line. `by_the_way`: the first to be dropped when nobody reads."""
-        self.say(f"{text}\n", by_the_way=by_the_way)
+        """Say this line, fit for a terminal. `by_the_way`: the first to be dropped when nobody reads."""
+        self.say(f"{shown(text)}\n", by_the_way=by_the_way)
 
     def say(self, text: str, *, by_the_way: bool = False) -> None:
         """Say this as it is."""
