@@ -16,6 +16,7 @@ from colo_fsm.replica import (
     ClaimUnanswered,
     Dropped,
     Event,
+    NotServing,
     Options,
     Serving,
 )
@@ -53,5 +54,5 @@ def test_they_cannot_be_changed() -> None:
 def test_the_union_has_every_event() -> None:
     """A `match` over these with `assert_never` is complete for mypy."""
     assert set(get_args(Event)) == {
-        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped
+        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing
     }  # fmt: skip

@@ -83,7 +83,7 @@ def _text(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
 
 
 class Commands(click.Group):
-    """A group of commands that end as their help says, also by ^C."""
+    """A group of commands that end as their help says, also by ^C, and whose errors can be shown."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click."""

@@ -41,16 +41,18 @@ def as_markup(text: object) -> str:
     return escape(shown(text))
 
 
-class _Formatter(logging.Formatter):
+class LogFormatter(logging.Formatter):
+    """A traceback's lines are kept."""
+
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
 
 
-def log_to_stderr(level: int) -> None:
-    """Records of this level and above, in plain text; a traceback keeps its lines."""
+def log_to_stderr(verbose: bool) -> None:
+    """Show log records: all of them, or those only without which nobody could go on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])
 
 
 def plain(error: click.ClickException) -> click.ClickException:

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 
+from colo_fsm.check.model.law import Law
 from colo_fsm.check.simulate import (
     SAFE_KINDS,
     Bench,
@@ -132,12 +133,9 @@ def _tables(primary: str | None, secondary: str | None) -> Tables:
         tables = Tables(
             **{side: table_named(spec, f"--{side}", side) for side, spec in specs.items() if spec}
         )
-        for side in Side:
-            tables.complete(side)
-    except TableError as error:
+        Law(tables.complete(Side.PRIMARY), tables.complete(Side.SECONDARY))
+    except (TableError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--primary, --secondary") from None
-    if tables.primary.words is not tables.secondary.words:
-        raise click.BadParameter("the two tables speak different words", param_hint="--primary, --secondary")
     return tables
 
 

@@ -49,7 +49,6 @@ from .wire import failed, reply_to, stamped
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
 
-SCHEMA_LIMIT = 1 << 20
 MOST_CLIENTS = 1000
 OWN_DESCRIPTORS = 64
 """Of the process's descriptors, those that are not for clients: the link, the store, the claim, the log."""
@@ -58,6 +57,7 @@ MOST_REFUSED = 16
 """Connections over `max_clients` that are told so at a time."""
 
 REFUSING_TIME = 1.0
+SCHEMA_LIMIT = 1 << 20
 
 _log = logging.getLogger(__name__)
 
