@@ -78,6 +78,22 @@ def test_a_pair_does_not_crawl(tmp_path: Path) -> None:
     assert statistics.median(b - a for a, b in itertools.pairwise(began)) < 0.04
 
 
+@pytest.mark.parametrize("killed", Side)
+def test_the_side_that_is_killed_is_named_and_the_other_not_blamed(killed: Side, tmp_path: Path) -> None:
+    with (
+        Qemu(tmp_path, "secondary", incoming="tcp:127.0.0.1:0", memory=16) as secondary,
+        Tap("tcp:127.0.0.1:0", secondary.uri) as tap,
+        Qemu(tmp_path, "primary", memory=16) as primary,
+    ):
+        secondary.enable_colo()
+        primary.replicate(str(tap.address), 1)
+        primary.until(lambda: primary.resumes > 5 or None, "5 rounds")
+        (primary if killed is P2S else secondary).kill()
+        verdict = tap.wait(20)
+    assert verdict.ended is killed
+    assert verdict.kind in (Kind.OK, Kind.BROKE)
+
+
 def test_bytes_are_unchanged(tmp_path: Path) -> None:
     """Told by two relays, one on either side of the tap."""
     with (
@@ -120,6 +136,8 @@ def test_any_chunking_gives_the_same_rounds(recording: Recording) -> None:
     watch = Watch(again.append)
     for piece in recording.capture:
         left = piece.data
+        if not left:
+            watch.saw(piece.time, piece.side, left)
         while left:
             size = rng.choice((1, 3, 8, 100, 5000, 1 << 18))
             watch.saw(piece.time, piece.side, left[:size])
