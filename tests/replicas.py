@@ -20,10 +20,11 @@ from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, GenerationClaimed
-from colo_fsm.colo import PRIMARY, SECONDARY, State, Variant
-from colo_fsm.fsm import Session, Side, Table, machine_for
+from colo_fsm.colo import PRIMARY, SECONDARY, State
+from colo_fsm.fsm import Side, Table
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
+from colo_fsm.replica.pair import session_for
 from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
@@ -63,6 +64,10 @@ def ram_pages(pages: Mapping[int, bytes]) -> bytes:
 NO_PAGES: Mapping[int, bytes] = MappingProxyType({})
 
 
+GREETING = b"QEVM" + struct.pack(">IBI", 3, 7, 8) + b"colo-fsm"
+"""What a Primary says before it saves its guest for the first time."""
+
+
 def initial_bytes(
     device: bytes = b"0",
     pages: Mapping[int, bytes] = NO_PAGES,
@@ -72,8 +77,7 @@ def initial_bytes(
     """The initial stream of a guest with one block "ram"."""
     return b"".join(
         (
-            b"QEVM" + struct.pack(">I", 3),
-            struct.pack(">BI", 7, 8) + b"colo-fsm",
+            GREETING,
             struct.pack(">BI", 1, 1) + b"\3ram" + struct.pack(">II", 0, 4),
             struct.pack(">Q", capacity | 4) + b"\3ram" + struct.pack(">QQBI", capacity, 0x10, 0x7E, 1),
             ram_pages(pages),
@@ -276,7 +280,7 @@ class Bench:
         self.waits: list[Wait] = []
         options = options or Options()
         table = table or (PRIMARY if side is Side.PRIMARY else SECONDARY)
-        session = Session(machine_for(table, Variant(release_on=options.release_on)))
+        session = session_for(side, table, options)
         given = session, self.guest, self.arbiter, options
         self.replica: Replica = (
             PrimaryReplica(*given, clock=lambda: self.now)

@@ -22,8 +22,10 @@ from protocols import goodbye, remus
 from replicas import (
     DRIVERS,
     GENERATION,
+    GREETING,
     NEVER,
     PATIENCE,
+    READY,
     Broken,
     Counting,
     DriverName,
@@ -31,12 +33,13 @@ from replicas import (
     LoopThread,
     OneShot,
     descriptors,
+    initial_bytes,
     live,
     unix,
 )
 
 from colo_fsm.colo import PRIMARY, SECONDARY, State
-from colo_fsm.fsm import FailoverStatus, GuestFailed, LinkLost, Side, Table, Transition
+from colo_fsm.fsm import SIGN_OF_LIFE, FailoverStatus, GuestFailed, LinkLost, Side, Table, Transition
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,
@@ -292,6 +295,72 @@ class TestStopped:
         assert there.pair.failover_status is FailoverStatus.COMPLETED
         assert here.wait() is State.STOPPED
         assert isinstance(here.pair.session.error, LinkLost)
+
+    def test_who_has_lost_is_told_to_whom(self, make: Make) -> None:
+        here, there = make.both()
+        here.pair._replica.arbiter.claim(GENERATION, S)
+        there.do(there.pair.request_failover)
+        assert here.wait() is State.STOPPED
+        for ask in (here.running, lambda: here.turn().__enter__()):
+            with pytest.raises(NotRunning, match="the claim was lost to the secondary") as caught:
+                ask()
+            assert caught.value.__cause__ is here.pair.session.error
+
+
+SIGNS = Options(interval=NEVER, deadline=2.0)
+"""A sign of life every 0.4 s."""
+
+
+class TestSlowIsNotDead:
+    """The test is the peer: it lets the hook return once it has seen a sign of life."""
+
+    @pytest.mark.parametrize("hook", ["save", "resume"])
+    def test_a_primary_at_work(self, make: Make, hook: str) -> None:
+        left, right = link_pair()
+        ours, seen = Counting(), threading.Event()
+        here = make(P, ours, left, options=SIGNS)
+        ours.at[hook] = lambda: seen.wait(PATIENCE)
+        with right, ThreadPoolExecutor(1) as pool:
+            entered = pool.submit(here.enter)
+            right.settimeout(PATIENCE)
+            read = right.makefile("rb").read
+            assert read(len(GREETING)) == GREETING
+            if hook == "save":
+                assert read(4) == SIGN_OF_LIFE
+                seen.set()
+                right.sendall(READY)
+            else:
+                right.sendall(READY)
+                assert _ends_with(read, SIGN_OF_LIFE)
+                seen.set()
+            entered.result(PATIENCE)
+            assert here.pair.session.error is None
+            here.leave()
+
+    def test_a_secondary_at_work(self, make: Make) -> None:
+        left, right = link_pair()
+        theirs, seen = Counting(paged=False), threading.Event()
+        there = make(S, theirs, right, options=SIGNS)
+        theirs.at["load"] = lambda: seen.wait(PATIENCE)
+        with left:
+            there.enter()
+            left.settimeout(PATIENCE)
+            left.sendall(initial_bytes())
+            read = left.makefile("rb").read
+            assert read(4) == SIGN_OF_LIFE
+            seen.set()
+            assert _ends_with(read, READY)
+            there.leave()
+
+
+def _ends_with(read: Any, tail: bytes) -> bool:
+    """Read until this has come."""
+    data = b""
+    while not data.endswith(tail):
+        piece = read(1)
+        assert piece, data
+        data += piece
+    return True
 
 
 class TestBeginning:

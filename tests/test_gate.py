@@ -98,6 +98,23 @@ class TestGate:
         gate.leave(turn)
         assert gate.enter(again) is not None
 
+    def test_a_start_is_not_missed_when_a_checkpoint_follows_at_once(self) -> None:
+        gate, again = Gate(Again()), Again()
+        assert gate.begun(again) is None
+        gate.open()
+        gate.close()
+        assert again.times == 1
+        assert gate.begun(again) is True
+        assert gate.running(again) is None
+
+    def test_why_it_is_shut(self) -> None:
+        gate, cause = Gate(Again()), Broken()
+        gate.shut("the claim was lost", cause)
+        for attempt in (gate.running, gate.begun, gate.enter):
+            with pytest.raises(NotRunning, match="the claim was lost") as caught:
+                attempt(Again())
+            assert caught.value.__cause__ is cause
+
 
 class TestCall:
     def test_what_waits_for_its_end(self) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from replicas import (
     GENERATION,
+    GREETING,
     LOADED,
     READY,
     RECEIVED,
@@ -46,7 +47,9 @@ def page(count: int) -> bytes:
 class TestWhatItSends:
     def test_the_initial_state(self) -> None:
         made = Bench(Side.PRIMARY, Counting()).start()
-        (sent,) = made.writes
+        greeting, rest = made.writes
+        assert greeting == GREETING, "before a save that may take long"
+        sent = greeting + rest
         expected = initial_bytes(b"%020d" % 0, {0: page(0)}).partition(struct.pack(">BI", 6, 2) + b"{}")[0]
         assert sent.startswith(expected)
         assert (made.replica.generation, made.state) == (GENERATION, State.INIT)
@@ -55,14 +58,14 @@ class TestWhatItSends:
     def test_a_round(self) -> None:
         made = primary(Counting()).lapse().receive(REPLY)
         round_ = SEND + live_bytes({0: page(0)}) + SIZE + state_bytes(b"%020d" % 0)
-        assert made.writes[1:] == [REQUEST, round_]
+        assert made.writes[2:] == [REQUEST, round_]
 
     @pytest.mark.parametrize("rounds", [1, 3])
     def test_a_round_is_two_writes(self, rounds: int) -> None:
         made = primary()
         for _ in range(rounds):
             made.lapse().receive(ROUND)
-        assert len(made.writes) == 1 + 2 * rounds
+        assert len(made.writes) == 2 + 2 * rounds
         assert made.replica.checkpoint == rounds
 
     def test_large_state_is_one_write_of_several_buffers(self) -> None:
@@ -73,8 +76,8 @@ class TestWhatItSends:
                 return Saved((Page("ram", i * PAGE_SIZE, b"\1" * PAGE_SIZE) for i in range(256)), b"x")
 
         made = primary(Large()).lapse().receive(REPLY)
-        assert len(made.writes) == 3
-        assert len(made.writes[2]) > 256 * PAGE_SIZE
+        assert len(made.writes) == 4
+        assert len(made.writes[3]) > 256 * PAGE_SIZE
 
     def test_only_what_changed(self) -> None:
         class Service:
@@ -91,7 +94,37 @@ class TestWhatItSends:
         made.lapse().receive(ROUND)
         taken = [e for e in made.events if isinstance(e, CheckpointTaken)]
         assert [(e.number, e.pages) for e in taken] == [(1, 0), (2, 1)]
-        assert [e.sent for e in taken] == [len(w) - 16 for w in made.writes[2::2]]
+        assert [e.sent for e in taken] == [len(w) - 16 for w in made.writes[3::2]]
+
+
+class TestCapacity:
+    class Service:
+        def __init__(self, used: int) -> None:
+            self.state = bytes(used)
+
+        def get_state(self) -> bytes:
+            return self.state
+
+        def set_state(self, state: bytes) -> None: ...
+
+    def test_what_is_used_is_told(self) -> None:
+        made = primary(StateGuest(self.Service(77), 4 * PAGE_SIZE)).lapse().receive(ROUND)
+        assert [e.used for e in made.events if isinstance(e, CheckpointTaken)] == [77]
+
+    def test_a_guest_that_does_not_say(self) -> None:
+        made = primary(Counting()).lapse().receive(ROUND)
+        assert [e.used for e in made.events if isinstance(e, CheckpointTaken)] == [None]
+
+    def test_a_warning_when_it_is_nearly_full(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Once each time: it may shrink again."""
+        service, warned = self.Service(0), []
+        made = primary(StateGuest(service, 10 * PAGE_SIZE))
+        for pages in (7, 8, 9, 7, 8):
+            service.state = bytes(pages * PAGE_SIZE)
+            made.lapse().receive(ROUND)
+            warned.append(len(caplog.messages))
+        assert warned == [0, 1, 1, 1, 2]
+        assert f"uses {8 * PAGE_SIZE} of its {10 * PAGE_SIZE} bytes" in caplog.text
 
 
 class TestWhenItBegins:
@@ -264,7 +297,7 @@ class TestGuest:
 
         made = Bench(Side.PRIMARY, arbiter=Away()).start()
         assert isinstance(made.session.error, GuestFailed)
-        assert (made.session.error.hook, made.state, made.writes) == ("arbiter", State.STOPPED, [])
+        assert (made.session.error.hook, made.state, made.writes) == ("arbiter", State.STOPPED, [GREETING])
 
     def test_pages_that_raise_while_they_are_read(self) -> None:
         class Lazy(Counting):
@@ -279,7 +312,7 @@ class TestGuest:
         made = primary(Lazy()).lapse().receive(REPLY)
         assert isinstance(made.session.error, GuestFailed)
         assert isinstance(made.session.error.cause, Broken)
-        assert len(made.writes) == 2
+        assert len(made.writes) == 3
 
     @pytest.mark.parametrize(
         "saved",

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
+import attrs
 import pytest
+from protocols import goodbye
 from replicas import (
+    GREETING,
     LOADED,
     READY,
     RECEIVED,
@@ -29,6 +32,8 @@ from replicas import (
 from colo_fsm.arbiter import UnknownGeneration
 from colo_fsm.colo import State
 from colo_fsm.fsm import (
+    SIGN_OF_LIFE,
+    Do,
     FailoverRequested,
     FailoverStatus,
     GuestFailed,
@@ -39,6 +44,9 @@ from colo_fsm.fsm import (
     TimedOut,
     Transition,
     Truncated,
+    begin,
+    row,
+    send,
 )
 from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, Options
 from colo_fsm.replica.wish import Wait
@@ -92,15 +100,27 @@ class TestDeadlines:
         made.wake(after=SLOW / 4).wake(after=SLOW / 2)
         assert made.wait.timeout == pytest.approx(SLOW / 4)
 
-    def test_none_while_the_first_copy_is_under_way(self) -> None:
+    def test_ten_of_them_while_the_first_copy_is_under_way(self) -> None:
         primary = Bench(P, options=Options(deadline=1.0))
         primary.link.room = 1
         primary.start()
-        assert primary.wait == Wait(primary.link, writing=True)
+        assert primary.wait == Wait(primary.link, writing=True, timeout=10.0)
         secondary = Bench(S, options=Options(deadline=1.0)).start()
-        assert secondary.wait == Wait(secondary.link)
-        secondary.receive(initial_bytes()[:-3])
-        assert (secondary.state, secondary.wait.timeout) == (State.INIT, None)
+        assert secondary.wait == Wait(secondary.link, timeout=10.0)
+        secondary.receive(initial_bytes()[:-3], step=1)
+        assert (secondary.state, secondary.wait.timeout) == (State.INIT, 10.0)
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_a_peer_that_says_nothing_in_the_handshake(self, side: Side) -> None:
+        made = Bench(side, options=Options(deadline=1.0)).start()
+        made.lapse()
+        assert same(made.session.error, TimedOut(State.INIT, 10.0))
+        assert (made.state, made.over) == (State.STOPPED, True)
+
+    def test_time_until_a_peer_comes_does_not_count(self) -> None:
+        made = Bench(S, options=Options(deadline=1.0))
+        made.now += 1000.0
+        assert made.start().wait.timeout == 10.0
 
     def test_none_between_two_rounds(self) -> None:
         secondary = bench(S, initial_bytes())
@@ -124,6 +144,121 @@ class TestDeadlines:
         assert made.wait.timeout == pytest.approx(SLOW), "bytes have moved"
         made.lapse()
         assert same(made.session.error, TimedOut(State.SIZED, SLOW, sending=True))
+
+
+class TestSlowIsNotDead:
+    """Who works on something says so, where the peer awaits a message and nowhere else."""
+
+    WORK = [
+        pytest.param(P, b"", "save", b"", id="the first copy is being saved"),
+        pytest.param(P, READY + REPLY, "save", REQUEST, id="a round is being saved"),
+        pytest.param(P, READY, "resume", b"", id="the guest is being resumed"),
+        pytest.param(S, initial_bytes(), "_load_here", b"", id="the first copy is being loaded"),
+        pytest.param(S, initial_bytes() + round_bytes(b"1"), "_commit", REPLY, id="a round is being stored"),
+        pytest.param(
+            S, initial_bytes() + round_bytes(b"1"), "_load_here", RECEIVED, id="a round is being loaded"
+        ),
+    ]
+
+    @pytest.mark.parametrize(("side", "upto", "hook", "before"), WORK)
+    def test_a_hook_that_takes_long(self, side: Side, upto: bytes, hook: str, before: bytes) -> None:
+        made = Bench(side, options=Options(deadline=5.0))
+        seen: list[bytes] = []
+
+        def at_work() -> None:
+            call = made.calls[-1]
+            assert call.every == 1.0
+            assert call.meanwhile is not None
+            call.meanwhile()
+            call.meanwhile()
+            seen.append(b"".join(made.writes[-3:]))
+
+        made.during[hook] = at_work
+        made.start()
+        if side is P and REPLY in upto:
+            made.receive(READY).lapse().receive(REPLY)
+        else:
+            made.receive(upto)
+        assert seen[-1].endswith(before + SIGN_OF_LIFE * 2)
+        assert made.session.error is None
+
+    @pytest.mark.parametrize(("side", "state"), [at for at in AWAITING if at != (S, State.SIZED)])
+    def test_a_peer_that_is_at_work(self, side: Side, state: State) -> None:
+        made = at(side, state, options=Options(deadline=SLOW))
+        for _ in range(3):
+            made.wake(after=SLOW / 2).receive(SIGN_OF_LIFE)
+            assert (made.state, made.session.error) == (state, None)
+            assert made.wait.timeout == pytest.approx(SLOW)
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_a_sign_between_two_rounds_changes_nothing(self, side: Side) -> None:
+        made = Bench(side).start().receive(READY if side is P else initial_bytes())
+        made.receive(SIGN_OF_LIFE * 2)
+        assert (made.state, made.session.error) == (State.READY, None)
+
+    def test_a_primary_that_saves_its_first_copy(self) -> None:
+        made = Bench(S)
+        stream = initial_bytes(b"4")
+        made.start().receive(GREETING + SIGN_OF_LIFE * 2 + stream[len(GREETING) :])
+        assert (made.state, made.guest.count) == (State.READY, 4)
+
+    def test_a_turn_that_takes_long(self) -> None:
+        made = Bench(P, options=Options(deadline=5.0, hook_deadline=2.5)).start().receive(READY).lapse()
+        turn = made.replica.gate.enter(lambda: None)
+        assert turn is not None
+        made.receive(REPLY)
+        assert made.wait == Wait(timeout=1.0)
+        made.lapse().lapse()
+        assert made.writes[-2:] == [SIGN_OF_LIFE] * 2
+        assert made.wait == Wait(timeout=0.5)
+        made.lapse()
+        assert str(made.session.error) == "a turn failed: TimeoutError: it has been open for 2.5 s"
+        suspended: list[bool] = []
+        made.during["claim"] = lambda: suspended.append(not made.guest.running)
+        made.replica.gate.leave(turn)
+        made.lapse().lapse()
+        assert (made.state, suspended) == (State.ALONE, [True])
+
+    def test_a_part_of_one_is_made_whole_before_the_next_message(self) -> None:
+        made = at(P, State.REQUESTED)
+
+        def at_work() -> None:
+            made.link.room = 3
+            for _ in range(2):
+                assert made.calls[-1].meanwhile is not None
+                made.calls[-1].meanwhile()
+            made.link.room = None
+
+        made.during["save"] = at_work
+        made.receive(REPLY)
+        assert (SIGN_OF_LIFE + SEND) in b"".join(made.writes)
+
+    def test_none_once_the_round_is_broken(self) -> None:
+        """The Secondary still loads what it has stored; the Primary must hear the end, and nothing else."""
+        made = at(S, State.SIZED)
+        loads: list[int] = []
+
+        def at_work() -> None:
+            loads.append(len(made.writes))
+            assert made.calls[-1].meanwhile is not None
+            made.calls[-1].meanwhile()
+
+        made.during["_load_here"] = at_work
+        made.end_of_link()
+        assert made.state is State.ALONE
+        assert loads == [len(made.writes)]
+
+    def test_a_link_that_has_failed_is_the_hooks_no_business(self) -> None:
+        made = at(P, State.REQUESTED)
+
+        def at_work() -> None:
+            made.link.before_write = raising(BrokenPipeError())
+            assert made.calls[-1].meanwhile is not None
+            made.calls[-1].meanwhile()
+
+        made.during["save"] = at_work
+        made.receive(REPLY)
+        assert isinstance(made.session.error, SendFailed)
 
 
 class TestLink:
@@ -197,6 +332,19 @@ def raising(error: Exception) -> Callable[[], object]:
         raise error
 
     return hook
+
+
+def test_nothing_is_sent_behind_a_message_that_was_broken_off() -> None:
+    """Whoever reads would take it for a part of that."""
+    leaving = row(State.INIT, begin.leave, State.ENDED, send(goodbye.M.GOODBYE), Do.disconnect)
+    others = goodbye.PRIMARY.lines
+    others = tuple(r for r in others if (r.sources, r.trigger) != ((State.INIT,), begin.leave))
+    made = Bench(P, table=attrs.evolve(goodbye.PRIMARY, lines=(*others, leaving)))
+    made.link.room = 5
+    made.start()
+    made.replica.leave_requested = True
+    made.wake()
+    assert (made.state, made.over, b"".join(made.writes)) == (State.ENDED, True, GREETING[:5])
 
 
 class TestClaim:

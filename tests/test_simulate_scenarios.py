@@ -84,9 +84,25 @@ class TestOneFault:
         outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=0.05, count=5))
         assert not outcome.ended_by_fault
 
-    def test_a_disk_slower_than_the_deadline_is_not(self, bench: Bench) -> None:
+    def test_a_disk_slower_than_the_deadline_is_waited_for(self, bench: Bench) -> None:
+        """1.25 s, where the deadline is 1 s: slow is not dead, and the Secondary says so."""
+        outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=0.25, count=5))
+        assert not outcome.ended_by_fault
+        assert outcome.counts["checkpoints"] >= 10
+
+    @pytest.mark.parametrize(
+        ("target", "when", "hook"), [(P, (P, State.REPLIED), "save"), (S, (S, State.RECEIVED), "load")]
+    )
+    def test_a_hook_slower_than_the_deadline_is_waited_for(
+        self, bench: Bench, target: Side, when: tuple[Side, State], hook: str
+    ) -> None:
+        outcome = run(bench, fault(Kind.SLOW_HOOK, target, when, seconds=1.25, count=1, how=hook))
+        assert not outcome.ended_by_fault
+        assert outcome.counts["checkpoints"] >= 10
+
+    def test_a_disk_slower_than_the_hook_deadline_is_not(self, bench: Bench) -> None:
         outcome = run(bench, fault(Kind.SLOW_DISK, S, (S, State.SIZED), seconds=0.5, count=5))
-        assert saw(outcome, "primary sized -> failover (fault_timeout)", "primary failover -> alone")
+        assert saw(outcome, "secondary sized -> finishing (fault_guest_failed)", "primary failover -> alone")
 
     def test_a_failing_disk_lets_the_primary_go_on(self, bench: Bench) -> None:
         outcome = run(bench, fault(Kind.FAILING_DISK, S, (S, State.SIZED), how="once", count=1))

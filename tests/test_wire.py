@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colo_fsm.colo import COLO, COLOMessage, PrimarySession
-from colo_fsm.fsm import Inbox, InvalidMessage, encode_size
+from colo_fsm.colo import COLO, PRIMARY, COLOMessage, PrimarySession, State, Variant
+from colo_fsm.fsm import SIGN_OF_LIFE, Inbox, InvalidMessage, Session, Truncated, encode_size, machine_for
 
 
 @pytest.mark.parametrize("message", COLOMessage)
@@ -138,3 +138,27 @@ def test_any_chunking_gives_the_same(script: list[Item], data: st.DataObject) ->
             assert taken == ahead.pop(0)
     assert ahead == []
     assert len(inbox) == 0
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 100])
+def test_signs_of_life_are_passed_over_between_messages(step: int) -> None:
+    session = Session(machine_for(PRIMARY, Variant()), signs=True)
+    data = SIGN_OF_LIFE * 2 + COLO.encode(COLOMessage.CHECKPOINT_READY) + SIGN_OF_LIFE
+    for at in range(0, len(data), step):
+        session.receive_data(data[at : at + step])
+    session.next_effects()
+    assert (session.state, session.error, session.unread()) == (State.READY, None, b"")
+
+
+def test_a_sign_of_life_that_was_not_promised_is_no_message() -> None:
+    """A QEMU, or whoever else speaks COLO alone, sends none."""
+    session = PrimarySession()
+    session.receive_data(SIGN_OF_LIFE)
+    assert isinstance(session.error, InvalidMessage)
+
+
+def test_a_link_that_ends_inside_a_sign_of_life_has_ended_too_early() -> None:
+    session = Session(machine_for(PRIMARY, Variant()), signs=True)
+    session.receive_data(SIGN_OF_LIFE[:2])
+    session.receive_data(b"")
+    assert isinstance(session.error, Truncated)

@@ -23,6 +23,7 @@ from colo_fsm.check.simulate import (
 from colo_fsm.fsm import Side, TableError
 
 from .load import table_named
+from .status import exit_codes
 
 KINDS = ", ".join(Kind)
 
@@ -44,8 +45,11 @@ class Kinds(click.ParamType[tuple[Kind, ...]]):
 
 
 @click.command(
-    epilog="\b\nExit status:\n  0  all holds"
-    "\n  1  something failed: its shortest schedule is printed, and kept in a file\n  2  bad usage"
+    epilog=exit_codes(
+        "all holds",
+        "something failed: its shortest schedule is printed, and kept in a file;\n"
+        "       or standard output could not be written",
+    )
 )
 @click.option("--seeds", type=click.IntRange(1), help="Run N schedules.  [default: 500]")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")

@@ -7,9 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -28,14 +28,20 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from .report import Loud, loud, loudness, missing_object, unanswered, why
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
+from .telling import Voices, in_words, telling
+
+MOMENT = 0.5
+"""Seconds that a reader has to show that it reads, before COMMAND is told to speak to it."""
 
 EXIT_CODES = f"""
 {
     exit_codes(
         "ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded",
         "the claim was lost, COMMAND failed, or what went wrong stands in the last line",
+        "a second ^C, or one while COMMAND runs: ended at once",
     )
 }
 
@@ -103,6 +109,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
     help="How long the link may stand still inside a checkpoint; ten times that in the first copy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, and a last one.")
+@loudness
 def standby(
     listen: str,
     store: Path,
@@ -116,6 +123,8 @@ def standby(
     memory_limit: int,
     deadline: float,
     as_json: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Be the COLO Secondary of a real QEMU, without a second VM: keep its newest checkpoint in DIR.
 
@@ -124,24 +133,27 @@ def standby(
       colo-fsm standby --listen tcp:0.0.0.0:9998 --store vm1 --arbiter exec:/etc/fence-vm1 \\
           --on-failover 'colo-fsm restore vm1 -o vm1.mig && start-vm1 vm1.mig'
     """
-    logging.basicConfig(level=logging.CRITICAL)
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
     options = Options(deadline=deadline, state_limit=size_limit)
-    teller = Teller(as_json)
-    with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
-        number = judge.open() if generation is None else generation
-        judge.check(number)
-        make = partial(
-            StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
-            generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
-        )  # fmt: skip
-        holder = Standby(listener, make, teller.event)
-        with ended_by_signals(holder.end):
-            teller.line(f"listening at {address_of(listener)}, generation {number}")
-            outcome = holder.run()
-    teller.over(outcome)
-    if outcome.state is State.ALONE and on_failover is not None:
-        take_over(on_failover, generation=number, token=outcome.token, store=store.absolute())
+    level = loud(verbose, quiet)
+    with telling(missing_object if as_json else in_words) as voices:
+        logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)
+        teller = Teller(voices, as_json, level)
+        with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+            number = judge.open() if generation is None else generation
+            judge.check(number)
+            make = partial(
+                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+                generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+            )  # fmt: skip
+            holder = Standby(listener, make, teller.event)
+            with ended_by_signals(holder.end):
+                teller.line(f"listening at {address_of(listener)}, generation {number}", Loud.CHANGES)
+                outcome = holder.run()
+        teller.over(outcome)
+        if outcome.state is State.ALONE and on_failover is not None:
+            facts = {"generation": number, "token": outcome.token, "store": store.absolute()}
+            take_over(on_failover, voices, facts)
     sys.exit(0 if outcome.state in (State.ALONE, State.ENDED) else 1)
 
 
@@ -159,23 +171,32 @@ def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tup
     return judge, address
 
 
-def take_over(command: str, **facts: object) -> None:
-    """Run what the user wants done after a claim that was won. Raises click.ClickException."""
+def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None:
+    """Run what the user wants done after a claim that was won. Raises click.ClickException.
+
+    What it says goes where ours goes, unless nobody takes that: then to nobody, for it must not stand still.
+    """
     environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
-    status = subprocess.run(command, shell=True, env=os.environ | environment).returncode
+    outputs = [None if voice.heard(MOMENT) else subprocess.DEVNULL for voice in (voices.out, voices.err)]
+    status = subprocess.run(
+        command, shell=True, env=os.environ | environment, stdout=outputs[0], stderr=outputs[1]
+    ).returncode
     if status != 0:
         text = f"COMMAND ended with status {status}: the checkpoint is safe in {facts['store']}"
         raise click.ClickException(text)
 
 
 class Teller:
-    """Says what happens: a line for what matters, a line that is written over for the rounds.
+    """Says what happens: a line for what matters, on a terminal one that is written over for the rounds.
 
     As JSON, standard output has objects only, and the lines go to standard error.
     """
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, voices: Voices, as_json: bool, loud: Loud) -> None:
+        self._out = voices.out
+        self._lines = voices.err if as_json else voices.out
         self._json = as_json
+        self._loud = loud
         self._rounds = 0
 
     def event(self, event: Event | Refused) -> None:
@@ -185,53 +206,45 @@ class Teller:
                 self._round(event)
             case ClaimAnswered(claim, won):
                 self.line(f"claim {'won' if won else 'lost'} (token {claim.token})")
-            case ClaimUnanswered(cause, retry):
-                then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
-                self.line(f"the arbiter does not answer: {cause}; {then}")
+            case ClaimUnanswered():
+                self.line(unanswered(event))
             case Transition(dest=State.READY):
-                self.line("ready: the initial state is stored")
+                self.line("ready: the initial state is stored", Loud.CHANGES)
             case Transition(error=error) if error is not None:
-                self.line(f"{error}")
+                self.line(f"{why(error)}")
             case Refused():
-                self.line("that was no checkpoint: the store is unchanged, listening goes on")
+                self.line("that was no checkpoint: the store is unchanged, listening goes on", Loud.CHANGES)
 
     def _round(self, taken: VmRound) -> None:
         self._rounds += 1
         if self._json:
-            self._object(
-                round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
-                live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
-            )  # fmt: skip
-        elif sys.stdout.isatty():
-            text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
-            say(sys.stdout, f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+            if self._loud > Loud.QUIET:
+                self._object(
+                    by_the_way=True,
+                    round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
+                    live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
+                )  # fmt: skip
+            return
+        text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes, {taken.total * 1000:.1f} ms"
+        if self._loud is Loud.ALL:
+            self._out.line(text, by_the_way=True)
+        elif self._loud is Loud.CHANGES and self._out.is_terminal:
+            self._out.say(text.ljust(79) + "\r", by_the_way=True)
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, level: Loud = Loud.QUIET) -> None:
         """A line of its own."""
-        stream = sys.stderr if self._json else sys.stdout
-        say(stream, text.ljust(79) if stream.isatty() else text)
+        if level <= self._loud:
+            self._lines.line(text.ljust(79) if self._lines.is_terminal else text)
 
     def over(self, outcome: Outcome) -> None:
         """The last line."""
-        reason = None if outcome.error is None else str(outcome.error)
         if self._json:
+            reason = None if outcome.error is None else str(outcome.error)
             won = outcome.state is State.ALONE
             self._object(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
         else:
+            reason = why(outcome.error)
             self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
 
-    def _object(self, **fields: object) -> None:
-        say(sys.stdout, json.dumps(fields))
-
-
-def say(stream: TextIO, text: str, end: str = "\n") -> None:
-    """Say it now: whoever reads through a pipe waits for it.
-
-    When nobody hears it any more the standby goes on, and says the rest to nobody.
-    """
-    try:
-        print(text, end=end, file=stream, flush=True)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    def _object(self, *, by_the_way: bool = False, **fields: object) -> None:
+        self._out.line(json.dumps(fields), by_the_way=by_the_way)

@@ -19,9 +19,11 @@ from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
 from colo_fsm.qemu.watch.trace import check, read_log
 from colo_fsm.replica import Address
 
+from .report import missing_object
 from .restore import stored
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
+from .telling import in_words, telling
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
 _ADDRESS = "tcp:HOST:PORT or unix:PATH"
@@ -52,8 +54,11 @@ def tap(
     Example:
       colo-fsm tap --listen tcp:0.0.0.0:9998 --connect tcp:standby:9998 --record capture
     """
-    on_round = _round_printer(as_json)
-    with one_line_errors():
+    with contextlib.ExitStack() as stack:
+        if recorded is None:  # else the output is all there is, and waits for its reader
+            stack.enter_context(telling(missing_object if as_json else in_words))
+        stack.enter_context(one_line_errors())
+        on_round = _round_printer(as_json)
         if recorded is not None:
             if listen or connect or record:
                 raise click.UsageError("--from DIR takes no --listen, --connect and --record")
@@ -62,7 +67,7 @@ def tap(
             raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
         else:
             verdict = _tap(listen, connect, record, on_round, as_json)
-    _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
+        _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
     sys.exit(verdict.kind is not Kind.OK)
 
 
@@ -140,14 +145,14 @@ def replay(
       colo-fsm replay capture --connect tcp:127.0.0.1:9998 --rounds 3 --end illegal:2 --at replied
     """
     end = _placed(end, at)
-    with one_line_errors(), contextlib.ExitStack() as stack:
+    with telling(patience=None), one_line_errors(), contextlib.ExitStack() as stack:
         where = Address.parse(connect)
         played = _source(stack, source, not no_enable_colo)
         link = where.connect(CONNECT_TIMEOUT)
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
         outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
-    click.echo(_told(outcome, end))
+        click.echo(_told(outcome, end))
     sys.exit(not outcome.ended)
 
 
@@ -190,7 +195,12 @@ def _told(outcome: Outcome, end: End) -> str:
             return f"{begun}, sent {_text(end.message)} in '{end.at}'; the Secondary then said {answers}"
 
 
-@click.command(epilog=exit_codes("both kept to the protocol", "a deviation: its file and line are printed"))
+@click.command(
+    epilog=exit_codes(
+        "both kept to the protocol",
+        "a deviation: its file and line are printed; or standard output could not be written",
+    )
+)
 @click.argument(
     "logs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE [FILE]", nargs=-1
 )

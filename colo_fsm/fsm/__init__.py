@@ -44,11 +44,12 @@ from .table import (
 )
 from .terms import Do, Effect, FailoverStatus, Fault, Message, OnlyIf, Send, Side
 from .validate import TableError, validate
-from .wire import MESSAGE_SIZE, SIZE_SIZE, Inbox, encode_size
+from .wire import MESSAGE_SIZE, SIGN_OF_LIFE, SIZE_SIZE, Inbox, encode_size
 from .words import SyncPoint, Words
 
 __all__ = [
     "MESSAGE_SIZE",
+    "SIGN_OF_LIFE",
     "SIZE_SIZE",
     "CompleteTable",
     "Do",

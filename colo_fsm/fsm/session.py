@@ -40,6 +40,7 @@ from .errors import (
     Truncated,
     UnexpectedMessage,
     UnknownMessage,
+    link_ended,
 )
 from .machine import TableMachine
 from .table import Row, Trigger, begin, fault
@@ -77,7 +78,10 @@ Observer = Callable[[Transition], object]
 
 @attrs.define(slots=True, eq=False, init=False)
 class Session:
-    """One side, in the initial state of the machine's table: `Session(machine_for(table))`."""
+    """One side, in the initial state of the machine's table: `Session(machine_for(table))`.
+
+    `signs`: whether the peer may send signs of life between its messages, as this side may then.
+    """
 
     machine: TableMachine = attrs.field(repr=False)
     state: StrEnum
@@ -87,12 +91,12 @@ class Session:
     _inbox: Inbox | None = attrs.field(repr=False)
     _telling: bool = attrs.field(repr=False)
 
-    def __init__(self, machine: TableMachine) -> None:
+    def __init__(self, machine: TableMachine, *, signs: bool = False) -> None:
         self.machine = machine
         self.state = machine.table.initial
         self.error = None
         self._observers = ()
-        self._inbox = None
+        self._inbox = Inbox(signs=True) if signs else None
         self._telling = False
 
     # -- what it is ---------------------------------------------------------------------------
@@ -106,6 +110,11 @@ class Session:
     def side(self) -> Side:
         """Whose rows they are."""
         return self.table.side
+
+    @property
+    def signs(self) -> bool:
+        """Whether a sign of life may come, and may be sent, where a message may begin."""
+        return self._inbox is not None and self._inbox.signs
 
     @property
     def awaits_message(self) -> bool:
@@ -177,10 +186,18 @@ class Session:
         _log.debug("Change '%s' => '%s'", source, row.dest)
         if error is not None:
             self.error = error.worded(self.table.words.texts)
-            _log.error("%s", error)
+            if link_ended(error) and self._between_rounds(source):
+                _log.info("The link ended")
+            else:
+                _log.error("%s", error)
         if not self._observers:
             return row.effects
         return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
+
+    def _between_rounds(self, state: StrEnum) -> bool:
+        """Whether a pair may end here: no round is under way, or all that has happened is its request."""
+        begun = {row.dest for row in self.table.rows if row.trigger is begin.checkpoint}
+        return state in self.table.idle | begun
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Effects:
         """These bytes have arrived; b"" is the end of the link, as from `socket.recv`.

@@ -10,6 +10,7 @@ import attrs
 
 from .table import Kind, Row, Table, Variant
 from .terms import Do, Effect, Fault, Message, Send, Side
+from .wire import SIGN_OF_LIFE
 from .words import Words
 
 
@@ -81,6 +82,9 @@ def _wrong_words(written: _Written) -> Iterator[str]:
     for message, times in Counter(int(point.message) for point in words.points).items():
         if times > 1:
             yield f"{words.name} has {times} sync points of the value {message}"
+    for point in words.points:
+        if point.message == int.from_bytes(SIGN_OF_LIFE, "big"):
+            yield f"{point.message.text} has the value of a sign of life: give it another"
     for kind in dict.fromkeys(type(point.message) for point in words.points):
         yield from (f"{m.text} has no sync point" for m in kind if not _is_message(words, m))
     named = [("failover", words.failover), *((p.message.text, p.state) for p in words.points)]

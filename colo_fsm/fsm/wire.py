@@ -1,4 +1,4 @@
-"""The wire: a message is a big-endian u32, a size a big-endian u64.
+"""The wire: a message is a big-endian u32, a size a big-endian u64; between messages, signs of life.
 
 `Words.encode` and `Inbox.take_value` are the patch's colo_send_message() and colo_receive_message()
 without the file underneath.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import struct
 
 MESSAGE_SIZE = 4
+SIGN_OF_LIFE = b"LIFE"
+"""As long as a message, and stands where one may begin: who sends it works on something, and is not dead.
+
+Between two sides of this package only. A QEMU never sends it, and to whom it was not promised it is invalid.
+"""
 SIZE_SIZE = 8
 
 _U32 = struct.Struct(">I")
@@ -24,12 +29,14 @@ class Inbox:
     """Bytes that have arrived and were not asked for yet. Any chunking gives the same messages.
 
     It holds what it is fed: a driver stays bounded by reading only while `Session.wants_data`.
+    `signs`: whether a sign of life is passed over where a message may begin.
     """
 
-    __slots__ = ("_data", "eof")
+    __slots__ = ("_data", "eof", "signs")
 
-    def __init__(self) -> None:
+    def __init__(self, *, signs: bool = False) -> None:
         self._data = bytearray()
+        self.signs = signs
         self.eof = False
 
     def __len__(self) -> int:
@@ -43,6 +50,8 @@ class Inbox:
 
     def peek(self) -> int | None:
         """The value of the next message, valid or not; None while it is not whole."""
+        while self.signs and self._data.startswith(SIGN_OF_LIFE):
+            del self._data[:MESSAGE_SIZE]
         return _U32.unpack_from(self._data)[0] if len(self._data) >= MESSAGE_SIZE else None
 
     def take_value(self) -> int | None:

@@ -71,8 +71,9 @@ class LoopDriver:
         self._thread = threading.get_ident()
         self._hooks: Hooks | None = None
         self._wish: Wish | None = None
-        self._woken = self._over = False
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._watched: tuple[Any, int, bool] | None = None
         """The socket that the loop looks at, its descriptor, and whether for writing."""
@@ -91,14 +92,11 @@ class LoopDriver:
                 return self._end(error)
             if self._watched is not None and self._watched[0].fileno() < 0:
                 self._unwatch()  # closed: its number may be another file's soon
-            if isinstance(wish, Wait) and self._woken:
-                self._woken = False
-                answer, step = None, self._script.send
-                continue
             self._wish = wish
             if wish.timeout is not None:
                 self._timer = self._loop.call_later(wish.timeout, self._late)
             if isinstance(wish, Call):
+                self._meanwhile(wish)
                 self._call(wish)
             elif wish.socket is not None:
                 self._watch(wish.socket, wish.writing)
@@ -107,9 +105,10 @@ class LoopDriver:
     def _answer(self, step: Callable[[Any], Wish], answer: Any) -> None:
         """Go on with the script, which has waited for this."""
         self._wish = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._beat = None
         self._go(step, answer)
 
     # -- waiting --------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ class LoopDriver:
             self._unwatch()
 
     def wake(self) -> None:
-        """See `Driver.wake`. The script goes on later, not inside this."""
+        """See `Driver.wake`. The script goes on later, not inside this, and looks before it waits again."""
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._wake)
         else:
@@ -147,8 +146,6 @@ class LoopDriver:
     def _wake(self) -> None:
         if isinstance(self._wish, Wait):
             self._answer(self._script.send, None)
-        else:
-            self._woken = True
 
     def _late(self) -> None:
         wish, self._timer = self._wish, None
@@ -165,6 +162,17 @@ class LoopDriver:
         else:
             self._hooks = self._hooks or Hooks()
             self._hooks.call(call, partial(self._tell, call))
+
+    def _meanwhile(self, call: Call) -> None:
+        """What to do from time to time while this is at work."""
+
+        def beat() -> None:
+            assert call.meanwhile is not None
+            call.meanwhile()
+            self._meanwhile(call)
+
+        if call.meanwhile is not None:
+            self._beat = self._loop.call_later(call.every, beat)
 
     def _tell(self, call: Call, answer: Any, error: BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the pair with it

@@ -58,7 +58,8 @@ class ThreadDriver:
         self._polled: tuple[Any, bool, int] = None, False, -1
         self._interrupt: BaseException | None = None
         self._call: Call | None = None
-        self._due = self._watched_until = 0.0
+        self._due = self._beat = self._watched_until = 0.0
+        """When a hook is late, when something is to be done meanwhile, how long nobody looks."""
         self._watchdog = False
 
     def start(self) -> None:
@@ -116,8 +117,10 @@ class ThreadDriver:
         with self._lock:
             self._check()
             self._call = call
-            self._due = time.monotonic() + min(LONGEST, LONGEST if call.timeout is None else call.timeout)
-            if self._due < self._watched_until:
+            now = time.monotonic()
+            self._due = now + min(LONGEST, LONGEST if call.timeout is None else call.timeout)
+            self._beat = now + min(LONGEST, call.every)
+            if min(self._due, self._beat) < self._watched_until:
                 self._changed.notify()
             elif not self._watchdog:
                 self._watchdog = True
@@ -134,14 +137,18 @@ class ThreadDriver:
             self._call = None
 
     def _watch(self) -> None:
-        """Go on without a hook that does not return in time."""
+        """Go on without a hook that does not return in time, and do meanwhile what it asks for."""
         with self._lock:
             while self._wake is not None:
                 now = time.monotonic()
-                left = self._due - now
-                if self._call is not None and left <= 0:
+                if self._call is not None and now >= self._due:
                     self._call = None
                     self._go_on(self._script.throw, TimeoutError())
+                elif self._call is not None and now >= self._beat:
+                    if self._call.meanwhile is not None:
+                        self._call.meanwhile()
+                    self._beat = now + min(LONGEST, self._call.every)
+                left = min(self._due, self._beat) - now
                 # while no hook is at work: as long as the last one had, so that the next need not wake us
                 self._watched_until = now + (left if left > 0 else LONGEST)
                 self._changed.wait(self._watched_until - now)

@@ -20,7 +20,8 @@ class CheckpointTaken:
     """A round is complete. On the Primary: answered by the Secondary; there: stored and loaded.
 
     `pages` changed, `sent` bytes on the wire, `pause` and `total` in seconds: how long the guest
-    stood still, and the whole round (0 on the Secondary, which does not run).
+    stood still, and the whole round (0 on the Secondary, which does not run). `used`: bytes of the guest's
+    capacity that are in use, None where it does not say (`Saved.used`), and on the Secondary.
     """
 
     number: int
@@ -28,6 +29,7 @@ class CheckpointTaken:
     sent: int
     pause: float
     total: float
+    used: int | None = None
 
 
 @attrs.frozen

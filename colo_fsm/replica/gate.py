@@ -96,13 +96,14 @@ class Gate(Changing):
         self.turns = 0
         """How many are open."""
         self._left = left
-        self._open = self._shut = False
+        self._open = self._ran = False
+        self._shut: tuple[str, BaseException | None] | None = None
 
     # -- the script's side ----------------------------------------------------------------------
 
     def open(self) -> None:
         """The guest runs: turns may begin."""
-        self._open = True
+        self._open = self._ran = True
         self._changed()
 
     def close(self) -> bool:
@@ -111,9 +112,9 @@ class Gate(Changing):
             self._open = False
             return not self.turns
 
-    def shut(self) -> None:
-        """No turn will ever begin again."""
-        self._shut = True
+    def shut(self, why: str = "this side has stopped", cause: BaseException | None = None) -> None:
+        """No turn will ever begin again, because of this."""
+        self._shut = why, cause
         self._changed()
 
     # -- everybody's side -----------------------------------------------------------------------
@@ -122,6 +123,11 @@ class Gate(Changing):
         """An attempt: True when the guest runs. Raises NotRunning when it never will."""
         with self._lock:
             return self._is_open(again) or None
+
+    def begun(self, again: Again) -> bool | None:
+        """An attempt: True when the guest runs or has run. Raises NotRunning when it never will."""
+        with self._lock:
+            return self._ran or self._is_open(again) or None
 
     def enter(self, again: Again) -> Turn | None:
         """An attempt: a turn, which has begun. Raises NotRunning, and RuntimeError inside another turn."""
@@ -135,8 +141,9 @@ class Gate(Changing):
         return turn
 
     def _is_open(self, again: Again) -> bool:
-        if self._shut:
-            raise NotRunning("this side has stopped")
+        if self._shut is not None:
+            why, cause = self._shut
+            raise NotRunning(why) from cause
         if not self._open:
             self._waiting[again] = None
         return self._open

@@ -22,10 +22,14 @@ _DEVICE = struct.Struct(">QQ")
 
 @attrs.frozen
 class Saved:
-    """What a guest saves: the pages that changed since the last save, and its device state, whole."""
+    """What a guest saves: the pages that changed since the last save, and its device state, whole.
+
+    `used`: how many bytes of the capacity of its blocks are in use, where a guest can outgrow them.
+    """
 
     pages: Iterable[Page]
     device: bytes
+    used: int | None = None
 
 
 @runtime_checkable
@@ -131,7 +135,7 @@ class StateGuest:
         if full:
             self._saved = _Seen()
         pages = [Page(self.BLOCK, at, data) for at, data in self._saved.changed(state)]
-        return Saved(pages, _DEVICE.pack(len(state), self._saved.checksum))
+        return Saved(pages, _DEVICE.pack(len(state), self._saved.checksum), len(state))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """See `Guest.load`. Raises DamagedState."""

@@ -38,7 +38,7 @@ class Life:
         with ExitStack() as end:  # in reverse; each is done even if another raises
             end.callback(replica.after_hooks, self._close)
             end.callback(replica.events.end)
-            end.callback(replica.gate.shut)
+            end.callback(lambda: replica.gate.shut(*replica.epitaph()))
             end.callback(replica.outbox.discard)
             end.callback(replica.hang_up)
             replica.link = yield from self._link()

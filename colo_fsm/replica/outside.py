@@ -8,7 +8,9 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from colo_fsm.fsm import (
+    SIGN_OF_LIFE,
     FailoverRequested,
+    FailoverStatus,
     Fault,
     GuestFailed,
     LinkLost,
@@ -27,7 +29,10 @@ from .options import Options
 from .wish import Call, Script, Wait
 
 FIRST_COPY = 10
-"""Hook deadlines that a hook may take until the first copy is over."""
+"""Deadlines that the link may stand still, and hook deadlines that a hook may take, in the first copy."""
+
+SIGNS_A_DEADLINE = 5
+"""Signs of life in the time after which a peer with the same deadline would take this side for dead."""
 
 
 class Leaving(Exception):
@@ -73,6 +78,8 @@ class Outside:
 
     def deadline(self) -> float | None:
         """How long nothing may move on the link in this state; None: for ever."""
+        if self._first_copy:
+            return FIRST_COPY * self.options.deadline
         return self.options.deadline if self.session.state in self.table.timed else None
 
     def _left(self) -> float | None:
@@ -160,6 +167,24 @@ class Outside:
             self._write(outgoing)
         self._torn = False
 
+    @property
+    def sign_interval(self) -> float:
+        """Seconds between two signs of life."""
+        return self.options.deadline / SIGNS_A_DEADLINE
+
+    def _show_life(self) -> None:
+        """Tell a peer that waits for us that what takes so long is our own work: slow is not dead.
+
+        Only where a message may begin, and nothing at all once a round is broken: then it is to hear the end.
+        """
+        torn = self._torn or bool(self._outgoing)
+        if self.link is None or torn or self.session.failover_status is not FailoverStatus.NONE:
+            return
+        sign = Outgoing([SIGN_OF_LIFE])
+        with suppress(OSError):  # whoever uses the link next meets it
+            if sign.send_some(self.link):
+                self._outgoing += sign.left
+
     def _farewell(self) -> Script[None]:
         """Let what is queued leave before the link is closed: in time, or not at all."""
         outgoing, self._outgoing = Outgoing(self._outgoing), []
@@ -190,7 +215,8 @@ class Outside:
         work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
         hooks, self._ahead = (*self._ahead, (name, hook, args)), []
         patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
-        self._hook = call = Call(work, hooks, patience)
+        meanwhile = self._show_life if self.session.signs else None
+        self._hook = call = Call(work, hooks, patience, meanwhile, self.sign_interval)
         try:
             return (yield call)
         except TimeoutError:
@@ -243,7 +269,8 @@ class Outside:
 
     def _hangs(self) -> GuestFailed:
         assert self._hanging is not None
-        return GuestFailed(self._inside, TimeoutError(f"no answer in {self._hanging.timeout:g} s"))
+        late = f"no answer in {self._hanging.timeout:g} s, its hook_deadline"
+        return GuestFailed(self._inside, TimeoutError(late))
 
     def after_hooks(self, action: Callable[[], object]) -> None:
         """Do this once no hook is at work: now, or when the last one returns, on its thread."""

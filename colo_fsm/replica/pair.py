@@ -53,7 +53,7 @@ def primary_parts(
     judge = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
     place = _place(peer, judge)
     options = options or Options()
-    session = _session(Side.PRIMARY, table, options)
+    session = session_for(Side.PRIMARY, table, options)
     return PrimaryReplica(session, guest, judge, options), place, lambda: None
 
 
@@ -69,7 +69,7 @@ def secondary_parts(
     judge = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
     place = _place(listen, judge)
     options = options or Options()
-    session = _session(Side.SECONDARY, table, options)
+    session = session_for(Side.SECONDARY, table, options)
     if store is None:
         store = MemoryStore()
     ours = isinstance(store, str | Path)
@@ -96,10 +96,11 @@ def _place(where: Where, arbiter: Arbiter) -> Address | socket.socket:
     return address
 
 
-def _session(side: Side, table: Table, options: Options) -> Session:
+def session_for(side: Side, table: Table, options: Options) -> Session:
+    """The session of a pair whose peer is one of this package's, too. Raises ValueError, TableError."""
     if table.side is not side:
         raise ValueError(f"this is the {table.side}'s table, and here is the {side}: give its own")
-    return Session(machine_for(table, Variant(release_on=options.release_on)))
+    return Session(machine_for(table, Variant(release_on=options.release_on)), signs=True)
 
 
 class PairBase:
@@ -122,9 +123,12 @@ class PairBase:
         return driver
 
     def _entering(self) -> tuple[Changing, Attempt[bool]]:
-        """What to wait for at the start: a Primary runs, a Secondary can be reached."""
+        """What to wait for at the start: a Primary runs, a Secondary can be reached.
+
+        A checkpoint may be under way, and hang, by the time that somebody looks.
+        """
         gate, met = self._replica.gate, self._life.met
-        return (gate, gate.running) if self.side is Side.PRIMARY else (met, met.get)
+        return (gate, gate.begun) if self.side is Side.PRIMARY else (met, met.get)
 
     def _abandon(self, error: BaseException) -> None:
         """Who began it wants it no more: end in order, or at once where nothing has begun yet."""
@@ -140,11 +144,11 @@ class PairBase:
         self._life.met.settle(NotRunning("this side has not begun"))
 
     def _runs(self, again: Again) -> bool | None:
-        """An attempt: True when the guest runs. Raises what was wrong, or NotRunning, when it never will."""
+        """An attempt: True when the guest runs. Raises what broke the handshake, or NotRunning."""
         try:
             return self._replica.gate.running(again)
         except NotRunning as refused:
-            raise self.session.error or refused from None
+            raise self._replica.unready or refused from refused.__cause__
 
     def _promise(self) -> Answer:
         """That a checkpoint covers all that is true now, or NotCommitted."""

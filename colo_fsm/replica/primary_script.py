@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -11,11 +12,16 @@ from colo_fsm import stream
 from colo_fsm.fsm import Do, NoReturnPath, encode_size
 from colo_fsm.stream.memory import Buffer
 
+from .events import CheckpointTaken
 from .guest import Saved
 from .script import Replica, Round, Step
 from .wish import Script
 
 T = TypeVar("T")
+NEARLY_FULL = 0.8
+"""Of a guest's capacity: from here on its owner is warned."""
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.define
@@ -24,6 +30,10 @@ class SavedRound(Round):
 
     live: list[Buffer] = attrs.Factory(list)
     state: bytes = b""
+    used: int | None = None
+
+    def taken(self, now: float) -> CheckpointTaken:
+        return attrs.evolve(super().taken(now), used=self.used)
 
 
 class PrimaryReplica(Replica):
@@ -32,6 +42,7 @@ class PrimaryReplica(Replica):
     round: SavedRound
     _number = 0
     """The newest checkpoint that was saved."""
+    _nearly_full = False
 
     def effects(self) -> Mapping[Do, Step]:
         return {
@@ -47,13 +58,14 @@ class PrimaryReplica(Replica):
         return SavedRound(self.clock())
 
     def begin(self) -> Script[None]:
-        """A way to hear the peer, and a new generation at every start, before anything is sent."""
+        """A way to hear the peer, a greeting, and a new generation at every start."""
         try:
             if self.link is None:
                 raise NoReturnPath
             self.link.getpeername()
         except OSError as cause:
             raise NoReturnPath(cause) from cause
+        self.send(stream.greeting())
         self.generation = yield from self.call("arbiter", self.arbiter.open)
 
     def _saved(self, full: bool, encode: Callable[[Saved], T]) -> Script[T]:
@@ -73,21 +85,36 @@ class PrimaryReplica(Replica):
 
     def _encode_initial(self, saved: Saved) -> list[Buffer]:
         self.outbox.seal()
+        self._warn_of_use(saved)
         assert self.generation is not None
-        return list(stream.initial(self.guest.blocks, saved.pages, saved.device, generation=self.generation))
+        blocks, generation = self.guest.blocks, self.generation
+        return list(stream.initial(blocks, saved.pages, saved.device, generation=generation, greeted=True))
 
     def _save(self) -> Script[None]:
         yield from self._saved(False, self._encode)
 
     def _encode(self, saved: Saved) -> None:
         self.outbox.seal()
+        self._warn_of_use(saved)
         self._number += 1
         pages = list(saved.pages)
         now = self.round
-        now.number, now.pages = self._number, len(pages)
+        now.number, now.pages, now.used = self._number, len(pages), saved.used
         now.live = list(stream.live(self.guest.blocks, pages))
         now.state = stream.device_state(saved.device)
         now.sent = sum(map(len, now.live)) + len(now.state)
+
+    def _warn_of_use(self, saved: Saved) -> None:
+        """Say it once each time that the guest comes near what it may have at most."""
+        capacity = sum(self.guest.blocks.values())
+        full = saved.used is not None and saved.used >= NEARLY_FULL * capacity
+        if full and not self._nearly_full:
+            _log.warning(
+                "the guest uses %d of its %d bytes: start both sides with a larger capacity soon",
+                saved.used,
+                capacity,
+            )
+        self._nearly_full = full
 
     def _send_live(self) -> None:
         live, self.round.live = self.round.live, []

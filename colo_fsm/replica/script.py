@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter, UnknownGeneration
+from colo_fsm.arbiter import Arbiter, Claim, UnknownGeneration
 from colo_fsm.fsm import (
     Do,
     Effects,
@@ -98,6 +98,9 @@ class Replica(Outside):
         self._due_at: float | None = None
         self._claim_at: float | None = None
         self._claim: Call | None = None
+        self.unready: ProtocolError | None = None
+        """What was wrong before this side was ready for its first round."""
+        self._lost_to: Claim | None = None
         self._begins = {s for s in self.table.states if self.table.may(s, begin.checkpoint)}
         self.round = self.new_round()
         self._effects = self.effects()
@@ -132,6 +135,13 @@ class Replica(Outside):
         waits = self.failover_requested and status is FailoverStatus.NONE and not self.session.over
         return FailoverStatus.REQUIRE if waits else status
 
+    def epitaph(self) -> tuple[str, BaseException | None]:
+        """Why the guest does not run here any more, and the error that led to it."""
+        error = self.session.error
+        if self._lost_to is not None:
+            return f"the claim was lost to the {self._lost_to.winner}, which goes on alone", error
+        return "this side has stopped" if error is None else f"this side has stopped: {error}", error
+
     # -- the loop -----------------------------------------------------------------------------
 
     def run(self) -> Script[None]:
@@ -157,6 +167,7 @@ class Replica(Outside):
 
     def _start(self) -> Script[Effects]:
         self.started = True
+        self._progress()
         self._heed()
         if (step := self.begin()) is not None:
             yield from step
@@ -256,6 +267,8 @@ class Replica(Outside):
     def _moved(self, moved: Transition) -> None:
         """A round begins where an idle state is left, and is over where one is reached."""
         idle = self.table.idle
+        if moved.source is self.table.initial:
+            self.unready = moved.error
         if moved.error is not None:
             self.round.over = False
         elif moved.source in idle:
@@ -303,9 +316,13 @@ class Replica(Outside):
             self._turns_due = self.clock() + self.options.hook_deadline
         while not self.gate.close():
             self._heed_failover()
+            left = max(0.0, self._turns_due - self.clock())
             try:
-                yield Wait(timeout=max(0.0, self._turns_due - self.clock()))
+                yield Wait(timeout=min(left, self.sign_interval) if self.session.signs else left)
             except TimeoutError:
+                if self.clock() < self._turns_due:
+                    self._show_life()
+                    continue
                 seconds = self.clock() - self._turns_due + self.options.hook_deadline
                 raise GuestFailed("a turn", TimeoutError(f"it has been open for {seconds:.1f} s")) from None
         self._turns_due = None
@@ -354,6 +371,8 @@ class Replica(Outside):
         granted = claim.winner is self.session.side
         if granted:
             self.token = claim.token
+        else:
+            self._lost_to = claim
         self.events.put(ClaimAnswered(claim, granted))
         return self.session.fire(won if granted else lost)
 

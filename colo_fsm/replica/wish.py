@@ -41,11 +41,16 @@ class Call:
     A coroutine function is awaited. Raises TimeoutError when it has not returned after `timeout` seconds:
     it goes on then, nobody takes its result, and the next call does not wait for it. Whoever calls it uses
     `run`, or says with `settle` that it is over, so that `then` works.
+
+    While it is at work and not too late, `meanwhile` is called every `every` seconds, on a thread that may be
+    another one but never at the same time as the script.
     """
 
     hook: Callable[..., Any]
     args: tuple[Any, ...] = ()
     timeout: float | None = None
+    meanwhile: Callable[[], object] | None = None
+    every: float = math.inf
     over: bool = attrs.field(default=False, init=False)
     """Whether the hook has returned, in time or not."""
     _then: list[Callable[[], object]] = attrs.field(factory=list, init=False)

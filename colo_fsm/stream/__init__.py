@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .devices import DeviceSection, device_sections
-from .encode import device_state, initial, live, vm
+from .encode import device_state, greeting, initial, live, vm
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
 from .sections import pong
@@ -40,6 +40,7 @@ __all__ = [
     "decode_device_state",
     "device_sections",
     "device_state",
+    "greeting",
     "initial",
     "live",
     "pong",

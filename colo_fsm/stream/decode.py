@@ -11,6 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Generic
 
+from colo_fsm.fsm.wire import SIGN_OF_LIFE
+
 from .format import (
     DESCRIPTION,
     GENERATION,
@@ -136,7 +138,7 @@ class InitialDecoder(WholeMemoryDecoder[Sink]):
         self._awaited = [GENERATION, GUEST]
 
     def _parse(self) -> Parsing[None]:
-        at = yield from self._whole({})
+        at = yield from self._whole({SIGN_OF_LIFE[0]: self._sign_of_life})
         if self._awaited:
             raise StreamError(at, f"the stream ends without its section {self._awaited[0]!r}")
         yield from self._description()
@@ -151,6 +153,12 @@ class InitialDecoder(WholeMemoryDecoder[Sink]):
         else:
             self.device = yield from _sized(self._source, self._limit)
         yield from footer(self._source, section)
+
+    def _sign_of_life(self, at: int) -> Parsing[None]:
+        """The Primary is still saving its guest."""
+        found = SIGN_OF_LIFE[:1] + bytes((yield from self._source.take(len(SIGN_OF_LIFE) - 1)))
+        if found != SIGN_OF_LIFE:
+            raise StreamError(at, f"{found!r} where a section or a sign of life belongs")
 
     def _description(self) -> Parsing[None]:
         """Pass over it. QEMU may leave it out; then the next COLO message starts here, with 00."""

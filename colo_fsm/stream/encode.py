@@ -50,6 +50,11 @@ _END = U8.pack(END_OF_STREAM)
 _ZERO_FILL = U8.pack(0)
 
 
+def greeting(machine: str = MACHINE) -> bytes:
+    """What an initial stream begins with: sent ahead, it says who is there while the guest is being saved."""
+    return head(_encoded(machine))
+
+
 def initial(
     blocks: Blocks,
     pages: Iterable[Page],
@@ -57,8 +62,11 @@ def initial(
     *,
     generation: int,
     machine: str = MACHINE,
+    greeted: bool = False,
 ) -> Iterator[Buffer]:
     """The initial stream: `pages` are those of the whole memory, in any order.
+
+    `greeted`: without its `greeting`, which was sent ahead.
 
     A page that is left out is whatever the sink of the other side starts with. Raises ValueError
     at once if the blocks, the names, the generation or the device state do not fit the format, and
@@ -67,7 +75,7 @@ def initial(
     name = _encoded(machine)
     if not 0 <= generation < 1 << 64:
         raise ValueError(f"generation {generation} does not fit into 64 bits")
-    start = head(name) + _ram_start(_RAM, blocks)
+    start = (b"" if greeted else head(name)) + _ram_start(_RAM, blocks)
     devices = chain(_full(GENERATION, U64.pack(generation)), _guest(device))
     tail = _END + _described(_description(device, name))
     return _joined(chain((start,), _parts(blocks, pages), devices, (tail,)))

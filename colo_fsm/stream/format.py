@@ -6,6 +6,7 @@ Initial stream of our own guests, once, before `checkpoint-ready`::
 
     head            u32 "QEVM", u32 3
     configuration   07, u32 length, machine name
+    sign of life    "LIFE"                           between sections, as many as needed
     RAM start       01, u32 section, name "ram", u32 instance 0, u32 version 4, block list, footer
     RAM part        02, u32 section, records, footer         as many as needed
     RAM end         03, u32 section, records, footer         once, the last of RAM

@@ -167,10 +167,23 @@ class Driver:
 
         self.at_work += 1
         self._later(seconds, returned)
+        self._meanwhile(call)
         if call.timeout is not None and seconds > call.timeout:
             late = self._script.throw, TimeoutError()
             self._later(call.timeout, lambda: self._go(late if self._wish is call else None))
         return None
+
+    def _meanwhile(self, call: Call) -> None:
+        """What to do from time to time while this is at work, and the script waits for it."""
+
+        def beat() -> None:
+            if self._wish is call and not call.over:
+                assert call.meanwhile is not None
+                call.meanwhile()
+                self._meanwhile(call)
+
+        if call.meanwhile is not None:
+            self._later(call.every, beat)
 
 
 class Told(EventQueue):

@@ -9,10 +9,10 @@ from contextvars import Context
 from functools import partial
 from pathlib import Path
 
-from colo_fsm.colo import Variant
-from colo_fsm.fsm import CompleteTable, Session, Side, Transition, machine_for
+from colo_fsm.fsm import CompleteTable, Side, Transition
 from colo_fsm.replica.events import CheckpointTaken, ClaimAnswered, Event
 from colo_fsm.replica.gate import NotRunning
+from colo_fsm.replica.pair import session_for
 from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
@@ -130,9 +130,7 @@ class Process(Host):
         self.over = self.ran = False
         self.steps = 0
         self._opened = []
-        session = Session(
-            machine_for(setting.tables.of(role), Variant(release_on=setting.options.release_on))
-        )
+        session = session_for(role, setting.tables.of(role), setting.options)
         parts = session, self.guest, self.arbiter, setting.options
         if role is Side.PRIMARY:
             replica: Replica = PrimaryReplica(*parts, clock=self._kernel.clock)

@@ -21,9 +21,6 @@ from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, d
 from ..incoming import IncomingVm
 from .disks import disks
 
-FIRST_COPY = 10
-"""Deadlines that the first copy may stand still: who says nothing must not keep the next one out."""
-
 
 class HasDisks(ValueError):
     """The VM has disks, and nobody said that they are taken care of."""
@@ -36,7 +33,7 @@ class HasDisks(ValueError):
         )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class VmRound(CheckpointTaken):
     """A round of a VM; `total` is the time from its request until it is loaded, here: in the store."""
 
@@ -74,8 +71,9 @@ class ReceivedVm(ReceivedRound):
         live, vmstate = self.live, len(self.device)
         assert live is not None
         return VmRound(
-            self.number, live.pages, self.sent, 0.0, now - self.began, live.zero_pages, live.bytes, vmstate
-        )
+            self.number, live.pages, self.sent, 0.0, now - self.began,
+            zero_pages=live.zero_pages, live_bytes=live.bytes, vmstate_bytes=vmstate,
+        )  # fmt: skip
 
 
 class StandbyReplica(SecondaryReplica):
@@ -100,10 +98,6 @@ class StandbyReplica(SecondaryReplica):
 
     def new_round(self) -> ReceivedVm:
         return ReceivedVm(self.clock())
-
-    def deadline(self) -> float | None:
-        first = self.session.state is self.table.initial
-        return FIRST_COPY * self.options.deadline if first else super().deadline()
 
     def receive_initial(self) -> Script[None]:
         yield from self.call("arbiter", self.arbiter.check, self.generation)
