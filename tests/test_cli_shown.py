@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
+from standby_process import StandbyProcess, StreamPrimary
 from vm_link import keep
 from vm_stream import DEVICES, MIXED, device, head, ram, record, start
 
 from colo_fsm.cli.app import cli
-from colo_fsm.cli.shown import LogFormatter, as_text, lines, shown
+from colo_fsm.cli.shown import as_markup, as_text, lines, shown
 from colo_fsm.replica import DirectoryStore
 from colo_fsm.stream import PAGE_SIZE
 
@@ -35,7 +38,7 @@ def run(*arguments: str | Path) -> Result:
 def test_a_line_is_one_line_that_can_be_printed(text: str) -> None:
     assert shown(text).isprintable()
     assert all(line.isprintable() for line in lines(text).split("\n"))
-    assert as_text(text).plain == shown(text)
+    assert as_text(text).plain == Text.from_markup(f"{as_markup(text)}[bold]").plain == shown(text)
     shown(text).encode()  # no lone surrogate is left
 
 
@@ -44,8 +47,14 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
 
 
 def test_a_log_record_keeps_its_lines_and_nothing_else() -> None:
-    record = logging.LogRecord("colo", logging.INFO, "", 0, "peer says %s\nand more", (EVIL,), None)
-    assert LogFormatter("%(name)s: %(message)s").format(record) == f"colo: peer says {PLAIN}\nand more"
+    script = f"""
+import logging
+from colo_fsm.cli.shown import log_to_stderr
+log_to_stderr(logging.INFO)
+logging.getLogger("colo").info("peer says %s" + chr(10) + "and more", {EVIL!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.stderr == f"colo: peer says {PLAIN}\nand more\n"
 
 
 @pytest.fixture
@@ -101,9 +110,13 @@ def test_qemu_s_own_words_are_one_line_too(tmp_path: Path, stream: Path) -> None
     assert result.stderr == "Error: checkpoint 1 does not load: one\\x1b[2J; two\n"
 
 
-@pytest.mark.parametrize(("command", "said"), [("'", "No closing quotation"), (" ", "name the command")])
-def test_a_check_command_that_is_none(tmp_path: Path, command: str, said: str) -> None:
-    with DirectoryStore(tmp_path / "vm") as store:
-        keep(store, 1)
-    result = run("restore", tmp_path / "vm", "--check", command)
-    assert (result.exit_code, said in result.stderr) == (1, True)
+def test_an_arbiter_s_words_cannot_drive_the_standby_s_terminal(tmp_path: Path) -> None:
+    arbiter = tmp_path / "arbiter"
+    arbiter.write_text("#!/bin/sh\nprintf '[/bold]\\033[2Jgone' >&2\nexit 9\n")
+    arbiter.chmod(0o755)
+    with StandbyProcess(tmp_path, "--arbiter", f"exec:{arbiter}") as standby:
+        with StreamPrimary(standby.connect()) as primary:
+            primary.begin()
+            primary.round(1)
+        standby.says("the arbiter does not answer: ")
+        assert r"[/bold]\x1b[2Jgone; suspended, asking again in 1 s" in standby.said

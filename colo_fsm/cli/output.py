@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from .shown import lines
+from .shown import plain
 
 INTERRUPTED = 130
 """The status after ^C, as a shell has it."""
@@ -93,7 +93,6 @@ class Commands(click.Group):
             finally:
                 sys.stdout.flush()
         except click.ClickException as error:
-            error.message = lines(error.message)  # type: ignore[misc]  # raised anew it would lose its context
-            raise
+            raise plain(error) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 
+import click
+from rich.markup import escape
 from rich.text import Text
 
 
@@ -34,15 +36,24 @@ def as_text(text: object) -> Text:
     return Text(shown(text))
 
 
-class LogFormatter(logging.Formatter):
-    """A traceback's lines are kept."""
+def as_markup(text: object) -> str:
+    """The same as a part of what is markup for rich."""
+    return escape(shown(text))
 
+
+class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
 
 
-def log_to_stderr(verbose: bool) -> None:
-    """Show log records: all of them, or those only without which nobody could go on."""
+def log_to_stderr(level: int) -> None:
+    """Records of this level and above, in plain text; a traceback keeps its lines."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])
+    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def plain(error: click.ClickException) -> click.ClickException:
+    """This error, with a message that can be shown: whatever it was made from."""
+    error.message = lines(error.message)  # type: ignore[misc]  # another error would lose the context
+    return error

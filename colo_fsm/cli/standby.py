@@ -138,7 +138,7 @@ def standby(
     options = Options(deadline=deadline, state_limit=size_limit)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        log_to_stderr(verbose)
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
             number = judge.open() if generation is None else generation
@@ -179,7 +179,7 @@ def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None
     """
     environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
     outputs = [None if voice.heard(MOMENT) else subprocess.DEVNULL for voice in (voices.out, voices.err)]
-    status = subprocess.run(
+    status = subprocess.run(  # noqa: S602 - a shell's command is what --on-failover takes
         command, shell=True, env=os.environ | environment, stdout=outputs[0], stderr=outputs[1]
     ).returncode
     if status != 0:

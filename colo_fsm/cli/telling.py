@@ -23,7 +23,7 @@ from typing import TextIO
 import attrs
 import click
 
-from .shown import shown
+from .shown import plain, shown
 
 ROOM = 1 << 18
 """Bytes that may wait for a reader. From half of it on, what is only said by the way is dropped."""
@@ -63,7 +63,7 @@ class Voice:
         return self._like.isatty()
 
     def line(self, text: str, *, by_the_way: bool = False) -> None:
-        """Say this line, fit for a terminal. `by_the_way`: the first to be dropped when nobody reads."""
+        """Say this in one line, fit to be shown. `by_the_way`: the first to be dropped when nobody reads."""
         self.say(f"{shown(text)}\n", by_the_way=by_the_way)
 
     def say(self, text: str, *, by_the_way: bool = False) -> None:
@@ -221,7 +221,7 @@ def telling(
             try:
                 yield voices
             except click.ClickException as error:
-                error.show()
+                plain(error).show()
                 sys.exit(error.exit_code)
             except Exception:  # noqa: BLE001 - a fault of ours: said like all else, not behind a full pipe
                 traceback.print_exc()

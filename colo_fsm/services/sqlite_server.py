@@ -49,6 +49,7 @@ from .wire import failed, reply_to, stamped
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
 
+SCHEMA_LIMIT = 1 << 20
 MOST_CLIENTS = 1000
 OWN_DESCRIPTORS = 64
 """Of the process's descriptors, those that are not for clients: the link, the store, the claim, the log."""
@@ -57,7 +58,6 @@ MOST_REFUSED = 16
 """Connections over `max_clients` that are seen off at a time; one more is closed when it has been told."""
 
 REFUSING_TIME = 1.0
-SCHEMA_LIMIT = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class SqliteServer:
         task.add_done_callback(tasks.discard)
 
     async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Wait for the end of one who is refused: closed before, what it has sent would take our line along."""
+        """Wait for the end of one who is refused: closed before, what it sent would take our line along."""
         try:
             async with asyncio.timeout(REFUSING_TIME):
                 writer.write_eof()
