@@ -50,7 +50,7 @@ def test_a_log_record_keeps_its_lines_and_nothing_else() -> None:
     script = f"""
 import logging
 from colo_fsm.cli.shown import log_to_stderr
-log_to_stderr(verbose=True)
+log_to_stderr(logging.INFO)
 logging.getLogger("colo").info("peer says %s" + chr(10) + "and more", {EVIL!r})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)

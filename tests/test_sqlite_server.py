@@ -550,7 +550,7 @@ async def test_who_keeps_much_and_does_not_move_gives_way_to_the_others(
         client = await stack.enter_async_context(connected(server.address))
         for _ in range(20):
             assert len((await client.result(LONG))["rows"][0][0]) == 100_000
-        await until(lambda: sum(each.kept for each in server.memory.clients) < connection.WAITING)
+        await until(lambda: len(server.memory.clients) <= len(silent))
 
 
 # ---- when a side stops ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import attrs
 
 from colo_fsm.fsm import Side
 
+from . import spare
 from .base import ArbiterUnreachable, Claim, a_time, fresh_number, wall_clock
 
 _WON, _LOST = 0, 1
@@ -58,6 +59,7 @@ class ExecArbiter:
             raise ValueError(f"{self}: {error}") from None
         if not argv or shutil.which(argv[0]) is None:
             raise ValueError(f"{self}: name a command that can be executed")
+        spare.keep()
         return argv
 
     def __str__(self) -> str:
@@ -78,7 +80,7 @@ class ExecArbiter:
 
     def claim(self, generation: int, side: Side) -> Claim:
         try:
-            with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            with spare.lent(), tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
                 status = self._run((*self._argv, str(generation), side.value), stdout, stderr)
                 if status in (_WON, _LOST):
                     winner = side if status == _WON else side.peer

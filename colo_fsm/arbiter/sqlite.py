@@ -4,7 +4,8 @@ Rules that the code below keeps:
 
 - A claim is one write transaction (BEGIN IMMEDIATE), and is on disk (WAL, synchronous FULL) before
   it is answered. A process killed in the middle has claimed nothing.
-- A connection per call: no answer comes from a deleted file that somebody still holds open.
+- A connection per call: no answer comes from a deleted file that somebody still holds open. Its descriptors
+  are kept back (`spare`), so that a claim does not depend on who has taken the others.
 - Only `open` creates the file. A claim that created an empty one would let both sides win.
 - Generations are never numbered from 1 again when the file is lost, so a side that was frozen
   meanwhile cannot claim its old number in the new file.
@@ -28,6 +29,7 @@ import attrs
 
 from colo_fsm.fsm import Side
 
+from . import spare
 from .base import (
     ArbiterUnreachable,
     Claim,
@@ -80,6 +82,7 @@ class SqliteArbiter:
             raise ValueError(f"{self}: name a file in an existing directory")
         if self.path.exists() and self._holds_something_else():
             raise ValueError(f"{self}: this file is no claim database, name another one")
+        spare.keep()
 
     def __str__(self) -> str:
         return f"sqlite:{self.path}"
@@ -133,7 +136,7 @@ class SqliteArbiter:
     def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed at the end, rolled back (by closing) if anything raises."""
         try:
-            with closing(self._connect("rwc" if create else "rw")) as db:
+            with spare.lent(), closing(self._connect("rwc" if create else "rw")) as db:
                 if create:
                     self._switch_to_wal(db)
                 db.execute("PRAGMA synchronous = FULL")

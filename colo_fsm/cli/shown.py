@@ -41,18 +41,16 @@ def as_markup(text: object) -> str:
     return escape(shown(text))
 
 
-class LogFormatter(logging.Formatter):
-    """A traceback's lines are kept."""
-
+class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
 
 
-def log_to_stderr(verbose: bool) -> None:
-    """Show log records: all of them, or those only without which nobody could go on."""
+def log_to_stderr(level: int) -> None:
+    """Records of this level and above, in plain text; a traceback keeps its lines."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])
+    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def plain(error: click.ClickException) -> click.ClickException:

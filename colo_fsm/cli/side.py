@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,7 @@ def run(
         raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        log_to_stderr(verbose)
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         options = Options(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def standby(
     options = Options(deadline=deadline, state_limit=size_limit)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        log_to_stderr(verbose)
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
             number = judge.open() if generation is None else generation

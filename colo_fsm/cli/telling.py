@@ -63,7 +63,7 @@ class Voice:
         return self._like.isatty()
 
     def line(self, text: str, *, by_the_way: bool = False) -> None:
-        """Say this line, fit for a terminal. `by_the_way`: the first to be dropped when nobody reads."""
+        """Say this in one line, fit to be shown. `by_the_way`: the first to be dropped when nobody reads."""
         self.say(f"{shown(text)}\n", by_the_way=by_the_way)
 
     def say(self, text: str, *, by_the_way: bool = False) -> None:

@@ -98,6 +98,19 @@ def address_of(listener: link.Listener) -> Address:
     return Address(path=where) if isinstance(where, str) else Address(host=where[0], port=where[1])
 
 
+def _is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it: else it raises an error that is no OSError."""
+    with contextlib.suppress(UnicodeError):
+        return name.isprintable() and bool(name.encode("idna"))
+    return False
+
+
+def _is_path(text: str) -> bool:
+    with contextlib.suppress(UnicodeError):
+        return b"\0" not in os.fsencode(text)
+    return False
+
+
 class UnixListener(socket.socket):
     """Listens at a Unix path, whose file goes when this is closed, unless it is another's by then."""
 
@@ -121,19 +134,6 @@ class UnixListener(socket.socket):
                 if os.path.samestat(os.lstat(path), ours):
                     os.unlink(path)
         super().close()
-
-
-def _is_host(name: str) -> bool:
-    """Whether a resolver can be asked for it: else it raises an error that is no OSError."""
-    with contextlib.suppress(UnicodeError):
-        return name.isprintable() and bool(name.encode("idna"))
-    return False
-
-
-def _is_path(text: str) -> bool:
-    with contextlib.suppress(UnicodeError):
-        return b"\0" not in os.fsencode(text)
-    return False
 
 
 def _remove_stale(path: str) -> None:

@@ -49,15 +49,15 @@ from .wire import failed, reply_to, stamped
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
 
+SCHEMA_LIMIT = 1 << 20
 MOST_CLIENTS = 1000
 OWN_DESCRIPTORS = 64
 """Of the process's descriptors, those that are not for clients: the link, the store, the claim, the log."""
 
 MOST_REFUSED = 16
-"""Connections over `max_clients` that are told so at a time."""
+"""Connections over `max_clients` that are seen off at a time; one more is closed when it has been told."""
 
 REFUSING_TIME = 1.0
-SCHEMA_LIMIT = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -123,20 +123,20 @@ class SqliteServer:
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) < self.max_clients:
             tasks, task = self._clients, asyncio.create_task(Connection(self, reader, writer).serve())
-        elif len(self._refused) < MOST_REFUSED:
-            tasks, task = self._refused, asyncio.create_task(self._refuse(reader, writer))
         else:
-            writer.transport.abort()
-            return
+            why = f"this side serves {self.max_clients} clients, and no more at a time: try again later"
+            writer.write(stamped(failed("null", why), self.pair))
+            if len(self._refused) == MOST_REFUSED:
+                writer.close()
+                return
+            tasks, task = self._refused, asyncio.create_task(self._see_off(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say why, and wait for the client's end: a connection closed before would take the answer along."""
-        why = f"this side serves {self.max_clients} clients, and no more at a time: try again later"
+    async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Wait for the end of one who is refused: closed before, what it sent would take our line along."""
         try:
             async with asyncio.timeout(REFUSING_TIME):
-                writer.write(stamped(failed("null", why), self.pair))
                 writer.write_eof()
                 while await reader.read(CHUNK):
                     pass
