@@ -131,7 +131,7 @@ class SqliteServer:
         task.add_done_callback(tasks.discard)
 
     async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Wait for the end of one who is refused: closed before, what it has sent would take our line along."""
+        """Wait for the end of one who is refused: closed before, our line might be lost with what it sent."""
         try:
             async with asyncio.timeout(REFUSING_TIME):
                 writer.write_eof()
