@@ -41,6 +41,9 @@ class TestParse:
             "", "tcp", "tcp:", "tcp:host", "tcp:host:", "tcp::80", "tcp:host:x", "tcp:host:-1",
             "tcp:host:65536", "tcp:host: 80", "tcp:host:²", "unix", "unix:", "host:80",
             "udp:host:80", "TCP:host:80", "tcp:[::1:80", "tcp:::1]:80", "tcp:[]:80", "tcp:::1:80",
+            "tcp:..:9998", "tcp:.host:80", "tcp:ho..st:80", f"tcp:{'x' * 64}:80", f"tcp:a.{'x' * 64}.b:80",
+            f"tcp:[::1.{'x' * 64}]:80", "tcp:\udcff:80", "tcp:ho\0st:80", "tcp:ho\nst:80",
+            "unix:a\0b", "unix:\0abstract", "unix:\ud800",
         ],
     )  # fmt: skip
     def test_everything_else_is_refused_with_what_to_write(self, text: str) -> None:

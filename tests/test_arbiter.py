@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from colo_fsm.arbiter import (
     ArbiterError,
     Claim,
     ExecArbiter,
+    SqliteArbiter,
     Unarbitrated,
     open_arbiter,
 )
@@ -189,6 +192,13 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
         other.execute("CREATE TABLE accounts (id)")
     with pytest.raises(ValueError, match=r"other\.db: this file is no claim database"):
         open_arbiter(f"sqlite:{tmp_path / 'other.db'}")
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -1.0, 1e5])
+@pytest.mark.parametrize("made", [lambda t: ExecArbiter("true", t), lambda t: SqliteArbiter("claim.db", t)])
+def test_a_time_that_never_ends_is_none(made: Callable[[float], Arbiter], timeout: float) -> None:
+    with pytest.raises(ValueError, match="'timeout' must be"):
+        made(timeout)
 
 
 def test_no_arbiter_grants_every_claim_on_any_machine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import attrs
@@ -19,6 +20,8 @@ from colo_fsm.replica import (
     Serving,
 )
 
+TIMES = ("interval", "deadline", "hook_deadline", "claim_retry", "connect_timeout")
+
 
 def test_the_safe_choice_unless_asked_otherwise() -> None:
     assert Options().release_on is ReleaseOn.LOADED
@@ -34,6 +37,7 @@ def test_the_safe_choice_unless_asked_otherwise() -> None:
         {"deadline": -1.0},
         {"deadline": 0.0},
         {"hook_deadline": 0.0},
+        *({name: value} for name in TIMES for value in (math.nan, math.inf, -math.inf, 1e5)),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import resource
 import socket
 import tempfile
@@ -708,9 +709,33 @@ def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPat
     assert (guest.listen, guest.blocks) == ("tcp:127.0.0.1:5433", {"state": 16 << 20})
 
 
-def test_an_environment_that_is_wrong_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", "16M")
-    with pytest.raises(ValueError, match="must be a number of bytes, not '16M'"):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CAPACITY", "16M", "must be a number of bytes, not '16M'"),
+        ("CAPACITY", "", "must be a number of bytes, not ''"),
+        ("CAPACITY", "٣", "must be a number of bytes, not '٣'"),
+        ("CAPACITY", "9" * 5000, "must be a number of bytes"),
+        ("CAPACITY", str((1 << 30) + 1), "must be at most 1073741824"),
+        ("CAPACITY", "0", "the database does not fit in 0 bytes"),
+        ("LISTEN", "5433", "'5433' is no address: write tcp:HOST:PORT or unix:PATH"),
+        ("LISTEN", "tcp:..:5433", "write tcp:HOST:PORT or unix:PATH"),
+        ("SCHEMA", "/no/such/file", "No such file"),
+        ("SCHEMA", "/dev/zero", "is it SQL?"),
+        ("SCHEMA", "CREATE TABEL t", 'near "TABEL": syntax error'),
+        ("SCHEMA", "SELECT 1; \0", "null character"),
+        ("SCHEMA", "BEGIN", "a transaction is open"),
+    ],
+)
+def test_an_environment_that_is_wrong_says_so_before_anything_begins(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Secondary would need the address only after a takeover: too late to be told."""
+    if name == "SCHEMA" and not value.startswith("/"):
+        (tmp_path / "schema.sql").write_text(value)
+        value = str(tmp_path / "schema.sql")
+    monkeypatch.setenv(f"COLO_FSM_SQLITE_{name}", value)
+    with pytest.raises(ValueError, match=f"^COLO_FSM_SQLITE_{name}.*{re.escape(said)}"):
         sqlite_server.guest()
 
 

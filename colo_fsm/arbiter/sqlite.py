@@ -35,6 +35,7 @@ from .base import (
     Claim,
     GenerationClaimed,
     UnknownGeneration,
+    a_time,
     fresh_number,
     wall_clock,
 )
@@ -73,7 +74,7 @@ class SqliteArbiter:
     local_only: ClassVar[bool] = True
 
     path: Path = attrs.field(converter=_absolute)
-    timeout: float = 5.0
+    timeout: float = attrs.field(default=5.0, validator=a_time)
     clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -127,7 +128,8 @@ class SqliteArbiter:
 
     def _fresh(self, db: sqlite3.Connection, column: str) -> int:
         """A number above all those of `column`."""
-        (newest,) = db.execute(f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations").fetchone()
+        select = f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations"  # noqa: S608 - a name of ours
+        (newest,) = db.execute(select).fetchone()
         return fresh_number(newest, self.clock)
 
     @contextmanager

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from .shown import plain
+
 INTERRUPTED = 130
 """The status after ^C, as a shell has it."""
 
@@ -81,7 +83,7 @@ def _text(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
 
 
 class Commands(click.Group):
-    """A group of commands that end as their help says, also by ^C."""
+    """A group of commands that end as their help says, also by ^C, and whose errors can be shown."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click."""
@@ -90,5 +92,7 @@ class Commands(click.Group):
                 return super().invoke(ctx)
             finally:
                 sys.stdout.flush()
+        except click.ClickException as error:
+            raise plain(error) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None

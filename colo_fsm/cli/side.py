@@ -30,7 +30,9 @@ from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
 from .load import named, table_named
+from .numbers import MILLISECONDS, SECONDS
 from .report import Reporter, loud, loudness, missing_object, why
+from .shown import log_to_stderr, shown
 from .signals import ended_by_signals
 from .status import exit_codes
 from .telling import in_words, telling
@@ -84,7 +86,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=5.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -92,7 +94,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--hook-deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -122,7 +124,7 @@ def common(command: Command) -> Command:
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=100,
     show_default=True,
     help="From the end of a checkpoint to the next one.",
@@ -189,9 +191,7 @@ def run(
         raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        logging.basicConfig(
-            level=logging.DEBUG if verbose else logging.CRITICAL, format="%(name)s: %(message)s"
-        )
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         options = Options(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
         )
@@ -203,11 +203,11 @@ def run(
             judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
             pair = make(guest, arbiter=judge, options=options, **chosen)
         except (ValueError, OSError) as error:
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(shown(error)) from None
         try:
             in_order = asyncio.run(_run(pair, guest, Reporter(voices.out, as_json, level)))
         except (ProtocolError, NotRunning, OSError) as error:
-            raise click.ClickException(why(error) or str(error)) from None
+            raise click.ClickException(shown(why(error) or error)) from None
     sys.exit(0 if in_order else 1)
 
 

@@ -28,7 +28,9 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from .numbers import SECONDS
 from .report import Loud, loud, loudness, missing_object, unanswered, why
+from .shown import log_to_stderr
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
 from .telling import Voices, in_words, telling
@@ -102,7 +104,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -137,7 +139,7 @@ def standby(
     options = Options(deadline=deadline, state_limit=size_limit)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
-        logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
             number = judge.open() if generation is None else generation
@@ -178,7 +180,7 @@ def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None
     """
     environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
     outputs = [None if voice.heard(MOMENT) else subprocess.DEVNULL for voice in (voices.out, voices.err)]
-    status = subprocess.run(
+    status = subprocess.run(  # noqa: S602 - a shell's command is what --on-failover takes
         command, shell=True, env=os.environ | environment, stdout=outputs[0], stderr=outputs[1]
     ).returncode
     if status != 0:

@@ -11,10 +11,11 @@ from colo_fsm.arbiter import ArbiterError
 from colo_fsm.qemu import NotAVm
 from colo_fsm.qemu.hold.check import CheckFailed
 from colo_fsm.qemu.watch.capture import CaptureError
-from colo_fsm.qemu.watch.trace import TraceError
+from colo_fsm.qemu.watch.log import TraceError
 from colo_fsm.replica import AddressError, StoreError
 
 from .output import INTERRUPTED
+from .shown import shown
 
 _EXPECTED = (ArbiterError, CaptureError, CheckFailed, NotAVm, OSError, StoreError, TraceError)
 
@@ -35,6 +36,6 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except AddressError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(shown(error)) from None
     except _EXPECTED as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(error)) from None

@@ -23,6 +23,8 @@ from typing import TextIO
 import attrs
 import click
 
+from .shown import plain, shown
+
 ROOM = 1 << 18
 """Bytes that may wait for a reader. From half of it on, what is only said by the way is dropped."""
 
@@ -61,8 +63,8 @@ class Voice:
         return self._like.isatty()
 
     def line(self, text: str, *, by_the_way: bool = False) -> None:
-        """Say this line. `by_the_way`: the first to be dropped when nobody reads."""
-        self.say(f"{text}\n", by_the_way=by_the_way)
+        """Say this in one line, fit to be shown. `by_the_way`: the first to be dropped when nobody reads."""
+        self.say(f"{shown(text)}\n", by_the_way=by_the_way)
 
     def say(self, text: str, *, by_the_way: bool = False) -> None:
         """Say this as it is."""
@@ -219,7 +221,7 @@ def telling(
             try:
                 yield voices
             except click.ClickException as error:
-                error.show()
+                plain(error).show()
                 sys.exit(error.exit_code)
             except Exception:  # noqa: BLE001 - a fault of ours: said like all else, not behind a full pipe
                 traceback.print_exc()

@@ -13,14 +13,17 @@ import click
 
 from colo_fsm.colo import COLO, State
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.log import read_log
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
 from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
-from colo_fsm.qemu.watch.trace import check, read_log
+from colo_fsm.qemu.watch.trace import check
 from colo_fsm.replica import Address
 
+from .numbers import SECONDS
 from .report import missing_object
 from .restore import stored
+from .shown import shown
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
 from .telling import in_words, telling
@@ -67,7 +70,7 @@ def tap(
             raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
         else:
             verdict = _tap(listen, connect, record, on_round, as_json)
-        _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
+        _say(as_json, str(verdict), verdict=verdict.kind, ended=verdict.ended, text=verdict.text)
     sys.exit(verdict.kind is not Kind.OK)
 
 
@@ -82,7 +85,8 @@ def _tap(
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
         if between.record_error is not None:
-            raise click.ClickException(f"{verdict}; but the recording broke off: {between.record_error}")
+            told = f"{verdict}; but the recording broke off: {between.record_error}"
+            raise click.ClickException(shown(told))
         return verdict
 
 
@@ -91,7 +95,7 @@ def _round_printer(as_json: bool) -> Callable[[Round], None]:
 
 
 def _say(as_json: bool, line: str, **fields: object) -> None:
-    click.echo(json.dumps(fields) if as_json else line)
+    click.echo(json.dumps(fields) if as_json else shown(line))
     sys.stdout.flush()
 
 
@@ -125,7 +129,7 @@ class _EndType(click.ParamType[End]):
     help="The Primary's state to break in (default: sending), or to send the message in (default: loaded).",
 )  # fmt: skip
 @click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    "--deadline", type=SECONDS, default=30.0, show_default=True,
     metavar="SECONDS", help="How long the Secondary may be silent when it should answer.",
 )  # fmt: skip
 @click.option("--no-enable-colo", is_flag=True, help="From a checkpoint, to a QEMU that refuses ENABLE_COLO.")
@@ -152,7 +156,7 @@ def replay(
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
         outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
-        click.echo(_told(outcome, end))
+        click.echo(shown(_told(outcome, end)))
     sys.exit(not outcome.ended)
 
 
@@ -208,7 +212,8 @@ def trace(logs: tuple[Path, ...]) -> None:
     """Check the logs of one or both QEMUs of a pair against the protocol.
 
     FILE is what QEMU's -trace 'colo_*' -D FILE leaves, with or without timestamps. It may begin or end
-    anywhere. Two files must be of the two sides.
+    anywhere. Two files must be of the two sides. Behind a failover it goes on where another replication
+    begins; which lines were not looked at is said.
 
     \b
     Example:
@@ -218,5 +223,6 @@ def trace(logs: tuple[Path, ...]) -> None:
         raise click.UsageError("give the log of one side, or of both")
     with one_line_errors():
         report = check([read_log(path) for path in logs])
-    click.echo(str(report))
+    for line in report.lines():
+        click.echo(shown(line))
     sys.exit(report.deviation is not None)

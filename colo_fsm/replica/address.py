@@ -37,11 +37,11 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read `tcp:HOST:PORT` (an IPv6 host in brackets) or `unix:PATH`. Raises AddressError."""
         scheme, _, rest = text.partition(":")
-        if scheme == "unix" and rest:
+        if scheme == "unix" and rest and _is_path(rest):
             return cls(path=rest)
         match = _TCP.fullmatch(text)
-        if match and int(match["port"]) < 1 << 16:
-            return cls(host=match["v6"] or match["host"], port=int(match["port"]))
+        if match and int(match["port"]) < 1 << 16 and _is_host(host := match["v6"] or match["host"]):
+            return cls(host=host, port=int(match["port"]))
         raise AddressError(f"'{text}' is no address: write tcp:HOST:PORT or unix:PATH")
 
     def __str__(self) -> str:
@@ -96,6 +96,19 @@ def address_of(listener: link.Listener) -> Address:
     """Where a listening socket really is."""
     where = listener.getsockname()
     return Address(path=where) if isinstance(where, str) else Address(host=where[0], port=where[1])
+
+
+def _is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it: else it raises an error that is no OSError."""
+    with contextlib.suppress(UnicodeError):
+        return name.isprintable() and bool(name.encode("idna"))
+    return False
+
+
+def _is_path(text: str) -> bool:
+    with contextlib.suppress(UnicodeError):
+        return b"\0" not in os.fsencode(text)
+    return False
 
 
 class UnixListener(socket.socket):

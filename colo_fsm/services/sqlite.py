@@ -188,13 +188,14 @@ class Statements:
         return f'{{"rows": [{", ".join(rows)}], "changes": {self._connection.total_changes - before}}}'
 
     def _remembered(self, key: str | None) -> str | None:
-        select = f"SELECT reply FROM {REPLIES} WHERE key = ?"
+        select = f"SELECT reply FROM {REPLIES} WHERE key = ?"  # noqa: S608 - a name of ours
         found = None if key is None else self._connection.execute(select, (key,)).fetchone()
         return found and str(found[0])
 
     def _remember(self, key: str | None, outcome: str) -> None:
         if key is not None:
-            self._connection.execute(f"INSERT INTO {REPLIES} VALUES (?, ?)", (key, outcome))
+            insert = f"INSERT INTO {REPLIES} VALUES (?, ?)"  # noqa: S608 - a name of ours
+            self._connection.execute(insert, (key, outcome))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -225,7 +226,7 @@ def _refusal(action: int, first: str | None, second: str | None, database: str |
     if action == sqlite3.SQLITE_FUNCTION and second == "fts3_tokenizer":
         return "fts3_tokenizer() is refused: it takes addresses"
     if REPLIES in (first, second) and action not in _ON_REPLIES:
-        return f"{REPLIES} holds the replies to keys: read it, and delete from it what may be forgotten"
+        return f"{REPLIES} holds replies to keys: read it, delete what may be forgotten"
     return _REFUSED.get(action, "")
 
 

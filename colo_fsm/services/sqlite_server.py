@@ -29,24 +29,27 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import resource
 import socket
-from pathlib import Path
+import sqlite3
 from types import TracebackType
 from typing import Self
 
 from colo_fsm.fsm import ProtocolError, Side
-from colo_fsm.replica.address import Address, address_of
+from colo_fsm.replica.address import Address, AddressError, address_of
 from colo_fsm.replica.aio import Pair
 from colo_fsm.replica.gate import NotRunning
+from colo_fsm.replica.guest import CapacityExceeded
 
 from .connection import CHUNK, Connection, Memory
-from .sqlite import SqliteGuest, Statements
+from .sqlite import MOST_CAPACITY, OpenTransaction, SqliteGuest, Statements
 from .wire import failed, reply_to, stamped
 
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
 
+SCHEMA_LIMIT = 1 << 20
 MOST_CLIENTS = 1000
 OWN_DESCRIPTORS = 64
 """Of the process's descriptors, those that are not for clients: the link, the store, the claim, the log."""
@@ -131,7 +134,7 @@ class SqliteServer:
         task.add_done_callback(tasks.discard)
 
     async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Wait for the end of one who is refused: closed before, our line might be lost with what it sent."""
+        """Wait for the end of one who is refused: closed before, what it sent would take our line along."""
         try:
             async with asyncio.timeout(REFUSING_TIME):
                 writer.write_eof()
@@ -202,11 +205,33 @@ def guest() -> ServedSqlite:
 
     COLO_FSM_SQLITE_LISTEN: tcp:HOST:PORT or unix:PATH, else tcp:127.0.0.1:5433.
     COLO_FSM_SQLITE_CAPACITY: in bytes, else 16 MiB; the same on both sides.
-    COLO_FSM_SQLITE_SCHEMA: a file of SQL that makes the tables, else none are made.
+    COLO_FSM_SQLITE_SCHEMA: a file of SQL that makes the tables (at most 1 MiB), else none are made.
+
+    Raises ValueError, which names the variable.
     """
     listen = os.environ.get("COLO_FSM_SQLITE_LISTEN", "tcp:127.0.0.1:5433")
     capacity = os.environ.get("COLO_FSM_SQLITE_CAPACITY", str(16 << 20))
     schema = os.environ.get("COLO_FSM_SQLITE_SCHEMA")
-    if not capacity.isdecimal():
+    try:
+        Address.parse(listen)  # now: a Secondary listens only when it has taken over
+    except AddressError as error:
+        raise ValueError(f"COLO_FSM_SQLITE_LISTEN: {error}") from None
+    if re.fullmatch("[0-9]{1,12}", capacity) is None:
         raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be a number of bytes, not '{capacity}'")
-    return ServedSqlite(int(capacity), schema=Path(schema).read_text() if schema else "", listen=listen)
+    if int(capacity) > MOST_CAPACITY:
+        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be at most {MOST_CAPACITY}, not {capacity}")
+    try:
+        return ServedSqlite(int(capacity), schema=_script(schema) if schema else "", listen=listen)
+    except CapacityExceeded as error:
+        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY={capacity}: {error}") from None
+    except (OSError, OpenTransaction, ValueError, sqlite3.Error, sqlite3.Warning) as error:
+        raise ValueError(f"COLO_FSM_SQLITE_SCHEMA={schema}: {error}") from None
+
+
+def _script(path: str) -> str:
+    """What is in this file. Raises OSError, ValueError."""
+    with open(path, encoding="utf-8") as file:
+        script = file.read(SCHEMA_LIMIT + 1)
+    if len(script) > SCHEMA_LIMIT:
+        raise ValueError(f"more than {SCHEMA_LIMIT} characters: is it SQL?")
+    return script

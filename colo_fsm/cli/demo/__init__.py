@@ -13,6 +13,7 @@ from rich.console import Console
 
 from colo_fsm.colo import ReleaseOn
 
+from ..numbers import MILLISECONDS, Number
 from ..status import exit_codes
 from ..telling import telling
 from . import show
@@ -35,7 +36,7 @@ EXIT_CODES = exit_codes(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=2, max=3600),
+    type=Number(min=2, max=3600),
     default=10.0,
     show_default=True,
     help="How long the clients work; longer where that is too short to prove anything.",
@@ -49,7 +50,7 @@ EXIT_CODES = exit_codes(
 )
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=20.0,
     show_default=True,
     help="From the end of a checkpoint to the next one.",
@@ -63,7 +64,7 @@ EXIT_CODES = exit_codes(
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=10),
+    type=Number(min=10, max=1e6),
     default=200.0,
     show_default=True,
     help="Rows a second that all clients together write at most.",

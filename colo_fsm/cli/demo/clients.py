@@ -180,7 +180,7 @@ async def contents(address: str) -> tuple[list[tuple[int, str, str]], str]:
     """Every row that a side holds, and the verdict of its integrity check. Raises OSError, Refused."""
     connection = await Connection.open(address)
     try:
-        select = f"SELECT id, key, value FROM log WHERE id > ? ORDER BY id LIMIT {PAGE}"
+        select = f"SELECT id, key, value FROM log WHERE id > ? ORDER BY id LIMIT {PAGE}"  # noqa: S608 - a number of ours
         rows: list[tuple[int, str, str]] = []
         while page := (await connection.ask(select, rows[-1][0] if rows else 0))["rows"]:
             rows += [(number, key, value) for number, key, value in page]
