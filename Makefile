@@ -23,8 +23,8 @@ pytest: .venv/test.done
 	$(BIN)/pytest -n 2 -m "not soak"
 
 soak: .venv/test.done
-	$(BIN)/pytest -n 2 -m soak --ignore=tests/test_simulate_soak.py
-	$(BIN)/pytest -m soak -s tests/test_simulate_soak.py
+	$(BIN)/pytest -n 2 -m soak --ignore=tests/test_simulate_soak.py --ignore=tests/test_soak_service.py
+	$(BIN)/pytest -m soak -s tests/test_simulate_soak.py tests/test_soak_service.py
 
 bench: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m benchmarks

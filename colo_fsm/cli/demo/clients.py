@@ -56,6 +56,8 @@ class Connection:
     @classmethod
     async def open(cls, address: str) -> Connection:
         where = Address.parse(address)
+        if where.path:
+            return cls(*await asyncio.open_unix_connection(where.path, limit=LIMIT))
         return cls(*await asyncio.open_connection(where.host, where.port, limit=LIMIT))
 
     async def ask(self, sql: str, *params: object, key: str | None = None) -> Reply:
@@ -67,6 +69,8 @@ class Connection:
         if not line.endswith(b"\n"):
             raise ConnectionResetError("closed without an answer")
         reply: Reply = json.loads(line)
+        if reply["id"] is None:  # said without having been asked: it does not take this connection
+            raise ConnectionRefusedError(reply["error"])
         if "error" in reply:
             raise Refused(f"{sql.split()[0]}: {reply['error']}")
         return reply
