@@ -336,11 +336,11 @@ def test_a_statement_that_fails_says_why(
         ("CREATE VIRTUAL TABLE temp.u USING rtree(a, b, c)", "temporary tables are refused"),
         ("SELECT fts3_tokenizer('x', x'00')", "fts3_tokenizer"),
         ("SELECT load_extension('x')", "not authorized"),
-        ("DROP TABLE colo_fsm_replies", "colo_fsm_replies holds the replies"),
-        ("UPDATE colo_fsm_replies SET reply = ''", "colo_fsm_replies holds the replies"),
-        ("INSERT INTO colo_fsm_replies VALUES ('k', '')", "colo_fsm_replies holds the replies"),
-        ("INSERT INTO colo_fsm_replies VALUES (?, ?)", "colo_fsm_replies holds the replies"),
-        ("ALTER TABLE colo_fsm_replies RENAME TO gone", "colo_fsm_replies holds the replies"),
+        ("DROP TABLE colo_fsm_replies", "colo_fsm_replies holds replies"),
+        ("UPDATE colo_fsm_replies SET reply = ''", "colo_fsm_replies holds replies"),
+        ("INSERT INTO colo_fsm_replies VALUES ('k', '')", "colo_fsm_replies holds replies"),
+        ("INSERT INTO colo_fsm_replies VALUES (?, ?)", "colo_fsm_replies holds replies"),
+        ("ALTER TABLE colo_fsm_replies RENAME TO gone", "colo_fsm_replies holds replies"),
     ],
 )
 def test_what_would_break_replication_is_refused(guest: SqliteGuest, sql: str, error: str) -> None:
