@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 import time
@@ -39,6 +41,9 @@ class TestParse:
             "", "tcp", "tcp:", "tcp:host", "tcp:host:", "tcp::80", "tcp:host:x", "tcp:host:-1",
             "tcp:host:65536", "tcp:host: 80", "tcp:host:²", "unix", "unix:", "host:80",
             "udp:host:80", "TCP:host:80", "tcp:[::1:80", "tcp:::1]:80", "tcp:[]:80", "tcp:::1:80",
+            "tcp:..:9998", "tcp:.host:80", "tcp:ho..st:80", f"tcp:{'x' * 64}:80", f"tcp:a.{'x' * 64}.b:80",
+            f"tcp:[::1.{'x' * 64}]:80", "tcp:\udcff:80", "tcp:ho\0st:80", "tcp:ho\nst:80",
+            "unix:a\0b", "unix:\0abstract", "unix:\ud800",
         ],
     )  # fmt: skip
     def test_everything_else_is_refused_with_what_to_write(self, text: str) -> None:
@@ -168,11 +173,60 @@ class TestConnect:
 class TestUnix:
     def test_a_stale_socket_is_replaced(self, tmp_path: Path) -> None:
         address = Address.parse(unix(tmp_path))
-        address.listen().close()
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(address.path)
         assert Path(address.path).is_socket()
         with connected(address) as (ours, theirs):
             ours.send(b"x")
             assert theirs.recv(1) == b"x"
+
+    def test_it_goes_with_its_listener(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        listener = Address.parse("unix:here").listen()
+        monkeypatch.chdir("/")
+        listener.close()
+        assert not (tmp_path / "here").exists()
+
+    def test_what_another_has_put_there_meanwhile_stays(self, tmp_path: Path) -> None:
+        address = Address.parse(unix(tmp_path))
+        with address.listen():
+            Path(address.path).unlink()
+            theirs = address.listen()
+        with theirs, address.connect(PATIENCE), theirs.accept()[0]:
+            pass
+
+    def test_a_forked_child_that_ends_leaves_its_parent_reachable(self, tmp_path: Path) -> None:
+        address = Address.parse(unix(tmp_path))
+        with address.listen() as listener:
+            child = os.fork()
+            if not child:
+                listener.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            with address.connect(PATIENCE), listener.accept()[0]:
+                pass
+
+    def test_of_many_that_find_a_stale_one_one_listens_and_nobody_is_robbed(self, tmp_path: Path) -> None:
+        address = Address.parse(unix(tmp_path))
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as killed:
+                killed.bind(address.path)
+            together = threading.Barrier(8)
+            found: list[socket.socket] = []
+
+            def start(together: threading.Barrier = together, found: list[socket.socket] = found) -> None:
+                together.wait(PATIENCE)
+                with contextlib.suppress(OSError):
+                    found.append(address.listen())
+
+            threads = [threading.Thread(target=start) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            (listener,) = found
+            with listener, address.connect(PATIENCE), listener.accept()[0]:
+                pass
 
     def test_a_live_one_is_left_alone(self, tmp_path: Path) -> None:
         address = Address.parse(unix(tmp_path))

@@ -32,6 +32,9 @@ from colo_fsm.replica import (
     primary,
     secondary,
 )
+from colo_fsm.replica.aio import LoopDriver, until
+from colo_fsm.replica.gate import Answer
+from colo_fsm.replica.wish import Script
 
 ON_REQUEST = Options(interval=NEVER)
 EAGER = Options(interval=0.0)
@@ -309,3 +312,35 @@ class TestHooks:
                 assert isinstance(here.session.error, GuestFailed)
 
         run(main())
+
+
+def test_who_wakes_a_loop_from_another_thread_does_it_as_asyncio_asks() -> None:
+    """In debug mode a loop refuses what another thread does to it by itself."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_debug(True)
+        answer = Answer()
+        thread = threading.Timer(0.0, answer.settle)
+        waiting = asyncio.ensure_future(until(answer, answer.get))
+        await asyncio.sleep(0)
+        thread.start()
+        assert await waiting is True
+        thread.join()
+
+    run(main())
+
+
+def test_an_interrupt_after_the_end_does_nothing() -> None:
+    async def main() -> None:
+        ended: list[BaseException | None] = []
+
+        def script() -> Script[None]:
+            return
+            yield
+
+        driver = LoopDriver(script(), ended.append)
+        driver.start()
+        driver.interrupt(KeyboardInterrupt())
+        assert ended == [None]
+
+    run(main())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
+import resource
 import signal
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from colo_fsm.arbiter import (
     ArbiterError,
     Claim,
     ExecArbiter,
+    SqliteArbiter,
     Unarbitrated,
     open_arbiter,
 )
@@ -48,6 +53,22 @@ def test_first_claim_wins_for_good(arbiter: Arbiter, url: str, first: Side) -> N
     assert arbiter.claim(generation, first.peer) == won
     assert arbiter.claim(generation, first) == won
     assert open_arbiter(url).claim(generation, first.peer) == won
+
+
+def test_a_claim_is_answered_where_no_descriptor_is_left(arbiter: Arbiter) -> None:
+    """Clients have taken them all."""
+    generation = arbiter.open()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limits[0]), limits[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        for _ in range(3):
+            assert arbiter.claim(generation, S).winner is S
+        with pytest.raises(OSError, match="Too many open files"):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 def test_generations_and_tokens_rise(arbiter: Arbiter) -> None:
@@ -171,6 +192,13 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
         other.execute("CREATE TABLE accounts (id)")
     with pytest.raises(ValueError, match=r"other\.db: this file is no claim database"):
         open_arbiter(f"sqlite:{tmp_path / 'other.db'}")
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -1.0, 1e5])
+@pytest.mark.parametrize("made", [lambda t: ExecArbiter("true", t), lambda t: SqliteArbiter("claim.db", t)])
+def test_a_time_that_never_ends_is_none(made: Callable[[float], Arbiter], timeout: float) -> None:
+    with pytest.raises(ValueError, match="'timeout' must be"):
+        made(timeout)
 
 
 def test_no_arbiter_grants_every_claim_on_any_machine() -> None:

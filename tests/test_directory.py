@@ -11,6 +11,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from replicas import descriptors
 from store_process import (
     BLOCKS,
     advance,
@@ -229,3 +230,12 @@ def test_a_forked_child_does_not_keep_the_directory(tmp_path: Path) -> None:
         parent.wait()
         DirectoryStore(tmp_path).close()
         parent.communicate()
+
+
+def test_a_store_that_is_closed_keeps_no_descriptor(tmp_path: Path) -> None:
+    before = descriptors()
+    for checkpoint in (1, 2):
+        with DirectoryStore(tmp_path) as store:
+            initial(store, checkpoint)
+            store.begin(BLOCKS)
+    assert descriptors() == before

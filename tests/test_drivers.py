@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import socket
 import threading
 import time
@@ -565,9 +564,8 @@ class TestRequests:
             done.result(PATIENCE)
         assert ours.count == 60
 
-    @pytest.mark.parametrize("interval", [math.inf, 1e12])
-    def test_an_interval_without_end(self, make: Make, interval: float) -> None:
-        here, _ = make.both(options=Options(interval=interval))
+    def test_the_longest_interval(self, make: Make) -> None:
+        here, _ = make.both(options=Options(interval=24 * 3600))
         checkpoint(here)
 
 

@@ -9,6 +9,7 @@ import pytest
 from replicas import AsyncCounting, Counting
 
 from colo_fsm.replica import AsyncGuest, CapacityExceeded, Checkpoint, Guest, MemoryStore, StateGuest
+from colo_fsm.replica.guest import DamagedState
 from colo_fsm.stream import PAGE_SIZE, Delta
 
 
@@ -140,6 +141,30 @@ def test_loading_what_another_guest_saved() -> None:
     blocks = {"state": memoryview(bytes(PAGE_SIZE))}
     with pytest.raises(struct.error):
         guest.load(Checkpoint(1, 0, blocks, b"short", {}))
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing", "exchanged", "shorter"])
+def test_a_state_that_did_not_arrive_as_it_was_saved_is_refused(fault: str) -> None:
+    """And the next one that did is taken."""
+    service, other = Service(b"a" * PAGE_SIZE + b"b" * PAGE_SIZE + b"c"), Service(b"old")
+    guest, twin = StateGuest(service, 3 * PAGE_SIZE), StateGuest(other, 3 * PAGE_SIZE)
+    saved = guest.save(True)
+    good = b"".join(bytes(page.data) for page in saved.pages)
+    a, b, rest = good[:PAGE_SIZE], good[PAGE_SIZE : 2 * PAGE_SIZE], good[2 * PAGE_SIZE :]
+    bad = {
+        "changed": a[:-1] + b"A" + b + rest,
+        "missing": a + bytes(PAGE_SIZE) + rest,
+        "exchanged": b + a + rest,
+        "shorter": a + b + bytes(PAGE_SIZE),
+    }[fault]
+    for memory in bad, good, bad, good:
+        newest = Checkpoint(1, 0, {"state": memoryview(memory)}, saved.device, {})
+        if memory is bad:
+            with pytest.raises(DamagedState, match="start both sides again"):
+                twin.load(newest)
+        else:
+            twin.load(newest)
+            assert other.state == service.state
 
 
 def test_the_protocols_are_checked_at_run_time() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
 from colo_fsm.replica import link_pair
-from colo_fsm.replica.link import MOST_BUFFERS, Outgoing
+from colo_fsm.replica.link import MOST_BUFFERS, Outgoing, connect
+from colo_fsm.replica.wish import Call, Wait
 from colo_fsm.stream import Buffer
 
 
@@ -96,3 +101,72 @@ def test_a_broken_link_raises() -> None:
         right.close()
         with pytest.raises(BrokenPipeError):
             Outgoing([b"x"]).send_some(left)
+
+
+class Way:
+    """A socket that refuses to connect, or is on its way."""
+
+    family = socket.AF_INET
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+        self.tries = 0
+
+    def connect(self, where: Any) -> None:
+        self.tries += 1
+        raise self._error
+
+    def close(self) -> None: ...
+
+
+class Ways:
+    """A place with several ways to it."""
+
+    def __init__(self, *ways: Way) -> None:
+        self.ways = list(ways)
+
+    def resolve(self) -> list[tuple[int, Any]]:
+        return [(way.family, None) for way in self.ways]
+
+    def new_socket(self, family: int) -> Any:
+        return self.ways.pop(0)
+
+    def listen(self) -> Any:
+        raise NotImplementedError
+
+
+def test_every_way_is_tried_and_one_that_is_on_its_way_is_waited_for() -> None:
+    refused = Way(ConnectionRefusedError())
+    coming = Way(BlockingIOError(errno.EINPROGRESS, "in progress"))
+    script = connect(Ways(refused, coming), 10.0, lambda: 0.0, lambda: False)
+    call = next(script)
+    assert isinstance(call, Call)
+    assert script.send(call.run()) == Wait(coming, writing=True, timeout=10.0)
+    assert (refused.tries, coming.tries) == (1, 1)
+
+
+LISTENS = """
+import os, sys
+from colo_fsm.replica import Address
+
+listener = Address.parse("tcp:127.0.0.1:0").listen()
+port = listener.getsockname()[1]
+if os.fork() == 0:
+    print(port, flush=True)
+    sys.stdin.read()  # lives on until the test lets it end
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_forked_child_does_not_keep_a_port() -> None:
+    """Its parent was killed: nobody must find a listener that will never answer."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        parent.wait()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        parent.communicate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import attrs
@@ -15,10 +16,13 @@ from colo_fsm.replica import (
     ClaimUnanswered,
     Dropped,
     Event,
+    NotServing,
     Options,
     Refused,
     Serving,
 )
+
+TIMES = ("interval", "deadline", "hook_deadline", "claim_retry", "connect_timeout")
 
 
 def test_the_safe_choice_unless_asked_otherwise() -> None:
@@ -35,6 +39,7 @@ def test_the_safe_choice_unless_asked_otherwise() -> None:
         {"deadline": -1.0},
         {"deadline": 0.0},
         {"hook_deadline": 0.0},
+        *({name: value} for name in TIMES for value in (math.nan, math.inf, -math.inf, 1e5)),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
@@ -50,5 +55,5 @@ def test_they_cannot_be_changed() -> None:
 def test_the_union_has_every_event() -> None:
     """A `match` over these with `assert_never` is complete for mypy."""
     assert set(get_args(Event)) == {
-        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Refused, Dropped
+        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing, Refused
     }  # fmt: skip

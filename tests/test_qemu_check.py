@@ -37,6 +37,15 @@ def ask(folder: Path, mode: str) -> str:
             assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+@pytest.mark.parametrize(("command", "said"), [("'", "No closing quotation"), (" ", "name the command")])
+def test_a_command_that_is_none(command: str, said: str) -> None:
+    with MemoryStore() as store:
+        keep(store, 1)
+        assert store.newest is not None
+        with pytest.raises(CheckFailed, match=said):
+            check_loads(VmCheckpoint.of(store.newest), command)
+
+
 def test_its_status_when_it_has_loaded(tmp_path: Path) -> None:
     assert ask(tmp_path, "loads") == "paused"
     arguments = (tmp_path / "arguments").read_text()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import itertools
+import json
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from standby_process import READY, REQUEST
+from standby_process import READY, REQUEST, SEND, every_page
 from vm_link import link, number_in
+from vm_stream import ram
 
 from colo_fsm.cli.app import cli
 from colo_fsm.fsm import Side
@@ -62,10 +66,7 @@ class Ends:
 
     def play(self, pieces: Iterable[tuple[Side, bytes]]) -> None:
         """Send each piece when the one before has arrived, and then end both sides."""
-        for side, data in pieces:
-            source, sink = (self.primary, self.secondary)[:: 1 if side is P2S else -1]
-            source.sendall(data)
-            assert len(sink.recv(len(data), socket.MSG_WAITALL)) == len(data)
+        pass_on(self, pieces)
         self.primary.close()
         self.secondary.close()
 
@@ -73,6 +74,14 @@ class Ends:
         self.tap.__exit__(None, None, None)
         for end in (self.primary, self.secondary, self.server):
             end.close()
+
+
+def pass_on(ends: Ends, pieces: Iterable[tuple[Side, bytes]]) -> None:
+    """Send each piece when the one before has arrived."""
+    for side, data in pieces:
+        source, sink = (ends.primary, ends.secondary)[:: 1 if side is P2S else -1]
+        source.sendall(data)
+        assert len(sink.recv(len(data), socket.MSG_WAITALL)) == len(data)
 
 
 @pytest.fixture
@@ -197,7 +206,7 @@ def test_further_connections_are_passed_on_and_not_looked_at(ends: Ends) -> None
     assert there.recv(1) == b""
     there.close()
     ends.play(itertools.islice(link(1), 7))
-    assert ends.tap.wait(20).text.startswith("1 round; the link ended")
+    assert "1 round; the " in ends.tap.wait(20).text
 
 
 def test_a_further_connection_that_leads_nowhere_is_the_only_one_to_end(
@@ -235,7 +244,53 @@ def test_a_link_that_has_ended_by_itself_was_not_stopped(tmp_path: Path) -> None
         ends.play([next(link(0))])
         assert ends.tap.wait(20).kind is Kind.BROKE
         ends.tap.stop()
-        assert ends.tap.wait(20).text.startswith("after 0 rounds the link ended")
+        assert "'s link ended with" in ends.tap.wait(20).text
+
+
+def killed(link: socket.socket) -> None:
+    """End it as the kernel does for a process with bytes unread."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    link.close()
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, killed])
+def test_a_secondary_that_aborts_is_not_blamed_on_the_primary(
+    end: Callable[[socket.socket], None], ends: Ends, tmp_path: Path
+) -> None:
+    """QEMU 7.2's Primary answers the end with another request."""
+    pass_on(ends, itertools.islice(link(1), 6))
+    end(ends.secondary)
+    assert ends.primary.recv(1) == b""
+    with contextlib.suppress(BrokenPipeError):
+        ends.primary.sendall(REQUEST)
+    ends.primary.close()
+    verdict = ends.tap.wait(20)
+    assert (verdict.kind, verdict.ended) == (Kind.BROKE, S2P)
+    assert verdict.text.startswith("after 1 round the secondary's link ended with")
+    again = CliRunner().invoke(cli, ["tap", "--from", str(tmp_path / "capture"), "--json"])
+    assert again.exit_code == 1
+    told = json.loads(again.stdout.splitlines()[-1])
+    assert (told["verdict"], told["ended"]) == ("broke", "secondary")
+    assert told["text"] == verdict.text
+
+
+def test_a_secondary_that_does_not_read_and_is_killed_is_the_one_that_ended(ends: Ends) -> None:
+    """Writing to it fails before its own end is read."""
+    pass_on(ends, itertools.islice(link(1), 4))
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            ends.primary.sendall(SEND)
+            while True:
+                ends.primary.sendall(ram(2, every_page(1)))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert ends.secondary.recv(1)
+    killed(ends.secondary)
+    sending.join()
+    verdict = ends.tap.wait(20)
+    assert (verdict.kind, verdict.ended) == (Kind.BROKE, S2P)
 
 
 def test_when_one_side_has_ended_the_other_may_go_on(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +303,7 @@ def test_when_one_side_has_ended_the_other_may_go_on(ends: Ends, monkeypatch: py
         ends.tap.wait(0.0)
     ends.secondary.close()
     assert ends.primary.recv(1) == b""
-    assert "0 rounds; the link ended" in ends.tap.wait(20).text
+    assert "0 rounds; the primary's link ended" in ends.tap.wait(20).text
 
 
 def test_a_side_that_never_ends_is_hung_up_on(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +383,7 @@ def test_a_recording_cut_anywhere_is_a_shorter_one(tmp_path: Path) -> None:
 def test_one_that_nobody_ends_does_not_keep_the_process(tmp_path: Path) -> None:
     script = f"""
 import socket
+import struct
 from colo_fsm.qemu.watch.tap import Tap
 server = socket.create_server(("127.0.0.1", 0))
 tap = Tap("unix:{tmp_path}/tap", f"tcp:127.0.0.1:{{server.getsockname()[1]}}").__enter__()

@@ -16,8 +16,10 @@ from qemu import colo_pair, needs_kvm
 from colo_fsm.cli.app import cli
 from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import Do, Side
+from colo_fsm.qemu.watch import log
+from colo_fsm.qemu.watch.log import TraceError, read_log
 from colo_fsm.qemu.watch.shadow import Act
-from colo_fsm.qemu.watch.trace import Report, TraceError, check, read_log
+from colo_fsm.qemu.watch.trace import Report, check
 
 Logs = tuple[Path, Path]
 
@@ -93,17 +95,10 @@ def test_a_real_pair_is_in_order(logs: Logs) -> None:
     for some in (logs, logs[::-1], logs[:1], logs[1:]):
         report = checked(*some)
         assert report.deviation is None
-        assert str(report).startswith("ok: ")
-        assert set(report.states) == {read_log(path).side for path in some}
-    assert read_log(logs[0]).side is Side.PRIMARY
-
-
-def test_what_comes_behind_a_failover_is_not_the_protocol_s(logs: Logs, tmp_path: Path) -> None:
-    lines = lines_of(logs[1])
-    log = written(tmp_path / "twice", [*lines, *lines])
-    assert checked(logs[0], log) == checked(*logs)
-    log = written(tmp_path / "twice", [*(line for line in lines if "failover" not in line), *lines])
-    assert checked(logs[0], log).deviation is not None
+        (only,) = report.replications
+        assert report.lines()[0].startswith("ok: ")
+        assert set(only.states) == {read_log(path).parts[0].side for path in some}
+    assert read_log(logs[0]).parts[0].side is Side.PRIMARY
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -182,10 +177,6 @@ def test_lines_in_a_wrong_order_are_found(logs: Logs, tmp_path: Path) -> None:
 
 
 def test_command_line(logs: Logs, tmp_path: Path) -> None:
-    def trace(*paths: Path) -> tuple[int, str]:
-        result = CliRunner().invoke(cli, ["trace", *map(str, paths)])
-        return result.exit_code, result.output
-
     assert trace(*logs)[0] == 0
     assert trace(*logs)[1].startswith("ok: ")
     assert trace()[0] == trace(*logs, logs[0])[0] == trace(tmp_path / "none")[0] == 2
@@ -200,3 +191,102 @@ def test_what_is_no_message_is_one_clear_error(logs: Logs, tmp_path: Path) -> No
     lines = [line.replace("vmstate-size", "vmstate-sighs") for line in lines_of(logs[0])]
     with pytest.raises(TraceError, match=r"bad:\d+: 'vmstate-sighs' is no COLO message"):
         read_log(written(tmp_path / "bad", lines))
+
+
+def trace(*paths: Path) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["trace", *map(str, paths)])
+    return result.exit_code, result.output
+
+
+def later(line: str, seconds: int) -> str:
+    return re.sub(r"@(\d+)\.", lambda at: f"@{int(at[1]) + seconds}.", line)
+
+
+class TestFailover:
+    """What comes behind one in the same log."""
+
+    AFTER = (
+        "7@90.5:colo_vm_state_change Change 'stop' => 'run'\n",
+        "colo_send_message Send 'vmstate-loaded' message\n",
+    )
+
+    def test_another_replication_is_checked_too(self, logs: Logs, tmp_path: Path) -> None:
+        """The survivor is the Primary of the next one."""
+        first, second = lines_of(logs[1]), lines_of(logs[0])
+        log = written(tmp_path / "survivor", [*first, *self.AFTER, *second])
+        status, text = trace(log)
+        assert status == 0
+        at = len(first) + len(self.AFTER) + 1
+        ready = next(n for n, line in enumerate(second) if "checkpoint-ready" in line)
+        assert [line.split(" ok: ")[0] for line in text.splitlines()] == [
+            f"{log}:1:", f"{log}:{at + ready}:",
+            f"not looked at: {2 + ready} lines behind the failover, {log}:{len(first) + 1} and on",
+        ]  # fmt: skip
+
+    def test_its_deviation_is_found(self, logs: Logs, tmp_path: Path) -> None:
+        first, second = lines_of(logs[1]), lines_of(logs[0])
+        gone = next(n for n, line in enumerate(second) if n > 20 and "Send 'vmstate-send'" in line)
+        log = written(tmp_path / "survivor", [*first, *second[:gone], *second[gone + 1 :]])
+        status, text = trace(log)
+        assert status == 1
+        fine, wrong, *_ = text.splitlines()
+        assert fine.startswith(f"{log}:1: ok: ")
+        assert f"deviation: {log}:" in wrong
+        assert int(wrong.split("deviation: ")[1].split(":")[1]) > len(first) + gone
+
+    def test_it_is_held_against_its_own_other_side(self, logs: Logs, tmp_path: Path) -> None:
+        """One replication in one log, two in the other: which belong together, the sides say."""
+        log = written(tmp_path / "survivor", [*lines_of(logs[1]), *lines_of(logs[0])])
+        status, text = trace(log, logs[0])
+        assert status == 0
+        assert f"{log}:1 and {logs[0]}:1: ok: " in text
+        gone = [line for line in lines_of(logs[0]) if "Send 'checkpoint-request'" not in line]
+        assert trace(written(tmp_path / "other", gone), log)[0] == 1
+
+    def test_without_times_it_is_said_what_cannot_be_told(self, logs: Logs, tmp_path: Path) -> None:
+        """A Primary has had two Secondaries, and one of them is here."""
+        once = [re.sub(r"@\d+\.\d+:", ":", line) for line in lines_of(logs[0])]
+        twice = [*once, "colo_failover_set_state new state active\n", *once]
+        status, text = trace(written(tmp_path / "twice", twice), logs[1])
+        assert status == 0
+        assert text.splitlines()[-1] == (
+            "not looked at: one log beside the other where it cannot be told what belongs together: "
+            "give the one replication only, or logs with times (-msg timestamp=on)"
+        )
+
+    def test_with_times_the_one_of_the_same_time_is_taken(self, tmp_path: Path) -> None:
+        found = tmp_path / "primary", tmp_path / "secondary"
+        make(found, times=True)
+        lines = lines_of(found[0])
+        log = written(tmp_path / "twice", [*lines, *(later(line, 5000) for line in lines)])
+        for shift, begins in ((0, 1), (5000, len(lines) + 1)):
+            other = written(tmp_path / "other", [later(line, shift) for line in lines_of(found[1])])
+            text = trace(log, other)[1]
+            assert f"{log}:{begins} and {other}:1: ok: " in text
+            assert "belongs together" not in text
+
+    def test_what_is_no_part_of_the_protocol_is_said_and_not_judged(self, logs: Logs, tmp_path: Path) -> None:
+        log = written(tmp_path / "more", [*lines_of(logs[1]), *self.AFTER])
+        status, text = trace(logs[0], log)
+        assert status == 0
+        assert text.splitlines()[-1].startswith("not looked at: 2 lines behind the failover, ")
+
+    def test_without_a_failover_a_new_beginning_is_a_deviation(self, logs: Logs, tmp_path: Path) -> None:
+        lines = lines_of(logs[1])
+        log = written(tmp_path / "twice", [*(line for line in lines if "failover" not in line), *lines])
+        assert checked(logs[0], log).deviation is not None
+
+
+class TestNoLog:
+    @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/urandom", "/dev/full"])
+    def test_what_never_ends_is_no_log(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(log, "LONGEST_SEARCH", 1 << 20)
+        status, text = trace(Path(path))
+        assert (status, text.count("\n")) == (1, 1)
+        assert text.startswith("Error: /dev/")
+
+    def test_the_longest_line(self, tmp_path: Path) -> None:
+        for more, said in ((0, "has no line"), (1, "log:2: more than 65536 characters")):
+            path = written(tmp_path / "log", ["\n", "x" * (log.LONGEST_LINE + more - 1) + "\n"])
+            with pytest.raises(TraceError, match=said):
+                read_log(path)

@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import struct
+import tracemalloc
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import Side
 from colo_fsm.qemu.checkpoint import VmCheckpoint
 from colo_fsm.qemu.incoming import IncomingVm
-from colo_fsm.qemu.watch.capture import Capture, CaptureError, Piece, Recorder
+from colo_fsm.qemu.watch.capture import HEADER, Capture, CaptureError, Piece, Recorder
 from colo_fsm.qemu.watch.channel import (
     DeviceState,
     Event,
@@ -47,7 +48,7 @@ from colo_fsm.qemu.watch.channel import (
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict, Watch
 from colo_fsm.qemu.watch.tap import review
 from colo_fsm.replica import MemoryStore
-from colo_fsm.stream import StreamError, pong
+from colo_fsm.stream import StreamError, pong, shut
 
 M = COLOMessage
 HEADLESS = initial()[: -len(described())]
@@ -67,7 +68,9 @@ class TestRounds:
     def test_who_sent_what_when_and_how_much(self) -> None:
         verdict, (first, *rounds) = watched(link(2))
         assert verdict == Verdict(
-            Kind.OK, "2 rounds; the link ended with the primary in 'loaded', the secondary in 'loaded'"
+            Kind.OK,
+            "2 rounds; the primary's link ended with the primary in 'loaded', the secondary in 'loaded'",
+            P2S,
         )
         assert (first.number, first.began, first.complete) == (0, 10, True)
         assert first.times == {M.CHECKPOINT_READY: pytest.approx(0.001)}
@@ -177,6 +180,35 @@ class TestVerdict:
             assert found.kind is (Kind.OK if cut > 1 else Kind.BROKE)
             assert ("the link was stopped with" in found.text) == (cut > 1)
 
+    @pytest.mark.parametrize("cut", range(1, 12))
+    def test_whose_link_ended_first_is_said(self, cut: int) -> None:
+        for first in Side:
+            pieces = [*itertools.islice(link(2), cut), (first, b""), (first.peer, b"")]
+            verdict, _ = watched(pieces)
+            assert verdict.ended is first
+            assert f"the {first}'s link ended with the primary in" in verdict.text
+
+    def test_what_a_primary_does_without_its_secondary_is_no_deviation(self) -> None:
+        """QEMU 7.2 drops the round in which its peer ends, and begins the next one."""
+        gone = [*itertools.islice(link(2), 11), (S2P, b"")]
+        verdict, rounds = watched([*gone, (P2S, REQUEST), (P2S, REQUEST + SEND), (P2S, b"")])
+        assert (verdict.kind, verdict.ended) == (Kind.BROKE, S2P)
+        assert verdict.text.startswith(
+            "after 2 rounds the secondary's link ended with the primary in 'received', the secondary in "
+            "'received'; after that, byte "
+        )
+        assert "the primary sent checkpoint-request in 'received'" in verdict.text
+        assert [r.number for r in rounds] == [0, 1, 2]
+
+    def test_what_it_had_sent_before_counts(self) -> None:
+        ended = [*itertools.islice(link(2), 10), (P2S, b""), (S2P, RECEIVED), (S2P, LOADED), (S2P, b"")]
+        verdict, (*_, two) = watched(ended)
+        assert (verdict.kind, two.complete) == (Kind.OK, True)
+
+    def test_a_deviation_before_the_end_is_one(self) -> None:
+        pieces = [*itertools.islice(link(2), 11), (P2S, REQUEST), (S2P, b""), (P2S, b"")]
+        assert watched(pieces)[0].kind is Kind.DEVIATION
+
     def test_one_round_is_not_many(self) -> None:
         assert "1 round;" in watched(itertools.islice(link(2), 7))[0].text
 
@@ -276,10 +308,10 @@ class TestChannels:
         for size in (len(HEADLESS), len(HEADLESS) + 3):
             assert [type(e) for e in Forward().events(self.DATA[:size])] == [Initial]
 
-    def test_answers_to_pings_are_no_messages(self) -> None:
-        data = READY + pong(7) + REPLY + pong(1) + pong(1 << 31) + RECEIVED
+    def test_what_belongs_to_the_return_path_is_no_message(self) -> None:
+        data = pong(3) + shut() + READY + pong(7) + REPLY + pong(1) + pong(1 << 31) + RECEIVED
         for step in (1, 5, 100):
-            assert events_of(Return(), data, step) == [Said(0, 4, 0), Said(12, 16, 2), Said(32, 36, 5)]
+            assert events_of(Return(), data, step) == [Said(16, 20, 0), Said(28, 32, 2), Said(48, 52, 5)]
 
     def test_commands_between_sections_are_no_messages(self) -> None:
         live_with_ping = command(2, u32(5)) + live(1)
@@ -385,6 +417,26 @@ class TestCapture:
         (path / "p2s").write_bytes(b"nonsense")
         with pytest.raises(CaptureError, match=r"holds no whole initial state: .*magic.*byte 0 of p2s"):
             Capture(path).layout()
+
+    def test_a_damaged_size_is_told_before_anything_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "c"
+        recorded(path, 1)
+        with (path / "index").open("r+b") as index:
+            index.seek(len(HEADER) + 12)
+            index.write(u32(0xFFFFFFFF))
+        tracemalloc.start()
+        with pytest.raises(CaptureError, match="is damaged: p2s is too short"):
+            list(Capture(path))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+
+    def test_a_large_piece_comes_in_parts(self, tmp_path: Path) -> None:
+        data = bytes(range(256)) * 4096
+        with Recorder(tmp_path / "c") as recorder:
+            recorder.write(0.0, P2S, data)
+        parts = list(Capture(tmp_path / "c"))
+        assert b"".join(part.data for part in parts) == data
+        assert max(len(part.data) for part in parts) == len(data) // 4
 
     def test_damage_is_told(self, tmp_path: Path) -> None:
         path = tmp_path / "c"

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
+import attrs
 import pytest
+from protocols import goodbye
 from replicas import (
     GREETING,
     LOADED,
@@ -31,6 +33,7 @@ from colo_fsm.arbiter import UnknownGeneration
 from colo_fsm.colo import State
 from colo_fsm.fsm import (
     SIGN_OF_LIFE,
+    Do,
     FailoverRequested,
     FailoverStatus,
     GuestFailed,
@@ -41,6 +44,9 @@ from colo_fsm.fsm import (
     TimedOut,
     Transition,
     Truncated,
+    begin,
+    row,
+    send,
 )
 from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, Options
 from colo_fsm.replica.wish import Wait
@@ -207,7 +213,11 @@ class TestSlowIsNotDead:
         assert made.wait == Wait(timeout=0.5)
         made.lapse()
         assert str(made.session.error) == "a turn failed: TimeoutError: it has been open for 2.5 s"
+        suspended: list[bool] = []
+        made.during["claim"] = lambda: suspended.append(not made.guest.running)
         made.replica.gate.leave(turn)
+        made.lapse().lapse()
+        assert (made.state, suspended) == (State.ALONE, [True])
 
     def test_a_part_of_one_is_made_whole_before_the_next_message(self) -> None:
         made = at(P, State.REQUESTED)
@@ -322,6 +332,19 @@ def raising(error: Exception) -> Callable[[], object]:
         raise error
 
     return hook
+
+
+def test_nothing_is_sent_behind_a_message_that_was_broken_off() -> None:
+    """Whoever reads would take it for a part of that."""
+    leaving = row(State.INIT, begin.leave, State.ENDED, send(goodbye.M.GOODBYE), Do.disconnect)
+    others = goodbye.PRIMARY.lines
+    others = tuple(r for r in others if (r.sources, r.trigger) != ((State.INIT,), begin.leave))
+    made = Bench(P, table=attrs.evolve(goodbye.PRIMARY, lines=(*others, leaving)))
+    made.link.room = 5
+    made.start()
+    made.replica.leave_requested = True
+    made.wake()
+    assert (made.state, made.over, b"".join(made.writes)) == (State.ENDED, True, GREETING[:5])
 
 
 class TestClaim:

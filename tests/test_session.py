@@ -498,17 +498,56 @@ def test_the_steps_are_logged_as_qemu_traces_them(caplog: pytest.LogCaptureFixtu
 
 
 @each_side
-@pytest.mark.parametrize("values", [(3,), (7,), (), (0, 5)])
+@pytest.mark.parametrize("values", [(3,), (7,), (0, 5)])
 def test_each_error_is_logged_once(
     side: Side, values: tuple[int, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     driver = Driver(SESSIONS[side](PATCH), eager=True)
     driver.start()
-    driver.read(wire(*values) if values else b"")
+    driver.read(wire(*values))
     for again in (wire(1, 2, 3), b""):
         driver.session.receive_data(again)
     errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert errors == [str(driver.session.error)]
+
+
+@pytest.mark.parametrize(
+    ("side", "values", "cause"),
+    [
+        (Side.SECONDARY, (), None),
+        (Side.PRIMARY, (0,), None),
+        (Side.PRIMARY, (0,), ConnectionResetError(errno.ECONNRESET, "")),
+    ],
+    ids=["secondary-waits", "primary-has-asked", "primary-has-asked-and-is-reset"],
+)
+def test_a_pair_that_ends_as_pairs_end_is_no_error_in_the_log(
+    side: Side, values: tuple[int, ...], cause: OSError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="colo_fsm")
+    session = SESSIONS[side](PATCH)
+    driver = Driver(session, eager=True)
+    driver.start()
+    if values:
+        driver.read(wire(*values))
+    if cause is None:
+        session.receive_data(b"")
+    else:
+        session.fire(fault(Fault.EOF), cause)
+    assert session.state is State.FAILOVER
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("INFO", "The link ended")]
+
+
+@pytest.mark.parametrize(
+    ("side", "values"), [(Side.PRIMARY, ()), (Side.PRIMARY, (0, 1)), (Side.SECONDARY, (1,))]
+)
+def test_an_end_before_the_pair_is_ready_or_inside_a_checkpoint_is_one(
+    side: Side, values: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = Driver(SESSIONS[side](PATCH), eager=True)
+    driver.start()
+    for data in (*([wire(*values)] if values else []), b""):
+        driver.read(data)
+    assert [r.levelname for r in caplog.records] == ["ERROR"]
 
 
 # -- size ---------------------------------------------------------------------------------------------

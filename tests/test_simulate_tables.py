@@ -124,7 +124,7 @@ class TestCommand:
             ("protocols.remus:SECONDARY", "is no Table of the primary"),
             ("protocols.remus:REMUS", "is no Table of the primary"),
             ("protocols.remus:NOTHING", "AttributeError"),
-            ("protocols.remus:PRIMARY", "speak different words"),
+            ("protocols.remus:PRIMARY", "give both tables of one protocol"),
         ],
     )
     def test_refused(self, spec: str, text: str) -> None:

@@ -9,7 +9,10 @@ import gc
 import itertools
 import json
 import os
+import re
+import resource
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from enum import StrEnum
@@ -24,12 +27,14 @@ from colo_fsm.colo import State
 from colo_fsm.fsm import Side
 from colo_fsm.replica.address import Address, AddressError, address_of
 from colo_fsm.replica.aio import Pair, primary, secondary
-from colo_fsm.replica.events import CheckpointTaken
+from colo_fsm.replica.events import CheckpointTaken, NotServing, Serving
 from colo_fsm.replica.link import link_pair
 from colo_fsm.replica.options import Options
-from colo_fsm.services import sqlite_server
+from colo_fsm.services import connection, sqlite_server
+from colo_fsm.services.connection import CLIENT_WAITING, MOST_WAITING
 from colo_fsm.services.sqlite import SqliteGuest
-from colo_fsm.services.sqlite_server import MOST_WAITING, ServedSqlite, SqliteServer, serve
+from colo_fsm.services.sqlite_server import ServedSqlite, SqliteServer, serve
+from colo_fsm.services.wire import LINE_LIMIT
 
 CAPACITY = 64 * 4096
 SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
@@ -141,6 +146,10 @@ class Client:
             except BlockingIOError:
                 return False
 
+    def stop_reading(self) -> None:
+        transport: Any = self.writer.transport
+        transport.pause_reading()
+
     async def rest(self) -> bytes:
         """What comes until the server hangs up."""
         try:
@@ -152,7 +161,7 @@ class Client:
 @contextlib.asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[Client]:
     connection = address.connect()
-    reader, writer = await asyncio.open_connection(sock=connection)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 21)
     try:
         yield Client(reader, writer)
     finally:
@@ -395,25 +404,153 @@ async def test_over_tcp_a_secondary_listens_for_clients_only_when_it_has_taken_o
 
 
 @on_a_loop
-async def test_a_survivor_waits_for_the_address_of_the_former_primary(
+async def test_a_survivor_whose_port_is_taken_says_so_on_every_try_and_serves_when_it_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sqlite_server, "BIND_RETRY", 0.01)
     async with both() as pairs:
         held = Address.parse(ANYWHERE).listen()
+        told: list[NotServing] = []
         with held:
             address = address_of(held)
             with pytest.raises(OSError, match="in use"):
                 await SqliteServer(pairs.primary, pairs.database, str(address)).__aenter__()
+            assert pairs.primary.service is None
+            events = pairs.secondary.events()
             pairs.break_link()
             serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, str(address)))
-            await pairs.secondary.running()
-            await asyncio.sleep(0.03)
-            assert not serving.done()
+            async for event in events:
+                told += [event] if isinstance(event, NotServing) else []
+                if len(told) == 3:
+                    break
+            assert pairs.secondary.service is told[-1]
+            assert [each.retry for each in told] == [0.01, 0.02, 0.04]
+            assert {each.address for each in told} == {str(address)}
+            assert all("in use" in str(each.cause) for each in told)
         await until(lambda: answers(address))
         async with connected(address) as client:
             assert (await client.result("SELECT 1"))["rows"] == [[1]]
+        assert repr(pairs.secondary.service) == repr(Serving(str(address)))
     await serving
+
+
+@on_a_loop
+async def test_a_survivor_waits_for_an_address_that_the_machine_has_not_got_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that moves along with the role; it is a path here, whose folder comes later."""
+    monkeypatch.setattr(sqlite_server, "BIND_RETRY", 0.01)
+    async with both() as pairs:
+        with tempfile.TemporaryDirectory() as folder:
+            address = Address(path=f"{folder}/later/clients")
+            pairs.break_link()
+            serving = asyncio.create_task(serve(pairs.secondary, pairs.copy, str(address)))
+            await until(lambda: isinstance(pairs.secondary.service, NotServing))
+            Path(folder, "later").mkdir()
+            await until(Path(address.path).exists)
+            async with connected(address) as client:
+                assert (await client.result("SELECT 1"))["rows"] == [[1]]
+            pairs.secondary.request_leave()
+            await serving
+
+
+# ---- many clients, and those who do not read ------------------------------------------------------
+
+
+@on_a_loop
+async def test_one_client_too_many_is_told_so_and_the_others_are_served() -> None:
+    async with (
+        both(OFTEN) as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE, max_clients=2) as server,
+        connected(server.address) as first,
+    ):
+        async with connected(server.address) as second:
+            await first.result(INSERT)
+            await second.result(INSERT)
+            for _ in range(3):
+                async with connected(server.address) as third:
+                    third.ask(INSERT)
+                    reply = await third.reply()
+                    assert (reply["id"], reply["side"]) == (None, "primary")
+                    assert "2 clients, and no more at a time" in reply["error"]
+                    assert await third.rest() == b""
+            assert (await first.result("SELECT count(*) FROM t"))["rows"] == [[2]]
+        await until(lambda: len(server.memory.clients) == 1)
+        async with connected(server.address) as fourth:
+            assert (await fourth.result(INSERT))["rows"] == [[3]]
+
+
+@on_a_loop
+async def test_refused_ones_who_stay_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_server, "REFUSING_TIME", 0.05)
+    async with (
+        both(OFTEN) as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE, max_clients=1) as server,
+        connected(server.address) as client,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        await client.result(INSERT)
+        before = len(os.listdir("/proc/self/fd"))
+        stay = [await stack.enter_async_context(connected(server.address)) for _ in range(50)]
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before + len(stay))
+        assert (await client.result(INSERT))["rows"] == [[2]]
+
+
+@pytest.mark.parametrize("wanted", [0, 1 << 30])
+def test_more_clients_than_there_are_descriptors_for_is_refused_at_the_start(wanted: int) -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    guest = ServedSqlite(CAPACITY, listen=ANYWHERE)
+    with contextlib.closing(guest.connection):
+        with pytest.raises(ValueError, match=f"name 1 to {limit - 64}, or raise `ulimit -n`"):
+            guest.max_clients = wanted
+        assert guest.max_clients is None
+        guest.max_clients = 7
+        assert guest.max_clients == 7
+
+
+LONG = "SELECT hex(zeroblob(50000))"
+
+
+@on_a_loop
+async def test_requests_wait_when_too_much_of_their_replies_does() -> None:
+    async with served() as (pairs, client):
+        for _ in range(20):
+            client.ask(LONG)
+        most = CLIENT_WAITING // 100_000 + 1
+        for got in range(0, 20, most):
+            await until(lambda: len(pairs.primary.outbox) == min(most, 20 - got))  # noqa: B023
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(pairs.primary.outbox) <= most
+            pairs.primary.request_checkpoint()
+            for _ in range(min(most, 20 - got)):
+                assert len((await client.reply())["rows"][0][0]) == 100_000
+
+
+@pytest.mark.parametrize("habit", ["reads nothing", "ends no line"])
+@on_a_loop
+async def test_who_keeps_much_and_does_not_move_gives_way_to_the_others(
+    habit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "WAITING", 1 << 20)
+    monkeypatch.setattr(connection, "STUCK", 0.05)
+    async with (
+        both(OFTEN) as pairs,
+        SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        silent = [await stack.enter_async_context(connected(server.address)) for _ in range(12)]
+        for each in silent:
+            each.stop_reading()
+            if habit == "reads nothing":
+                for _ in range(200):  # 20 MB, far more than the kernel takes for him
+                    each.ask(LONG)
+            else:
+                each.writer.write(b"x" * 500_000)
+        client = await stack.enter_async_context(connected(server.address))
+        for _ in range(20):
+            assert len((await client.result(LONG))["rows"][0][0]) == 100_000
+        await until(lambda: len(server.memory.clients) <= len(silent))
 
 
 # ---- when a side stops ---------------------------------------------------------------------------
@@ -521,7 +658,7 @@ async def test_an_error_is_held_back_too() -> None:
 async def test_a_line_that_is_too_long_ends_the_connection_after_the_replies_before_it() -> None:
     async with served(OFTEN) as (_, client):
         client.ask(INSERT, id=1)
-        client.write(b"x" * (sqlite_server.LINE_LIMIT + 1))
+        client.write(b"x" * (LINE_LIMIT + 1))
         replies = [json.loads(line) for line in (await client.rest()).splitlines()]
         assert replies[0]["id"] == 1
         assert replies[1]["error"] == "a line is longer than 1048576 bytes: send less at a time"
@@ -572,9 +709,33 @@ def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPat
     assert (guest.listen, guest.blocks) == ("tcp:127.0.0.1:5433", {"state": 16 << 20})
 
 
-def test_an_environment_that_is_wrong_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", "16M")
-    with pytest.raises(ValueError, match="must be a number of bytes, not '16M'"):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CAPACITY", "16M", "must be a number of bytes, not '16M'"),
+        ("CAPACITY", "", "must be a number of bytes, not ''"),
+        ("CAPACITY", "٣", "must be a number of bytes, not '٣'"),
+        ("CAPACITY", "9" * 5000, "must be a number of bytes"),
+        ("CAPACITY", str((1 << 30) + 1), "must be at most 1073741824"),
+        ("CAPACITY", "0", "the database does not fit in 0 bytes"),
+        ("LISTEN", "5433", "'5433' is no address: write tcp:HOST:PORT or unix:PATH"),
+        ("LISTEN", "tcp:..:5433", "write tcp:HOST:PORT or unix:PATH"),
+        ("SCHEMA", "/no/such/file", "No such file"),
+        ("SCHEMA", "/dev/zero", "is it SQL?"),
+        ("SCHEMA", "CREATE TABEL t", 'near "TABEL": syntax error'),
+        ("SCHEMA", "SELECT 1; \0", "null character"),
+        ("SCHEMA", "BEGIN", "a transaction is open"),
+    ],
+)
+def test_an_environment_that_is_wrong_says_so_before_anything_begins(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Secondary would need the address only after a takeover: too late to be told."""
+    if name == "SCHEMA" and not value.startswith("/"):
+        (tmp_path / "schema.sql").write_text(value)
+        value = str(tmp_path / "schema.sql")
+    monkeypatch.setenv(f"COLO_FSM_SQLITE_{name}", value)
+    with pytest.raises(ValueError, match=f"^COLO_FSM_SQLITE_{name}.*{re.escape(said)}"):
         sqlite_server.guest()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from replicas import descriptors
 from store_process import (
     BLOCKS,
     commit,
@@ -25,9 +26,14 @@ from colo_fsm.stream.memory import PAGE_SIZE, Delta
 PAGE = b"\x5a" * PAGE_SIZE
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
 @pytest.fixture(params=["memory", "directory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with MemoryStore() if request.param == "memory" else DirectoryStore(tmp_path / "store") as store:
+def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+    with MemoryStore() if request.param == "memory" else DirectoryStore(path) as store:
         yield store
 
 
@@ -72,6 +78,15 @@ class TestBoth:
         commit(store, 1, 2)
         initial(store, 2)
         assert whole(store) == (2, 0)
+
+    def test_nothing_is_left_of_what_was_aborted(self, store: Store, path: Path) -> None:
+        """Neither a file nor a descriptor."""
+        initial(store, 1)
+        before = descriptors(), sorted(path.rglob("*"))
+        for _ in range(3):
+            store.begin(BLOCKS).put("low", 0, PAGE)
+            store.abort()
+        assert (descriptors(), sorted(path.rglob("*"))) == before
 
     def test_begin_drops_what_was_begun(self, store: Store) -> None:
         store.begin(BLOCKS).put("low", 0, PAGE)

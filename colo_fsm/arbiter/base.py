@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -123,6 +123,12 @@ class Arbiter(Protocol):
             UnknownGeneration: stop; no retry will help.
         """
         ...
+
+
+LONGEST_TIME = 86400.0
+"""Seconds: a day. No time that somebody names is longer; nan and inf are none, for nothing would end them."""
+
+a_time: Any = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(LONGEST_TIME))
 
 
 def wall_clock() -> int:

@@ -15,7 +15,8 @@ import attrs
 
 from colo_fsm.fsm import Side
 
-from .base import ArbiterUnreachable, Claim, fresh_number, wall_clock
+from . import spare
+from .base import ArbiterUnreachable, Claim, a_time, fresh_number, wall_clock
 
 _WON, _LOST = 0, 1
 _LINE_LIMIT = 4096
@@ -39,13 +40,13 @@ class ExecArbiter:
     and be the same for both sides. Without one, the generation is the token.
 
     Raises:
-        ValueError: there is no such command.
+        ValueError: there is no such command, or no such time.
     """
 
     local_only: ClassVar[bool] = False
 
     command: str
-    timeout: float = 10.0
+    timeout: float = attrs.field(default=10.0, validator=a_time)
     _argv: tuple[str, ...] = attrs.field(init=False, repr=False)
     _opened: int = attrs.field(init=False, repr=False, factory=wall_clock)
     _lock: Lock = attrs.field(init=False, repr=False, factory=Lock)
@@ -58,6 +59,7 @@ class ExecArbiter:
             raise ValueError(f"{self}: {error}") from None
         if not argv or shutil.which(argv[0]) is None:
             raise ValueError(f"{self}: name a command that can be executed")
+        spare.keep()
         return argv
 
     def __str__(self) -> str:
@@ -78,7 +80,7 @@ class ExecArbiter:
 
     def claim(self, generation: int, side: Side) -> Claim:
         try:
-            with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            with spare.lent(), tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
                 status = self._run((*self._argv, str(generation), side.value), stdout, stderr)
                 if status in (_WON, _LOST):
                     winner = side if status == _WON else side.peer
@@ -92,7 +94,7 @@ class ExecArbiter:
 
         Files, not pipes: a process the command leaves behind must not hold up the answer.
         """
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - the embedder's command and two words of ours, no shell
             argv,
             stdin=subprocess.DEVNULL,
             stdout=stdout,

@@ -4,7 +4,8 @@ Rules that the code below keeps:
 
 - A claim is one write transaction (BEGIN IMMEDIATE), and is on disk (WAL, synchronous FULL) before
   it is answered. A process killed in the middle has claimed nothing.
-- A connection per call: no answer comes from a deleted file that somebody still holds open.
+- A connection per call: no answer comes from a deleted file that somebody still holds open. Its descriptors
+  are kept back (`spare`), so that a claim does not depend on who has taken the others.
 - Only `open` creates the file. A claim that created an empty one would let both sides win.
 - Generations are never numbered from 1 again when the file is lost, so a side that was frozen
   meanwhile cannot claim its old number in the new file.
@@ -28,11 +29,13 @@ import attrs
 
 from colo_fsm.fsm import Side
 
+from . import spare
 from .base import (
     ArbiterUnreachable,
     Claim,
     GenerationClaimed,
     UnknownGeneration,
+    a_time,
     fresh_number,
     wall_clock,
 )
@@ -71,7 +74,7 @@ class SqliteArbiter:
     local_only: ClassVar[bool] = True
 
     path: Path = attrs.field(converter=_absolute)
-    timeout: float = 5.0
+    timeout: float = attrs.field(default=5.0, validator=a_time)
     clock: Callable[[], int] = attrs.field(default=wall_clock, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -79,6 +82,7 @@ class SqliteArbiter:
             raise ValueError(f"{self}: name a file in an existing directory")
         if self.path.exists() and self._holds_something_else():
             raise ValueError(f"{self}: this file is no claim database, name another one")
+        spare.keep()
 
     def __str__(self) -> str:
         return f"sqlite:{self.path}"
@@ -124,14 +128,15 @@ class SqliteArbiter:
 
     def _fresh(self, db: sqlite3.Connection, column: str) -> int:
         """A number above all those of `column`."""
-        (newest,) = db.execute(f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations").fetchone()
+        select = f"SELECT COALESCE(MAX({column}), 0) FROM colo_generations"  # noqa: S608 - a name of ours
+        (newest,) = db.execute(select).fetchone()
         return fresh_number(newest, self.clock)
 
     @contextmanager
     def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed at the end, rolled back (by closing) if anything raises."""
         try:
-            with closing(self._connect("rwc" if create else "rw")) as db:
+            with spare.lent(), closing(self._connect("rwc" if create else "rw")) as db:
                 if create:
                     self._switch_to_wal(db)
                 db.execute("PRAGMA synchronous = FULL")

@@ -6,6 +6,7 @@ import click
 
 from .demo import demo
 from .diagram import diagram
+from .output import Commands
 from .restore import inspect, restore
 from .side import primary, secondary
 from .simulate import simulate
@@ -14,7 +15,7 @@ from .verify import verify
 from .watch import replay, tap, trace
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="colo-fsm")
 def cli() -> None:
     """Keep a second machine ready to take over from a first (COLO checkpointing).

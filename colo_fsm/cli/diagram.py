@@ -12,9 +12,10 @@ from colo_fsm.colo import TABLES, Mode, Profile, ReleaseOn, Variant
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 
 from .load import table_named
+from .status import exit_codes
 
 
-@click.command(epilog="\b\nExit status:\n  0  drawn\n  1  it could not be drawn or written\n  2  bad usage")
+@click.command(epilog=exit_codes("drawn", "it could not be drawn or written"))
 @click.argument("what", required=False, type=click.Choice(["primary", "secondary", "pair", "checkpoint"]))
 @click.option("--primary", metavar="MODULE:TABLE", help="A Table of yours for the Primary.")
 @click.option("--secondary", metavar="MODULE:TABLE", help="A Table of yours for the Secondary.")

@@ -24,6 +24,7 @@ from colo_fsm.replica import DirectoryStore, StoreError
 from colo_fsm.replica.store import LOCAL_DISK
 from colo_fsm.stream import StreamError
 
+from .shown import as_text, shown
 from .status import exit_codes, one_line_errors
 
 
@@ -61,7 +62,7 @@ def restore(folder: Path, output: str | None, check: str | None) -> None:
         raise click.UsageError("say where to write it, -o FILE, or how to --check it")
     with stored(folder) as vm:
         if check is not None:
-            click.echo(f"checkpoint {vm.number} loads: {check_loads(vm, check)}", err=True)
+            click.echo(f"checkpoint {vm.number} loads: {shown(check_loads(vm, check))}", err=True)
         if output == "-":
             _write(vm, sys.stdout.buffer)
         elif output is not None:
@@ -96,7 +97,7 @@ def inspect(source: Path, as_json: bool) -> None:
         else:
             found = inspect_file(source)
     except (StreamError, OSError) as error:
-        raise click.ClickException(f"{source}: {error}") from None
+        raise click.ClickException(shown(f"{source}: {error}")) from None
     if as_json:
         click.echo(json.dumps(attrs.asdict(found)))
     else:
@@ -106,7 +107,7 @@ def inspect(source: Path, as_json: bool) -> None:
 def _show(found: Inspected) -> None:
     console = Console(highlight=False)
     for name, value in found.facts().items():
-        console.print(f"{name}: {value}")
+        console.print(as_text(f"{name}: {value}"))
     _table(
         console,
         "RAM blocks",
@@ -128,5 +129,5 @@ def _table(console: Console, title: str, things: Sequence[object], **columns: st
     for name, head in columns.items():
         table.add_column(head, justify="left" if name == "name" else "right")
     for thing in things:
-        table.add_row(*(str(getattr(thing, name)) for name in columns))
+        table.add_row(*(as_text(getattr(thing, name)) for name in columns))
     console.print(table)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from colo_fsm.replica import (
     DirectoryStore,
     Guest,
     MemoryStore,
+    NotRunning,
     Options,
     Pair,
     StoreError,
@@ -30,15 +30,18 @@ from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
 from .load import named, table_named
-from .report import Reporter
+from .numbers import MILLISECONDS, SECONDS
+from .report import Reporter, loud, loudness, missing_object, why
+from .shown import log_to_stderr, shown
+from .signals import ended_by_signals
+from .status import exit_codes
+from .telling import in_words, telling
 
-EXIT_CODES = """
-\b
-Exit status:
-  0  ended in order (SIGTERM or ^C between two checkpoints, or while alone)
-  1  stopped: the claim was lost, or what went wrong stands in the last line
-  2  bad usage
-"""
+EXIT_CODES = exit_codes(
+    "ended in order (SIGTERM or ^C before the first checkpoint, between two, or while alone)",
+    "stopped: the claim was lost, or what went wrong stands in the last line",
+    "a second ^C: ended at once, as by SIGKILL",
+)
 
 Command = Callable[..., Any]
 
@@ -83,7 +86,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=5.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -91,7 +94,7 @@ def common(command: Command) -> Command:
             ),
             click.option(
                 "--hook-deadline",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -102,10 +105,15 @@ def common(command: Command) -> Command:
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
-            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             click.option(
-                "-v", "--verbose", is_flag=True, help="Log every message and every change of state."
+                "--max-clients",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="How many clients the guest's service takes at a time; one more is told so. "
+                "[default: 1000, or what `ulimit -n` has room for]",
             ),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
+            loudness,
         )
     ):
         command = option(command)
@@ -116,7 +124,7 @@ def common(command: Command) -> Command:
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=100,
     show_default=True,
     help="From the end of a checkpoint to the next one.",
@@ -180,31 +188,47 @@ def run(
     deadline: float,
     hook_deadline: float,
     table: str | None,
+    max_clients: int | None,
     as_json: bool,
     verbose: bool,
+    quiet: bool,
     interval: float = 0.1,
     greeting_deadline: float = 5.0,
 ) -> None:
     """Make this side and run it to its end; exits with the documented status."""
     if (arbiter is None) is not no_arbiter:
         raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, format="%(name)s: %(message)s")
-    options = Options(
-        ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
-        greeting_deadline=greeting_deadline,
-    )  # fmt: skip
-    guest = load_guest(guest_spec)
-    chosen = {} if table is None else {"table": table_named(table, "--table")}
+    level = loud(verbose, quiet)
+    with telling(missing_object if as_json else in_words) as voices:
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
+        options = Options(
+            ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
+            greeting_deadline=greeting_deadline,
+        )  # fmt: skip
+        guest = load_guest(guest_spec)
+        if max_clients is not None:
+            limit_clients(guest, max_clients)
+        chosen = {} if table is None else {"table": table_named(table, "--table")}
+        try:
+            judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
+            pair = make(guest, arbiter=judge, options=options, **chosen)
+        except (ValueError, OSError) as error:
+            raise click.UsageError(shown(error)) from None
+        try:
+            in_order = asyncio.run(_run(pair, guest, Reporter(voices.out, as_json, level)))
+        except (ProtocolError, NotRunning, OSError) as error:
+            raise click.ClickException(shown(why(error) or error)) from None
+    sys.exit(0 if in_order else 1)
+
+
+def limit_clients(guest: Any, most: int) -> None:
+    """Serve so many at a time. Raises click.BadParameter."""
+    if not hasattr(guest, "max_clients"):
+        raise click.BadParameter("--max-clients is for a guest that serves clients, and this one does not")
     try:
-        judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
-        pair = make(guest, arbiter=judge, options=options, **chosen)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        asyncio.run(_run(pair, guest, Reporter(as_json)))
-    except (ProtocolError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    sys.exit(0 if ended_in_order(pair.session) else 1)
+        guest.max_clients = most
+    except ValueError as error:
+        raise click.BadParameter(f"--max-clients: {error}") from None
 
 
 def ended_in_order(session: Session) -> bool:
@@ -216,20 +240,47 @@ def ended_in_order(session: Session) -> bool:
     )
 
 
-async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, pair.request_leave)
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> bool:
+    """From start to end; whether that is in order."""
     told = asyncio.create_task(_tell(pair, reporter))
-    async with pair:
-        reporter.started(pair)
-        service = asyncio.create_task(_serve(pair, guest))
-        await pair.wait()
-        service.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await service
+    begun = await _begun(pair, reporter, guest)
     await told
     reporter.over(pair)
+    return ended_in_order(pair.session) or not begun
+
+
+async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest) -> bool:
+    """Serve until the end; False when somebody has asked for that before the pair was ready.
+
+    Then whatever it waits for, the peer or the name of its host, is not waited for.
+    """
+    loop, task, entered = asyncio.get_running_loop(), asyncio.current_task(), False
+    asked = False
+    assert task is not None
+
+    def leave() -> None:
+        nonlocal asked
+        asked = True
+        pair.request_leave()
+        if not entered:
+            task.cancel()
+
+    with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
+        try:
+            async with pair:
+                entered = True
+                reporter.started(pair)
+                service = asyncio.create_task(_serve(pair, guest))
+                await pair.wait()
+                service.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await service
+        except (asyncio.CancelledError, NotRunning):
+            if entered or not asked:
+                raise
+            task.uncancel()
+            return False
+    return True
 
 
 async def _tell(pair: Pair, reporter: Reporter) -> None:

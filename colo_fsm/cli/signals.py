@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from .output import INTERRUPTED
+
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
-    """While inside, SIGTERM and ^C call `end`, from a thread of its own.
+def ended_by_signals(end: Callable[[], object]) -> Iterator[None]:
+    """While inside, SIGTERM and ^C call `end`, from a thread of its own; a second ^C waits for nothing.
 
     A handler in Python runs when the main thread comes to it: one that has just begun to wait for
     something else does not. What the kernel writes to the wakeup descriptor is heard at once.
@@ -35,7 +38,11 @@ def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _listen(hear: socket.socket, end: Callable[[], None]) -> None:
+def _listen(hear: socket.socket, end: Callable[[], object]) -> None:
+    interrupted = False
     while number := hear.recv(1):
         if number[0] in NUMBERS:
+            if interrupted and number[0] == signal.SIGINT:
+                os._exit(INTERRUPTED)  # as safe as SIGKILL, which a side must survive at any moment
+            interrupted |= number[0] == signal.SIGINT
             end()

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 
+from colo_fsm.check.model.law import Law
 from colo_fsm.check.simulate import (
     SAFE_KINDS,
     Bench,
@@ -23,6 +24,8 @@ from colo_fsm.check.simulate import (
 from colo_fsm.fsm import Side, TableError
 
 from .load import table_named
+from .numbers import Number
+from .status import exit_codes
 
 KINDS = ", ".join(Kind)
 
@@ -44,8 +47,11 @@ class Kinds(click.ParamType[tuple[Kind, ...]]):
 
 
 @click.command(
-    epilog="\b\nExit status:\n  0  all holds"
-    "\n  1  something failed: its shortest schedule is printed, and kept in a file\n  2  bad usage"
+    epilog=exit_codes(
+        "all holds",
+        "something failed: its shortest schedule is printed, and kept in a file;\n"
+        "       or standard output could not be written",
+    )
 )
 @click.option("--seeds", type=click.IntRange(1), help="Run N schedules.  [default: 500]")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
@@ -53,7 +59,7 @@ class Kinds(click.ParamType[tuple[Kind, ...]]):
     "--faults", "kinds", type=Kinds(), default=SAFE_KINDS, metavar="KINDS",
     help="Only these kinds, with commas between them; see below.  [default: all that a pair survives]",
 )  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="As many as that long allows.")
+@click.option("--minutes", type=Number(0, 1e6, min_open=True), help="As many as that long allows.")
 @click.option(
     "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="the number of cores",
     help="Processes.",
@@ -127,12 +133,9 @@ def _tables(primary: str | None, secondary: str | None) -> Tables:
         tables = Tables(
             **{side: table_named(spec, f"--{side}", side) for side, spec in specs.items() if spec}
         )
-        for side in Side:
-            tables.complete(side)
-    except TableError as error:
+        Law(tables.complete(Side.PRIMARY), tables.complete(Side.SECONDARY))
+    except (TableError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--primary, --secondary") from None
-    if tables.primary.words is not tables.secondary.words:
-        raise click.BadParameter("the two tables speak different words", param_hint="--primary, --secondary")
     return tables
 
 

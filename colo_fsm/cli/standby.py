@@ -7,9 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -28,14 +28,22 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from .numbers import SECONDS
+from .report import Loud, loud, loudness, missing_object, unanswered, why
+from .shown import log_to_stderr
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
+from .telling import Voices, in_words, telling
+
+MOMENT = 0.5
+"""Seconds that a reader has to show that it reads, before COMMAND is told to speak to it."""
 
 EXIT_CODES = f"""
 {
     exit_codes(
         "ended in order (SIGTERM), or took over: the claim was won and COMMAND succeeded",
         "the claim was lost, COMMAND failed, or what went wrong stands in the last line",
+        "a second ^C, or one while COMMAND runs: ended at once",
     )
 }
 
@@ -108,13 +116,14 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
     help="How long the link may stand still inside a checkpoint; ten times that in the first copy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, and a last one.")
+@loudness
 def standby(
     listen: str,
     store: Path,
@@ -130,6 +139,8 @@ def standby(
     greeting_deadline: float,
     deadline: float,
     as_json: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Be the COLO Secondary of a real QEMU, without a second VM: keep its newest checkpoint in DIR.
 
@@ -138,28 +149,31 @@ def standby(
       colo-fsm standby --listen tcp:0.0.0.0:9998 --store vm1 --arbiter exec:/etc/fence-vm1 \\
           --on-failover 'colo-fsm restore vm1 -o vm1.mig && start-vm1 vm1.mig'
     """
-    logging.basicConfig(level=logging.CRITICAL)
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
     options = Options(deadline=deadline, state_limit=size_limit, greeting_deadline=greeting_deadline)
-    teller = Teller(as_json)
-    with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
-        number = judge.open() if generation is None else generation
-        judge.check(number)
-        make = partial(
-            StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
-            generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
-            after_initial=after_initial,
-        )  # fmt: skip
-        holder = Standby(listener, make, teller.event)
-        with ended_by_signals(holder.end):
-            teller.line(f"listening at {address_of(listener)}, generation {number}")
-            outcome = holder.run()
-    teller.over(outcome)
-    if outcome.state is State.ALONE and on_failover is not None:
-        take_over(
-            on_failover, generation=number, token=outcome.token, store=store.absolute(),
-            reason=reason(outcome.error), error=outcome.error, rounds=teller.rounds,
-        )  # fmt: skip
+    level = loud(verbose, quiet)
+    with telling(missing_object if as_json else in_words) as voices:
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
+        teller = Teller(voices, as_json, level)
+        with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+            number = judge.open() if generation is None else generation
+            judge.check(number)
+            make = partial(
+                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+                generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+                after_initial=after_initial,
+            )  # fmt: skip
+            holder = Standby(listener, make, teller.event)
+            with ended_by_signals(holder.end):
+                teller.line(f"listening at {address_of(listener)}, generation {number}", Loud.CHANGES)
+                outcome = holder.run()
+        teller.over(outcome)
+        if outcome.state is State.ALONE and on_failover is not None:
+            facts = {
+                "generation": number, "token": outcome.token, "store": store.absolute(),
+                "reason": reason(outcome.error), "error": outcome.error, "rounds": teller.rounds,
+            }  # fmt: skip
+            take_over(on_failover, voices, facts)
     sys.exit(0 if outcome.state in (State.ALONE, State.ENDED) else 1)
 
 
@@ -177,10 +191,16 @@ def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tup
     return judge, address
 
 
-def take_over(command: str, **facts: object) -> None:
-    """Run what the user wants done after a claim that was won. Raises click.ClickException."""
+def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None:
+    """Run what the user wants done after a claim that was won. Raises click.ClickException.
+
+    What it says goes where ours goes, unless nobody takes that: then to nobody, for it must not stand still.
+    """
     environment = {f"COLO_FSM_{name.upper()}": str(value) for name, value in facts.items()}
-    status = subprocess.run(command, shell=True, env=os.environ | environment).returncode
+    outputs = [None if voice.heard(MOMENT) else subprocess.DEVNULL for voice in (voices.out, voices.err)]
+    status = subprocess.run(  # noqa: S602 - a shell's command is what --on-failover takes
+        command, shell=True, env=os.environ | environment, stdout=outputs[0], stderr=outputs[1]
+    ).returncode
     if status != 0:
         text = f"COMMAND ended with status {status}: the checkpoint is safe in {facts['store']}"
         raise click.ClickException(text)
@@ -193,13 +213,16 @@ def reason(error: ProtocolError | None) -> str:
 
 
 class Teller:
-    """Says what happens: a line for what matters, a line that is written over for the rounds.
+    """Says what happens: a line for what matters, on a terminal one that is written over for the rounds.
 
     As JSON, standard output has objects only, and the lines go to standard error.
     """
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, voices: Voices, as_json: bool, loud: Loud) -> None:
+        self._out = voices.out
+        self._lines = voices.err if as_json else voices.out
         self._json = as_json
+        self._loud = loud
         self.rounds = 0
 
     def event(self, event: Event) -> None:
@@ -209,54 +232,46 @@ class Teller:
                 self._round(event)
             case ClaimAnswered(claim, won):
                 self.line(f"claim {'won' if won else 'lost'} (token {claim.token})")
-            case ClaimUnanswered(cause, retry):
-                then = "stopping" if retry is None else f"suspended, asking again in {retry:g} s"
-                self.line(f"the arbiter does not answer: {cause}; {then}")
+            case ClaimUnanswered():
+                self.line(unanswered(event))
             case Transition(dest=State.READY):
-                self.line("ready: the initial state is stored")
+                self.line("ready: the initial state is stored", Loud.CHANGES)
             case Transition(error=error) if error is not None:
-                self.line(f"{error}")
-            case Refused(why, count):
+                self.line(f"{why(error)}")
+            case Refused(told, count):
                 who = "a connection" if count == 1 else f"{count} connections, the last of them"
-                self.line(f"refused {who}: {why}; the store is unchanged, listening goes on")
+                self.line(f"refused {who}: {told}; the store is unchanged, listening goes on", Loud.CHANGES)
 
     def _round(self, taken: VmRound) -> None:
         self.rounds += 1
         if self._json:
-            self._object(
-                round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
-                live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
-            )  # fmt: skip
-        elif sys.stdout.isatty():
-            text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes"
-            say(sys.stdout, f"{text}, {taken.total * 1000:.1f} ms".ljust(79), end="\r")
+            if self._loud > Loud.QUIET:
+                self._object(
+                    by_the_way=True,
+                    round=taken.number, pages=taken.pages, zero_pages=taken.zero_pages,
+                    live_bytes=taken.live_bytes, vmstate_bytes=taken.vmstate_bytes, seconds=taken.total,
+                )  # fmt: skip
+            return
+        text = f"round {taken.number}: {taken.pages} pages, {taken.sent} bytes, {taken.total * 1000:.1f} ms"
+        if self._loud is Loud.ALL:
+            self._out.line(text, by_the_way=True)
+        elif self._loud is Loud.CHANGES and self._out.is_terminal:
+            self._out.say(text.ljust(79) + "\r", by_the_way=True)
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, level: Loud = Loud.QUIET) -> None:
         """A line of its own."""
-        stream = sys.stderr if self._json else sys.stdout
-        say(stream, text.ljust(79) if stream.isatty() else text)
+        if level <= self._loud:
+            self._lines.line(text.ljust(79) if self._lines.is_terminal else text)
 
     def over(self, outcome: Outcome) -> None:
         """The last line."""
-        reason = None if outcome.error is None else str(outcome.error)
         if self._json:
+            reason = None if outcome.error is None else str(outcome.error)
             won = outcome.state is State.ALONE
             self._object(state=outcome.state, reason=reason, rounds=self.rounds, won=won)
         else:
+            reason = why(outcome.error)
             self.line(f"{outcome.state} after {self.rounds} rounds" + (f": {reason}" if reason else ""))
 
-    def _object(self, **fields: object) -> None:
-        say(sys.stdout, json.dumps(fields))
-
-
-def say(stream: TextIO, text: str, end: str = "\n") -> None:
-    """Say it now: whoever reads through a pipe waits for it.
-
-    When nobody hears it any more the standby goes on, and says the rest to nobody.
-    """
-    try:
-        print(text, end=end, file=stream, flush=True)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    def _object(self, *, by_the_way: bool = False, **fields: object) -> None:
+        self._out.line(json.dumps(fields), by_the_way=by_the_way)

@@ -11,15 +11,23 @@ from colo_fsm.arbiter import ArbiterError
 from colo_fsm.qemu import NotAVm
 from colo_fsm.qemu.hold.check import CheckFailed
 from colo_fsm.qemu.watch.capture import CaptureError
-from colo_fsm.qemu.watch.trace import TraceError
+from colo_fsm.qemu.watch.log import TraceError
 from colo_fsm.replica import AddressError, StoreError
+
+from .output import INTERRUPTED
+from .shown import shown
 
 _EXPECTED = (ArbiterError, CaptureError, CheckFailed, NotAVm, OSError, StoreError, TraceError)
 
 
-def exit_codes(zero: str = "done", one: str = "it could not be; the last line says why") -> str:
+def exit_codes(
+    zero: str = "done",
+    one: str = "it could not be, or standard output could not be written; the last line says why",
+    interrupted: str = "^C",
+) -> str:
     """The end of a help page."""
-    return f"\b\nExit status:\n  0  {zero}\n  1  {one}\n  2  bad usage"
+    lines = {0: zero, 1: one, 2: "bad usage", INTERRUPTED: interrupted}
+    return "\b\nExit status:" + "".join(f"\n  {status:<3}  {text}" for status, text in lines.items())
 
 
 @contextlib.contextmanager
@@ -28,6 +36,6 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except AddressError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(shown(error)) from None
     except _EXPECTED as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(error)) from None

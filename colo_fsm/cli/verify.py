@@ -30,14 +30,12 @@ from colo_fsm.draw import DrawError
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 
 from .load import table_named
+from .status import exit_codes
 
-EXIT_CODES = """
-\b
-Exit status:
-  0  every verdict is the documented one; in a system of your own: everything holds
-  1  another verdict, or the system is larger than --limit
-  2  bad usage
-"""
+EXIT_CODES = exit_codes(
+    "every verdict is the documented one; in a system of your own: everything holds",
+    "another verdict, the system is larger than --limit, or standard output could not be written",
+)
 FORMATS: dict[str, Literal["svg", "png", "mermaid", "text"]] = {
     ".svg": "svg",
     ".png": "png",

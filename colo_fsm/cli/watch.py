@@ -13,15 +13,20 @@ import click
 
 from colo_fsm.colo import COLO, State
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
+from colo_fsm.qemu.watch.log import read_log
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
 from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
-from colo_fsm.qemu.watch.trace import check, read_log
+from colo_fsm.qemu.watch.trace import check
 from colo_fsm.replica import Address
 
+from .numbers import SECONDS
+from .report import missing_object
 from .restore import stored
+from .shown import shown
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
+from .telling import in_words, telling
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
 _ADDRESS = "tcp:HOST:PORT or unix:PATH"
@@ -52,8 +57,11 @@ def tap(
     Example:
       colo-fsm tap --listen tcp:0.0.0.0:9998 --connect tcp:standby:9998 --record capture
     """
-    on_round = _round_printer(as_json)
-    with one_line_errors():
+    with contextlib.ExitStack() as stack:
+        if recorded is None:  # else the output is all there is, and waits for its reader
+            stack.enter_context(telling(missing_object if as_json else in_words))
+        stack.enter_context(one_line_errors())
+        on_round = _round_printer(as_json)
         if recorded is not None:
             if listen or connect or record:
                 raise click.UsageError("--from DIR takes no --listen, --connect and --record")
@@ -62,7 +70,7 @@ def tap(
             raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
         else:
             verdict = _tap(listen, connect, record, on_round, as_json)
-    _say(as_json, str(verdict), verdict=verdict.kind, text=verdict.text)
+        _say(as_json, str(verdict), verdict=verdict.kind, ended=verdict.ended, text=verdict.text)
     sys.exit(verdict.kind is not Kind.OK)
 
 
@@ -77,7 +85,8 @@ def _tap(
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
         if between.record_error is not None:
-            raise click.ClickException(f"{verdict}; but the recording broke off: {between.record_error}")
+            told = f"{verdict}; but the recording broke off: {between.record_error}"
+            raise click.ClickException(shown(told))
         return verdict
 
 
@@ -86,7 +95,7 @@ def _round_printer(as_json: bool) -> Callable[[Round], None]:
 
 
 def _say(as_json: bool, line: str, **fields: object) -> None:
-    click.echo(json.dumps(fields) if as_json else line)
+    click.echo(json.dumps(fields) if as_json else shown(line))
     sys.stdout.flush()
 
 
@@ -120,34 +129,38 @@ class _EndType(click.ParamType[End]):
     help="The Primary's state to break in (default: sending), or to send the message in (default: loaded).",
 )  # fmt: skip
 @click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    "--deadline", type=SECONDS, default=30.0, show_default=True,
     metavar="SECONDS", help="How long the Secondary may be silent when it should answer.",
 )  # fmt: skip
-@click.option("--no-enable-colo", is_flag=True, help="From a checkpoint, to a QEMU that refuses ENABLE_COLO.")
+@click.option(
+    "--return-path/--no-return-path", default=None,
+    help="From a checkpoint: to a QEMU from 11 on, or before.  [default: as its Primary was]",
+)  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Print every message.")
 def replay(
     source: Path, connect: str, rounds: int | None, end: End, at: str | None, deadline: float,
-    no_enable_colo: bool, verbose: bool,
+    return_path: bool | None, verbose: bool,
 ) -> None:  # fmt: skip
     """Play the Primary's part towards a real QEMU Secondary.
 
     DIR is a recording of `colo-fsm tap`, or what a `colo-fsm standby` has stored: that becomes a hot
     standby again. Past its recorded rounds it makes rounds in which nothing changes. The QEMU must have
-    the machine type, memory and devices of the VM in DIR, and the capability x-colo.
+    the machine type, memory and devices of the VM in DIR, and the capability x-colo (from 11 on:
+    return-path, too).
 
     \b
     Example:
       colo-fsm replay capture --connect tcp:127.0.0.1:9998 --rounds 3 --end illegal:2 --at replied
     """
     end = _placed(end, at)
-    with one_line_errors(), contextlib.ExitStack() as stack:
+    with telling(patience=None), one_line_errors(), contextlib.ExitStack() as stack:
         where = Address.parse(connect)
-        played = _source(stack, source, not no_enable_colo)
+        played = _source(stack, source, return_path)
         link = where.connect(CONNECT_TIMEOUT)
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
         outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
-    click.echo(_told(outcome, end))
+        click.echo(shown(_told(outcome, end)))
     sys.exit(not outcome.ended)
 
 
@@ -158,12 +171,12 @@ def _placed(end: End, at: str | None) -> End:
     return End(end.how, State(at) if at else default, end.message)
 
 
-def _source(stack: contextlib.ExitStack, path: Path, enable_colo: bool) -> Source:
+def _source(stack: contextlib.ExitStack, path: Path, return_path: bool | None) -> Source:
     if Capture.is_one(path):
         return Recorded(Capture(path))
     if not (path / "colo-store").exists():
         raise CaptureError(f"{path} is neither a recording of colo-fsm tap nor a store of colo-fsm standby")
-    return Stored(stack.enter_context(stored(path)), enable_colo)
+    return Stored(stack.enter_context(stored(path)), return_path)
 
 
 def _print_message(sent: bool, message: int) -> None:
@@ -190,7 +203,12 @@ def _told(outcome: Outcome, end: End) -> str:
             return f"{begun}, sent {_text(end.message)} in '{end.at}'; the Secondary then said {answers}"
 
 
-@click.command(epilog=exit_codes("both kept to the protocol", "a deviation: its file and line are printed"))
+@click.command(
+    epilog=exit_codes(
+        "both kept to the protocol",
+        "a deviation: its file and line are printed; or standard output could not be written",
+    )
+)
 @click.argument(
     "logs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE [FILE]", nargs=-1
 )
@@ -198,7 +216,8 @@ def trace(logs: tuple[Path, ...]) -> None:
     """Check the logs of one or both QEMUs of a pair against the protocol.
 
     FILE is what QEMU's -trace 'colo_*' -D FILE leaves, with or without timestamps. It may begin or end
-    anywhere. Two files must be of the two sides.
+    anywhere. Two files must be of the two sides. Behind a failover it goes on where another replication
+    begins; which lines were not looked at is said.
 
     \b
     Example:
@@ -208,5 +227,6 @@ def trace(logs: tuple[Path, ...]) -> None:
         raise click.UsageError("give the log of one side, or of both")
     with one_line_errors():
         report = check([read_log(path) for path in logs])
-    click.echo(str(report))
+    for line in report.lines():
+        click.echo(shown(line))
     sys.exit(report.deviation is not None)

@@ -163,6 +163,13 @@ class FailoverRequested(ProtocolError):
     cause: BaseException | None = None
 
 
+def link_ended(error: BaseException | None) -> bool:
+    """Whether this says no more than that the peer has closed the link, or is gone, between two messages."""
+    if not isinstance(error, LinkLost | SendFailed) or isinstance(error, Truncated):
+        return False
+    return error.cause is None or isinstance(error.cause, ConnectionError)
+
+
 def strerror(cause: BaseException | None) -> str:
     """The errno suffix: the cause's own, or what QEMU reports where the kernel gave none."""
     number = cause.errno if isinstance(cause, OSError) else None

@@ -40,6 +40,7 @@ from .errors import (
     Truncated,
     UnexpectedMessage,
     UnknownMessage,
+    link_ended,
 )
 from .machine import TableMachine
 from .table import Row, Trigger, begin, fault
@@ -185,10 +186,18 @@ class Session:
         _log.debug("Change '%s' => '%s'", source, row.dest)
         if error is not None:
             self.error = error.worded(self.table.words.texts)
-            _log.error("%s", error)
+            if link_ended(error) and self._between_rounds(source):
+                _log.info("The link ended")
+            else:
+                _log.error("%s", error)
         if not self._observers:
             return row.effects
         return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
+
+    def _between_rounds(self, state: StrEnum) -> bool:
+        """Whether a pair may end here: no round is under way, or all that has happened is its request."""
+        begun = {row.dest for row in self.table.rows if row.trigger is begin.checkpoint}
+        return state in self.table.idle | begun
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Effects:
         """These bytes have arrived; b"" is the end of the link, as from `socket.recv`.

@@ -3,7 +3,16 @@
 from . import blocking
 from .address import Address, AddressError
 from .aio import Pair, primary, secondary
-from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, Refused, Serving
+from .events import (
+    CheckpointTaken,
+    ClaimAnswered,
+    ClaimUnanswered,
+    Dropped,
+    Event,
+    NotServing,
+    Refused,
+    Serving,
+)
 from .gate import NotRunning
 from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest
 from .link import link_pair
@@ -28,6 +37,7 @@ __all__ = [
     "MemoryStore",
     "NotCommitted",
     "NotRunning",
+    "NotServing",
     "Options",
     "Outbox",
     "Pair",

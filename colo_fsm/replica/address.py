@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import os
 import re
@@ -36,11 +37,11 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read `tcp:HOST:PORT` (an IPv6 host in brackets) or `unix:PATH`. Raises AddressError."""
         scheme, _, rest = text.partition(":")
-        if scheme == "unix" and rest:
+        if scheme == "unix" and rest and _is_path(rest):
             return cls(path=rest)
         match = _TCP.fullmatch(text)
-        if match and int(match["port"]) < 1 << 16:
-            return cls(host=match["v6"] or match["host"], port=int(match["port"]))
+        if match and int(match["port"]) < 1 << 16 and _is_host(host := match["v6"] or match["host"]):
+            return cls(host=host, port=int(match["port"]))
         raise AddressError(f"'{text}' is no address: write tcp:HOST:PORT or unix:PATH")
 
     def __str__(self) -> str:
@@ -75,13 +76,15 @@ class Address:
         return link.tuned(socket.socket(family, socket.SOCK_STREAM))  # type: ignore[no-any-return]
 
     def listen(self) -> socket.socket:
-        """A listening socket; its `address_of` tells the port when 0 was asked for. Raises OSError."""
+        """A listening socket; its `address_of` tells the port when 0 was asked for. Raises OSError.
+
+        A Unix socket that a killed process has left behind is taken over, one in use never; closed, this
+        one takes its file along.
+        """
+        listener: socket.socket
         if self.path:
             _remove_stale(self.path)
-            listener = socket.socket(socket.AF_UNIX)
-            with _closed_on_error(listener):
-                listener.bind(self.path)
-                listener.listen()
+            listener = UnixListener(self.path)
         else:
             family, where = self.resolve()[0]
             listener = socket.create_server(where[:2], family=family)
@@ -95,13 +98,42 @@ def address_of(listener: link.Listener) -> Address:
     return Address(path=where) if isinstance(where, str) else Address(host=where[0], port=where[1])
 
 
-@contextlib.contextmanager
-def _closed_on_error(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise
+def _is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it: else it raises an error that is no OSError."""
+    with contextlib.suppress(UnicodeError):
+        return name.isprintable() and bool(name.encode("idna"))
+    return False
+
+
+def _is_path(text: str) -> bool:
+    with contextlib.suppress(UnicodeError):
+        return b"\0" not in os.fsencode(text)
+    return False
+
+
+class UnixListener(socket.socket):
+    """Listens at a Unix path, whose file goes when this is closed, unless it is another's by then."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(socket.AF_UNIX)
+        self._bound: tuple[int, str, os.stat_result] | None = None
+        try:
+            self.bind(path)
+            self._bound = os.getpid(), os.path.abspath(path), os.stat(path)
+            self.listen()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Also of the copy that a forked child has: there, the file stays."""
+        bound, self._bound = self._bound, None
+        if bound is not None and bound[0] == os.getpid():
+            _, path, ours = bound
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.lstat(path), ours):
+                    os.unlink(path)
+        super().close()
 
 
 def _remove_stale(path: str) -> None:
@@ -109,11 +141,25 @@ def _remove_stale(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
-        # of another type, so that one who listens there does not take us for a Primary
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        with (
+            _alone_in(os.path.dirname(path) or "."),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe,
+        ):
+            # of another type, so that one who listens there does not take us for a Primary
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(path)
             except OSError:
                 return  # somebody listens: bind() will say so
+
+
+@contextlib.contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """One after the other: else who looks at a stale socket removes the one that took its place meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that cannot be locked: then without
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield

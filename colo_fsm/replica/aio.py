@@ -71,7 +71,7 @@ class LoopDriver:
         self._thread = threading.get_ident()
         self._hooks: Hooks | None = None
         self._wish: Wish | None = None
-        self._woken = self._over = False
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -92,10 +92,6 @@ class LoopDriver:
                 return self._end(error)
             if self._watched is not None and self._watched[0].fileno() < 0:
                 self._unwatch()  # closed: its number may be another file's soon
-            if isinstance(wish, Wait) and self._woken:
-                self._woken = False
-                answer, step = None, self._script.send
-                continue
             self._wish = wish
             if wish.timeout is not None:
                 self._timer = self._loop.call_later(wish.timeout, self._late)
@@ -140,7 +136,7 @@ class LoopDriver:
             self._unwatch()
 
     def wake(self) -> None:
-        """See `Driver.wake`. The script goes on later, not inside this."""
+        """See `Driver.wake`. The script goes on later, not inside this, and looks before it waits again."""
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._wake)
         else:
@@ -150,8 +146,6 @@ class LoopDriver:
     def _wake(self) -> None:
         if isinstance(self._wish, Wait):
             self._answer(self._script.send, None)
-        else:
-            self._woken = True
 
     def _late(self) -> None:
         wish, self._timer = self._wish, None

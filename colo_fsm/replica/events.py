@@ -69,13 +69,24 @@ class Refused:
 
 
 @attrs.frozen
+class NotServing:
+    """A service on top of the guest cannot answer at `address`, and tries again in `retry` seconds."""
+
+    address: str
+    cause: Exception
+    retry: float
+
+
+@attrs.frozen
 class Dropped:
     """Here `count` events are missing: nobody read them, and only the newest are kept."""
 
     count: int
 
 
-Event = Serving | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Refused | Dropped
+Event = (
+    Serving | NotServing | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Refused | Dropped
+)
 
 MOST_UNREAD: Final = 1000
 """Events kept for somebody who does not read them."""

@@ -7,16 +7,17 @@ Write a class with these four methods (or four coroutines), or hand any object w
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import attrs
 
-from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Page
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Page
 
 from .store.base import Checkpoint
 
-_LENGTH = struct.Struct(">Q")
+_DEVICE = struct.Struct(">QQ")
 
 
 @attrs.frozen
@@ -94,12 +95,17 @@ class CapacityExceeded(ValueError):
     """The state has outgrown the declared capacity; nothing of it was sent."""
 
 
+class DamagedState(ValueError):
+    """What arrived is not what the Primary saved; the guest has not become it."""
+
+
 class StateGuest:
     """A guest made of any object with `get_state` and `set_state`.
 
     `capacity` is the most bytes that its state may ever have (rounded up to whole pages). Changed
     pages are found by comparing with the last saved state, so a save costs one copy and one compare
-    of the state; the length in use travels as the device state.
+    of the state; a load costs the same, and keeps a copy. The length in use and a checksum of the whole
+    travel as the device state: a page that went missing on the way is noticed without asking the state.
     """
 
     BLOCK = "state"
@@ -109,7 +115,7 @@ class StateGuest:
             raise ValueError(f"capacity must be positive, not {capacity}")
         self.service = service
         self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
-        self._saved = b""
+        self._saved, self._loaded = _Seen(), _Seen()
 
     def suspend(self) -> None:
         """Nothing to do: the state changes in turns only, and none is open."""
@@ -126,27 +132,58 @@ class StateGuest:
                 f"the state has {len(state)} bytes, the declared capacity is {capacity}: "
                 "start both sides with a larger capacity"
             )
-        before, self._saved = b"" if full else self._saved, state
-        return Saved(_changed(self.BLOCK, before, state), _LENGTH.pack(len(state)), len(state))
+        if full:
+            self._saved = _Seen()
+        pages = [Page(self.BLOCK, at, data) for at, data in self._saved.changed(state)]
+        return Saved(pages, _DEVICE.pack(len(state), self._saved.checksum), len(state))
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """See `Guest.load`."""
-        (length,) = _LENGTH.unpack(checkpoint.device)
-        self.service.set_state(bytes(checkpoint.blocks[self.BLOCK][:length]))
+        """See `Guest.load`. Raises DamagedState."""
+        length, checksum = _DEVICE.unpack(checkpoint.device)
+        state = bytes(checkpoint.blocks[self.BLOCK][:length])
+        self._loaded.changed(state)
+        if self._loaded.checksum != checksum:
+            self._loaded = _Seen()
+            raise DamagedState("the state that arrived is not the one that was saved: start both sides again")
+        self.service.set_state(state)
 
 
-def _changed(block: str, before: bytes, now: bytes) -> Iterator[Page]:
-    """The pages of `now` that differ; the last one is filled up with zeros.
+class _Seen:
+    """A state as it was last seen, and a checksum of it that costs what has changed since.
 
-    Compared as slices of bytes (memcmp), a large piece first: most of a state does not change.
+    The checksum is the sum of those of the pages, each begun with its number, so that pages that change
+    places are noticed.
     """
-    view = memoryview(now)
-    piece = 64 * PAGE_SIZE
-    for start in range(0, len(now), piece):
-        if now[start : start + piece] == before[start : start + piece]:
-            continue
-        for at in range(start, min(start + piece, len(now)), PAGE_SIZE):
-            page = now[at : at + PAGE_SIZE]
-            if page != before[at : at + PAGE_SIZE]:
-                whole = len(page) == PAGE_SIZE
-                yield Page(block, at, view[at : at + PAGE_SIZE] if whole else page.ljust(PAGE_SIZE, b"\0"))
+
+    def __init__(self) -> None:
+        self._state = b""
+        self._sums: list[int] = []
+        self.checksum = 0
+
+    def changed(self, now: bytes) -> list[tuple[int, Buffer]]:
+        """The pages of `now` that are new, by their offset; the last one is filled up with zeros.
+
+        Compared as slices of bytes (memcmp), a large piece first: most of a state does not change.
+        """
+        before, self._state = self._state, now
+        count = -(-len(now) // PAGE_SIZE)
+        self.checksum -= sum(self._sums[count:])
+        del self._sums[count:]
+        self._sums += [0] * (count - len(self._sums))
+        view, piece = memoryview(now), 64 * PAGE_SIZE
+        pages: list[tuple[int, Buffer]] = []
+        for start in range(0, len(now), piece):
+            if now[start : start + piece] == before[start : start + piece]:
+                continue
+            for at in range(start, min(start + piece, len(now)), PAGE_SIZE):
+                page = now[at : at + PAGE_SIZE]
+                if page != before[at : at + PAGE_SIZE]:
+                    whole = len(page) == PAGE_SIZE
+                    pages.append((at, view[at : at + PAGE_SIZE] if whole else page.ljust(PAGE_SIZE, b"\0")))
+                    self._sum(at // PAGE_SIZE, page)
+        return pages
+
+    def _sum(self, number: int, page: bytes) -> None:
+        fresh = zlib.crc32(page, number)
+        self.checksum += fresh - self._sums[number]
+        self._sums[number] = fresh

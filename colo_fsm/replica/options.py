@@ -6,15 +6,16 @@ from typing import Any
 
 import attrs
 
+from colo_fsm.arbiter.base import a_time
 from colo_fsm.colo import ReleaseOn
 
-_at_least_0: Any = attrs.validators.ge(0)
 _above_0: Any = attrs.validators.gt(0)
+_a_time_above_0: Any = attrs.validators.and_(_above_0, a_time)
 
 
 @attrs.frozen
 class Options:
-    """How a side behaves. All times are in seconds.
+    """How a side behaves. All times are in seconds, a day at most. Raises ValueError.
 
     - `release_on`: which message lets packets out, in tables that leave the choice; the safe one.
     - `interval`: from the end of a checkpoint to the next request (Primary).
@@ -28,10 +29,10 @@ class Options:
     """
 
     release_on: ReleaseOn = ReleaseOn.LOADED
-    interval: float = attrs.field(default=0.1, validator=_at_least_0)
-    deadline: float = attrs.field(default=5.0, validator=_above_0)
-    hook_deadline: float = attrs.field(default=60.0, validator=_above_0)
-    claim_retry: float = attrs.field(default=1.0, validator=_above_0)
-    connect_timeout: float = attrs.field(default=10.0, validator=_at_least_0)
-    greeting_deadline: float = attrs.field(default=5.0, validator=_above_0)
+    interval: float = attrs.field(default=0.1, validator=a_time)
+    deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
+    hook_deadline: float = attrs.field(default=60.0, validator=_a_time_above_0)
+    claim_retry: float = attrs.field(default=1.0, validator=_a_time_above_0)
+    connect_timeout: float = attrs.field(default=10.0, validator=a_time)
+    greeting_deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
     state_limit: int = attrs.field(default=1 << 30, validator=_above_0)

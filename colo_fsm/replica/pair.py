@@ -14,7 +14,7 @@ from colo_fsm.fsm import FailoverStatus, Observer, Session, Side, Table, machine
 
 from .address import Address
 from .door import Visitors
-from .events import Serving
+from .events import NotServing, Serving
 from .gate import Again, Answer, Attempt, Changing, NotRunning
 from .guest import AsyncGuest, Guest
 from .life import Life
@@ -114,6 +114,7 @@ class PairBase:
         self._life = Life(replica, place, close)
         self._over = Answer()
         self._driver: Driver | None = None
+        self._service: Serving | NotServing | None = None
 
     # -- for the drivers ------------------------------------------------------------------------
 
@@ -211,7 +212,20 @@ class PairBase:
 
     def announce(self, address: str) -> None:
         """Tell those who follow `events()` that a service on top of the guest answers at `address`."""
-        self._replica.events.put(Serving(address))
+        self._serves(Serving(address))
+
+    def announce_trouble(self, address: str, cause: Exception, retry: float) -> None:
+        """The same for a service that cannot, and tries again in `retry` seconds."""
+        self._serves(NotServing(address, cause, retry))
+
+    def _serves(self, event: Serving | NotServing) -> None:
+        self._service = event
+        self._replica.events.put(event)
+
+    @property
+    def service(self) -> Serving | NotServing | None:
+        """What a service on top of the guest has last said: whether it answers, and where."""
+        return self._service
 
     def request_checkpoint(self) -> None:
         """Begin the next checkpoint as soon as the last one is over (Primary)."""

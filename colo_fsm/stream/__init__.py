@@ -14,7 +14,7 @@ from .encode import device_state, greeting, initial, live, vm
 from .head import Greeting
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
-from .sections import pong
+from .sections import pong, shut
 from .source import Decoder, StreamError
 from .vm_decode import DEVICE_LIMIT, DescriptionDecoder, VmInitialDecoder, VmLiveDecoder
 
@@ -46,5 +46,6 @@ __all__ = [
     "initial",
     "live",
     "pong",
+    "shut",
     "vm",
 ]

@@ -132,7 +132,7 @@ class Bench:
         self.tables = tables
 
     def __enter__(self) -> Self:
-        memory = Path("/dev/shm")
+        memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the folder in it
         self._folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
         return self
 

@@ -129,7 +129,7 @@ class KeyValue:
 
 def state_in(checkpoint: Checkpoint) -> bytes:
     """The service's state in a checkpoint of its guest."""
-    length = int.from_bytes(checkpoint.device, "big")
+    length = int.from_bytes(checkpoint.device[:8], "big")
     return bytes(checkpoint.blocks[StateGuest.BLOCK][:length])
 
 

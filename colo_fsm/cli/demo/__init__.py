@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import sys
@@ -14,17 +13,17 @@ from rich.console import Console
 
 from colo_fsm.colo import ReleaseOn
 
+from ..numbers import MILLISECONDS, Number
+from ..status import exit_codes
+from ..telling import telling
 from . import show
 from .run import Plan, Run, run_demo
 from .worker import WorkerFailed
 
-EXIT_CODES = """
-\b
-Exit status:
-  0  proved: nothing lost, no split brain, exactly one side active, integrity ok
-  1  not proved; the last lines say what failed
-  2  bad usage
-"""
+EXIT_CODES = exit_codes(
+    "proved: nothing lost, no split brain, exactly one side active, integrity ok",
+    "not proved; the last lines say what failed",
+)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -37,7 +36,7 @@ Exit status:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=2, max=3600),
+    type=Number(min=2, max=3600),
     default=10.0,
     show_default=True,
     help="How long the clients work; longer where that is too short to prove anything.",
@@ -51,7 +50,7 @@ Exit status:
 )
 @click.option(
     "--interval-ms",
-    type=click.FloatRange(min=0),
+    type=MILLISECONDS,
     default=20.0,
     show_default=True,
     help="From the end of a checkpoint to the next one.",
@@ -65,7 +64,7 @@ Exit status:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=10),
+    type=Number(min=10, max=1e6),
     default=200.0,
     show_default=True,
     help="Rows a second that all clients together write at most.",
@@ -94,23 +93,20 @@ def demo(
     """
     seed = random.randrange(10_000) if seed is None else seed
     plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed)
-    console = Console()
+    with telling(patience=None):
+        console = Console()
 
-    async def watch(run: Run) -> None:
+        async def watch(run: Run) -> None:
+            if not as_json:
+                await (show.on_terminal if console.is_terminal else show.as_lines)(run, console)
+
+        try:
+            verdict = asyncio.run(run_demo(plan, watch))
+        except (WorkerFailed, OSError) as error:
+            raise click.ClickException(str(error)) from None
         if as_json:
-            return
-        with contextlib.suppress(
-            SystemExit, BrokenPipeError
-        ):  # nobody reads any more: the exit status will tell
-            await (show.on_terminal if console.is_terminal else show.as_lines)(run, console)
-
-    try:
-        verdict = asyncio.run(run_demo(plan, watch))
-    except (WorkerFailed, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(attrs.asdict(verdict) | {"problems": verdict.problems}))
-    else:
-        show.summary(verdict, console)
-        click.echo(f"Again: colo-fsm demo --kill {kill} --seed {seed}")
+            click.echo(json.dumps(attrs.asdict(verdict) | {"problems": verdict.problems}))
+        else:
+            show.summary(verdict, console)
+            click.echo(f"Again: colo-fsm demo --kill {kill} --seed {seed}")
     sys.exit(0 if verdict.ok else 1)

@@ -56,6 +56,8 @@ class Connection:
     @classmethod
     async def open(cls, address: str) -> Connection:
         where = Address.parse(address)
+        if where.path:
+            return cls(*await asyncio.open_unix_connection(where.path, limit=LIMIT))
         return cls(*await asyncio.open_connection(where.host, where.port, limit=LIMIT))
 
     async def ask(self, sql: str, *params: object, key: str | None = None) -> Reply:
@@ -67,6 +69,8 @@ class Connection:
         if not line.endswith(b"\n"):
             raise ConnectionResetError("closed without an answer")
         reply: Reply = json.loads(line)
+        if reply["id"] is None:  # said without having been asked: it does not take this connection
+            raise ConnectionRefusedError(reply["error"])
         if "error" in reply:
             raise Refused(f"{sql.split()[0]}: {reply['error']}")
         return reply
@@ -176,7 +180,7 @@ async def contents(address: str) -> tuple[list[tuple[int, str, str]], str]:
     """Every row that a side holds, and the verdict of its integrity check. Raises OSError, Refused."""
     connection = await Connection.open(address)
     try:
-        select = f"SELECT id, key, value FROM log WHERE id > ? ORDER BY id LIMIT {PAGE}"
+        select = f"SELECT id, key, value FROM log WHERE id > ? ORDER BY id LIMIT {PAGE}"  # noqa: S608 - a number of ours
         rows: list[tuple[int, str, str]] = []
         while page := (await connection.ask(select, rows[-1][0] if rows else 0))["rows"]:
             rows += [(number, key, value) for number, key, value in page]

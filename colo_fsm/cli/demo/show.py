@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..shown import as_markup
 from .run import Run
 from .verdict import Verdict
 
@@ -85,7 +85,7 @@ def _happened(v: Verdict) -> Iterator[str]:
     yield "\n[bold]What happened[/]"
     yield f"  The Primary served a database; its state went to the Secondary in {v.checkpoints} checkpoints."
     if v.by_itself:
-        yield f"  The pair broke by itself, so nothing was broken on purpose ({escape(v.by_itself)})."
+        yield f"  The pair broke by itself, so nothing was broken on purpose ({as_markup(v.by_itself)})."
     elif v.kill in BROKEN:
         yield f"  {BROKEN[v.kill]}."
     else:
@@ -104,11 +104,12 @@ def _checked(v: Verdict) -> Iterator[str]:
     yield f"  {v.acknowledged} acknowledged rows: {v.lost} lost, changed or there twice"
     yield f"  {v.reads} rows read by clients: {v.reads_lost} gone"
     yield f"  {v.active_sides} side answers" if v.active_sides == 1 else f"  {v.active_sides} sides answer"
-    yield f"  split brain: {'YES' if v.split_brain else 'none'}    database integrity: {escape(v.integrity)}"
+    split = "YES" if v.split_brain else "none"
+    yield f"  split brain: {split}    database integrity: {as_markup(v.integrity)}"
 
 
 def _judged(v: Verdict) -> Iterator[str]:
     if v.ok:
         yield "[bold green]PROVED[/] nothing acknowledged was lost, and never did two sides run."
     for problem in v.problems:
-        yield f"[bold red]FAILED[/] {escape(problem)}"
+        yield f"[bold red]FAILED[/] {as_markup(problem)}"

@@ -30,15 +30,21 @@ def check_loads(vm: VmCheckpoint, command: str) -> str:
     `command` is the VM's own command line, without -incoming; what would open a disk for writing, or
     take an address that is in use, has no place in it.
     """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise CheckFailed(f"{command}: {error}") from None
+    if not words:
+        raise CheckFailed("name the command that starts the VM's QEMU")
     with tempfile.TemporaryDirectory(prefix="colo-fsm-") as folder:
         monitor, incoming = Path(folder) / "qmp", Path(folder) / "in"
         arguments = [
-            *shlex.split(command), "-S",
+            *words, "-S",
             "-qmp", f"unix:{monitor},server=on,wait=off",
             "-incoming", f"unix:{incoming}",
         ]  # fmt: skip
         try:
-            qemu = subprocess.Popen(
+            qemu = subprocess.Popen(  # noqa: S603 - the command line that the user has typed, no shell
                 arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
         except OSError as error:
@@ -46,8 +52,8 @@ def check_loads(vm: VmCheckpoint, command: str) -> str:
         try:
             return _loaded(vm, qemu, monitor, incoming)
         except (OSError, ValueError) as error:
-            words = _last_words(qemu) or str(error)
-            raise CheckFailed(f"checkpoint {vm.number} does not load: {words}") from None
+            why = _last_words(qemu) or str(error)
+            raise CheckFailed(f"checkpoint {vm.number} does not load: {why}") from None
         finally:
             qemu.kill()
             qemu.communicate()
@@ -60,7 +66,7 @@ def _last_words(qemu: subprocess.Popen[bytes]) -> str:
     except subprocess.TimeoutExpired:
         qemu.kill()
         _, words = qemu.communicate()
-    return words.decode(errors="replace").strip()
+    return "; ".join(words.decode(errors="replace").strip().splitlines())
 
 
 def _loaded(vm: VmCheckpoint, qemu: subprocess.Popen[bytes], monitor: Path, incoming: Path) -> str:

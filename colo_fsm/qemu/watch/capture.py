@@ -36,7 +36,10 @@ class CaptureError(Exception):
 
 @attrs.frozen
 class Piece:
-    """What one side sent, as it came: `time` in seconds since the first piece. Without data: its end."""
+    """What one side sent, as it came, but a large one in parts: `time` in seconds since the first piece.
+
+    Without data: the end of what this side sent.
+    """
 
     time: float
     side: Side
@@ -118,14 +121,20 @@ class Capture:
             index = stack.enter_context((self.path / INDEX).open("rb"))
             index.seek(len(HEADER))
             files = [stack.enter_context((self.path / CHANNELS[side]).open("rb")) for side in _SIDES]
+            left = [os.fstat(file.fileno()).st_size for file in files]
             while len(entry := index.read(_ENTRY.size)) == _ENTRY.size:
                 time, channel, size = _ENTRY.unpack(entry)
                 if channel >= len(_SIDES):
                     raise CaptureError(f"{self.path / INDEX} is damaged: channel {channel} at {time} ns")
-                data = files[channel].read(size)
-                if len(data) < size:
-                    raise CaptureError(f"{self.path} is damaged: {CHANNELS[_SIDES[channel]]} is too short")
-                yield Piece(time / 1e9, _SIDES[channel], data)
+                side = _SIDES[channel]
+                left[channel] -= size
+                if left[channel] < 0:  # before a byte of it is read: a damaged size may be 4 GiB
+                    raise CaptureError(f"{self.path} is damaged: {CHANNELS[side]} is too short")
+                if not size:
+                    yield Piece(time / 1e9, side, b"")
+                while size and (data := files[channel].read(min(size, READ_SIZE))):
+                    size -= len(data)
+                    yield Piece(time / 1e9, side, data)
 
     def layout(self) -> Layout:
         """Decode what the Primary sent. Raises CaptureError if there is no whole initial state."""

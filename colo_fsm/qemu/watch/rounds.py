@@ -28,7 +28,7 @@ from .channel import (
     Said,
     Undecodable,
 )
-from .shadow import TABLES, Shadow
+from .shadow import TABLES, Deviation, Shadow
 
 _REQUESTS = {
     effect.message
@@ -54,10 +54,15 @@ class Kind(StrEnum):
 
 @attrs.frozen
 class Verdict:
-    """How it went. `text` is a sentence for people, with the place of what was wrong."""
+    """How it went. `text` is a sentence for people, with the place of what was wrong.
+
+    `ended`: whose link ended first, if it was not the watcher who ended it. What the other side sent in
+    answer to that is told, and is no deviation: a QEMU whose peer is gone may begin another round.
+    """
 
     kind: Kind
     text: str
+    ended: Side | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -114,9 +119,13 @@ class Watch:
         self._failure: Exception | None = None
         self._first = True
         self._round: Round | None = None
+        self._ended: Side | None = None
+        self._afterwards: Deviation | None = None
 
     def saw(self, at: float, side: Side, data: Buffer) -> None:
-        """These bytes of this side's passed at this time, in seconds."""
+        """These bytes of this side's passed at this time, in seconds; none: its link has ended."""
+        if not len(data) and self._ended is None:
+            self._ended = side
         if self.problem is not None:
             return
         if self._first:
@@ -146,12 +155,15 @@ class Watch:
         if self.problem is not None:
             return Verdict(Kind.NOT_DECODED, self.problem)
         where = ", ".join(f"the {side} in '{min(shadow.states(side))}'" for side in Side)
+        if self._afterwards is not None:
+            where += f"; after that, {self._afterwards}"
         rounds = f"{self.rounds} round{'s' if self.rounds != 1 else ''}"
+        ended = None if stopped else self._ended
+        link = "the link" if ended is None else f"the {ended}'s link"
         if shadow.between_rounds or (stopped and COLO.initial not in shadow.states(Side.PRIMARY)):
-            return Verdict(
-                Kind.OK, f"{rounds}; the link {'was stopped' if stopped else 'ended'} with {where}"
-            )
-        return Verdict(Kind.BROKE, f"after {rounds} the link ended with {where}")
+            how = "was stopped" if stopped else "ended"
+            return Verdict(Kind.OK, f"{rounds}; {link} {how} with {where}", ended)
+        return Verdict(Kind.BROKE, f"after {rounds} {link} ended with {where}", ended)
 
     def _event(self, at: float, side: Side, event: Event) -> None:
         match event:
@@ -169,6 +181,8 @@ class Watch:
                 self._add(vmstate_bytes=event.size)
 
     def _message(self, at: float, side: Side, value: int, place: str) -> None:
+        if self._ended is not None and self._is_answer_to_the_end(side, value, place):
+            return
         if value in _REQUESTS:
             self._close()
             self._round = Round(self.rounds + 1, at, {})
@@ -179,6 +193,12 @@ class Watch:
         if self.shadow.deviation is None and self.shadow.between_rounds:
             self._add(complete=True)
             self._close()
+
+    def _is_answer_to_the_end(self, side: Side, value: int, place: str) -> bool:
+        """Whether this is what the machines know nothing of, and all that comes behind it."""
+        if self._afterwards is None and self.shadow.deviation is None:
+            self._afterwards = Shadow(self.shadow.positions).saw(side, value, place)
+        return self._afterwards is not None
 
     def _add(self, **known: Any) -> None:
         if self._round is not None:

@@ -6,6 +6,7 @@ queue; recording and decoding happen behind that.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import threading
@@ -71,6 +72,7 @@ class Tap:
         self._links: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._ends = threading.Semaphore(0)
+        self._gone = {side: threading.Event() for side in Side}
         self._ended = self._stopped = self._over = False
         self._unreached: OSError | None = None
         self._verdict: Future[Verdict] = Future()
@@ -158,20 +160,31 @@ class Tap:
 
     def _pass_on(self, side: Side, source: socket.socket, sink: socket.socket, decoded: bool) -> None:
         tcp = source.family != socket.AF_UNIX
+        sending = failed = False
         try:
             while data := source.recv(READ_SIZE):
                 if tcp:  # the kernel forgets it: QEMU then waits 40 ms for a delayed one, twice a round
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 if decoded:  # before it is sent, or the answer could overtake it here
                     self._put(side, data)
+                sending = True
                 sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+                sending = False
         except OSError:  # a side was killed, or we were stopped
+            failed = True
+        if decoded:  # before the other side hears of it, too: what that then does is an answer
+            if sending:  # it is the other side that has ended, and its own thread that says so
+                shut_down(sink)
+                self._gone[side.peer].wait(LINGER)
+            self._put(side, b"")
+            self._gone[side].set()
+            self._ended = True
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        if failed:
             shut_down(source)
             shut_down(sink)
         if decoded:
-            self._put(side, b"")
-            self._ended = True
             self._ends.release()
 
     def _put(self, side: Side, data: bytes) -> None:

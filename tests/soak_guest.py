@@ -1,0 +1,56 @@
+"""The guest of the soak: the SQLite service, whose hooks are slow at times, and whose data outlives a pair.
+
+A side that has gone on alone writes its database to the file `data` when it ends in order; the next Primary
+begins with it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+from colo_fsm.replica import Pair
+from colo_fsm.replica.guest import Saved
+from colo_fsm.replica.store import Checkpoint
+from colo_fsm.services.sqlite_server import ServedSqlite
+
+CAPACITY = 16 << 20
+DATA = Path("data")
+SLOW = float(os.environ.get("SOAK_SLOW", "0"))
+"""The longest that a slow hook takes, in seconds; one in twenty is slow."""
+
+
+def _perhaps_wait() -> None:
+    if random.random() < 0.05:
+        time.sleep(random.uniform(0, SLOW))
+
+
+class Kept(ServedSqlite):
+    def save(self, full: bool) -> Saved:
+        _perhaps_wait()
+        return super().save(full)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        _perhaps_wait()
+        super().load(checkpoint)
+
+    async def serve(self, pair: Pair) -> None:
+        try:
+            await super().serve(pair)
+        finally:  # it is cancelled when the pair is over
+            self._keep(pair.token)
+
+    def _keep(self, token: int) -> None:
+        if token:
+            whole = DATA.with_suffix(".new")
+            whole.write_bytes(self.connection.serialize())
+            whole.rename(DATA)
+
+
+def guest() -> Kept:
+    made = Kept(CAPACITY, schema=Path("schema.sql").read_text(), listen=os.environ["SOAK_LISTEN"])
+    if DATA.exists():
+        made.service.set_state(DATA.read_bytes())
+    return made
