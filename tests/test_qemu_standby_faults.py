@@ -38,7 +38,7 @@ from standby_process import (
     until,
 )
 from vm_link import a_round, number_in
-from vm_stream import BLOCKS, command, device, footer, ram, record, u32
+from vm_stream import BLOCKS, command, device, footer, head, ram, record, u32
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated, UnknownGeneration
 from colo_fsm.colo import SecondarySession, State
@@ -46,7 +46,7 @@ from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.wish import Call, Wait
-from colo_fsm.stream import PAGE_SIZE, StreamError, pong
+from colo_fsm.stream import PAGE_SIZE, StreamError, pong, shut
 
 GENERATION = 7
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -163,6 +163,10 @@ class TestPings:
     def test_in_the_initial_stream(self) -> None:
         made = Script().run(initial().replace(devices(0), command(2, u32(5)) + devices(0)) + a_round(1))
         assert made.sent == pong(5) + READY + REPLY + RECEIVED + LOADED
+
+    def test_the_return_path_of_qemu_11_ends_before_ready(self) -> None:
+        made = Script().run(initial().replace(head(), head() + command(1) + command(2, u32(1))) + a_round(1))
+        assert made.sent == pong(1) + shut() + READY + REPLY + RECEIVED + LOADED
 
     def test_in_a_round(self) -> None:
         pinged = a_round(1).replace(SEND, SEND + command(2, u32(6)) + command(2, u32(7)), 1)

@@ -75,7 +75,7 @@ class InitialState(Decoder):
     def meta(self) -> dict[str, str]:
         """What a store keeps of it beside memory and devices, as far as it has come."""
         vm = self.vm
-        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description)
+        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description, vm.return_path)
 
 
 class RoundDelta(Delta):

@@ -13,7 +13,7 @@ from .devices import DeviceSection, device_sections
 from .encode import device_state, greeting, initial, live, vm
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
-from .sections import pong
+from .sections import pong, shut
 from .source import Decoder, StreamError
 from .vm_decode import DEVICE_LIMIT, DescriptionDecoder, VmInitialDecoder, VmLiveDecoder
 
@@ -44,5 +44,6 @@ __all__ = [
     "initial",
     "live",
     "pong",
+    "shut",
     "vm",
 ]

@@ -16,7 +16,7 @@ from colo_fsm.fsm import Effects, InvalidState
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
+from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections
 
 from ..incoming import IncomingVm
 from .disks import disks
@@ -105,7 +105,7 @@ class StandbyReplica(SecondaryReplica):
         vm = self._vm.initial.vm
         self._refuse_disks(vm.sections, vm.devices)
         yield from self.call("store", self._vm.complete)
-        self._answer(vm.pings)
+        self.send(*vm.answers)
         yield from self.load()
 
     def arrived(self, data: bytes) -> Effects:
@@ -120,7 +120,7 @@ class StandbyReplica(SecondaryReplica):
         self.round.live = live = self._vm.live()
         yield from self.decode(live)
         self.round.sent = live.bytes
-        self._answer(live.pings)
+        self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
         self._refuse_disks(device_sections(data), data)
@@ -133,7 +133,3 @@ class StandbyReplica(SecondaryReplica):
         found = disks(sections, devices)
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
-
-    def _answer(self, pings: list[int]) -> None:
-        """On the return path, before the next message."""
-        self.send(*map(pong, pings))
