@@ -153,7 +153,7 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
 @click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
 @click.option(
     "--greeting-deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",

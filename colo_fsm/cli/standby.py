@@ -108,7 +108,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 )
 @click.option(
     "--greeting-deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
