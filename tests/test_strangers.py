@@ -30,10 +30,9 @@ from colo_fsm.stream import PAGE_SIZE
 MOST_GROWTH = 20 << 20
 ROUNDS = 3
 SAMPLE = [
-    "silent", "a port scan", "resets", "HTTP", "TLS", "garbage", "slow garbage", "our own head and silence",
-    "a head and silence", "a memory of 1 EiB", "a memory of 64 GiB", "pings for ever", "devices for ever",
-    "a VM that is not ours", "a VM and a wrong message", "a Primary of an older generation",
-    "a Primary of another capacity", "a thousand at once", "half closed after the head",
+    "silent", "a port scan", "HTTP", "garbage", "a head and silence", "a memory of 1 EiB", "devices for ever",
+    "a device without end", "a VM that is not ours", "a Primary of an older generation",
+    "a Primary of another capacity",
 ]  # fmt: skip
 KINDS = [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.soak) for n in STRANGERS]
 """All of them in the long tests, a sample in the normal run."""
@@ -76,7 +75,7 @@ def test_a_standby_and_a_stranger(tmp_path: Path, name: str) -> None:
         "--greeting-deadline",
         "0.3",
         "--deadline",
-        "0.3",
+        "1",
         "--on-failover",
         "touch $COLO_FSM_STORE/../ran",
     )
@@ -124,7 +123,7 @@ sys.path.insert(0, {tests!r})
 from replicas import Counting, NEVER
 from colo_fsm.replica import Options, blocking
 
-options = Options(greeting_deadline=0.3, deadline=0.5, interval=NEVER, claim_retry=0.05)
+options = Options(greeting_deadline=0.3, deadline=1.0, interval=NEVER, claim_retry=0.05)
 pair = blocking.secondary(
     Counting(), listen="tcp:127.0.0.1:0", arbiter="sqlite:" + sys.argv[1] + "/claim.db",
     store=sys.argv[1] + "/store", options=options,

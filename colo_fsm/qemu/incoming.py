@@ -79,6 +79,12 @@ class InitialState(Decoder):
         self.complete = True
         yield from within(self._source, self._description)
 
+    def close(self) -> None:
+        """See `Decoder.close`."""
+        super().close()
+        self.vm.close()
+        self._description.close()
+
     def meta(self) -> dict[str, str]:
         """What a store keeps of it beside memory and devices, as far as it has come."""
         vm = self.vm
