@@ -1,10 +1,11 @@
 # make run    set up and run the main job        make test   set up and run every check
 # make setup  .venv with the colo-fsm command    make soak   the long tests
 # make bench  the figures                        make diagrams  draw what is generated anew
+# make qemus  fetch other versions of QEMU, which the tests then run with as well
 
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup run test lint pytest soak bench diagrams clean
+.PHONY: setup run test lint pytest soak bench diagrams qemus clean
 
 run: setup
 	$(BIN)/colo-fsm demo
@@ -19,12 +20,17 @@ lint: .venv/test.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-pytest: .venv/test.done
+# A test that may not be skipped needs every version of QEMU.
+pytest: .venv/test.done $(if $(filter 1,$(COLO_FSM_REQUIRE_ALL)),qemus)
 	$(BIN)/pytest -n 2 -m "not soak"
 
 soak: .venv/test.done
 	$(BIN)/pytest -n 2 -m soak --ignore=tests/test_simulate_soak.py --ignore=tests/test_soak_service.py
 	$(BIN)/pytest -m soak -s tests/test_simulate_soak.py tests/test_soak_service.py
+
+# Fetch the other versions of QEMU that the tests run with, into ~/.cache; what is there stays.
+qemus: .venv/test.done
+	$(BIN)/python tests/qemus.py
 
 bench: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
@@ -38,7 +44,7 @@ clean:
 
 # What the tests need of the system: real QEMU; SPIN and a C compiler for what it writes. Without the right
 # to install them their tests are skipped, and say so.
-PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu spin gcc libc6-dev
+PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu spin gcc libc6-dev debian-archive-keyring
 PROGRAMS := qemu-system-x86_64 qemu-img spin gcc
 .venv/system.done: .venv/made.done Makefile
 	@if ! (for each in $(PROGRAMS); do command -v $$each >/dev/null || exit 1; done); then \

@@ -1,12 +1,49 @@
-"""Under COLO_FSM_REQUIRE_ALL=1 a skipped test is a failed one."""
+"""QEMU's versions for tests that need one; with COLO_FSM_REQUIRE_ALL=1 a skipped test is a failed one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Generator
 
 import pytest
+import qemus
+
+_VERSIONS = {version.name: version for version in qemus.VERSIONS}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that needs a QEMU runs with all of them, in soak but for the oldest, or `each_version`."""
+    if metafunc.definition.get_closest_marker("real_qemu") is None:
+        return
+    each = metafunc.definition.get_closest_marker("each_version") is not None
+    names = [
+        pytest.param(name, marks=() if each or not at else pytest.mark.soak)
+        for at, name in enumerate(_VERSIONS)
+    ]
+    metafunc.parametrize("qemu_version", names, indirect=True, scope="module")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def qemu_version(request: pytest.FixtureRequest) -> Generator[qemus.Version]:
+    """The version that runs. A fixture that keeps a QEMU's work for several tests has to ask for it."""
+    if (name := getattr(request, "param", None)) is None:
+        yield qemus.current()
+        return
+    version = _VERSIONS[name]
+    if version.binary is None:
+        pytest.skip(version.missing)
+    with qemus.use(version):
+        yield version
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("real_qemu"):
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed")
+        if mark.kwargs.get("kvm") and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            pytest.skip("/dev/kvm is missing")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -119,11 +119,26 @@ class TestDiskFull:
             commit(store, 1, 1)
             assert whole(store) == (1, 1)
 
-    def test_an_image_has_its_room_from_the_start(self, path: Path) -> None:
+    def test_disk_is_not_taken_before_pages_come(self, path: Path) -> None:
+        """What somebody declares costs nothing."""
+        with DirectoryStore(path) as store:
+            store.begin({"low": 1 << 40})
+            assert (path / "image-1").stat().st_blocks == 0
+
+    def test_an_image_has_its_room_from_its_first_checkpoint_on(self, path: Path) -> None:
         """So that a round that is logged can also be written to the image."""
         with DirectoryStore(path) as store:
             store.begin(BLOCKS)
+            store.complete(1, b"")
             assert (path / "image-1").stat().st_blocks * 512 >= sum(BLOCKS.values())
+
+    def test_what_is_dropped_is_free_at_once(self, path: Path) -> None:
+        """It was still mapped, and with it on the disk, until the collector came."""
+        with DirectoryStore(path) as store:
+            sink = store.begin(BLOCKS)
+            sink.put("low", 0, PAGE)
+            store.abort()
+            assert "image-1" not in Path("/proc/self/maps").read_text()
 
     def test_writes_that_are_cut_short_go_on(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pwrite = os.pwrite

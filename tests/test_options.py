@@ -18,6 +18,7 @@ from colo_fsm.replica import (
     Event,
     NotServing,
     Options,
+    Refused,
     Serving,
 )
 
@@ -54,5 +55,5 @@ def test_they_cannot_be_changed() -> None:
 def test_the_union_has_every_event() -> None:
     """A `match` over these with `assert_never` is complete for mypy."""
     assert set(get_args(Event)) == {
-        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing
+        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing, Refused
     }  # fmt: skip

@@ -24,7 +24,7 @@ from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Source, Stored
 from colo_fsm.replica import DirectoryStore, MemoryStore, Options, Store, link_pair
 from colo_fsm.replica.blocking import Pair
-from colo_fsm.stream import pong
+from colo_fsm.stream import pong, shut
 
 M = COLOMessage
 ROUNDS = 3
@@ -101,14 +101,17 @@ class TestInOrder:
         nothing = REQUEST + SEND + b"\0" + SIZE + state(0)
         assert peer.received() == initial() + nothing * rounds
 
-    @pytest.mark.parametrize("enable_colo", [True, False])
-    def test_a_checkpoint(self, capture: Capture, enable_colo: bool) -> None:
-        with MemoryStore() as store, MemoryStore() as again:
-            to_standby(Recorded(capture), ROUNDS, store)
+    @pytest.mark.parametrize("return_path", [True, False])
+    def test_a_checkpoint(self, capture: Capture, return_path: bool) -> None:
+        with MemoryStore() as store, MemoryStore() as before, MemoryStore() as again:
+            to_standby(Recorded(capture), ROUNDS, before)
+            assert before.newest is not None
+            to_standby(Stored(VmCheckpoint.of(before.newest), return_path), 3, store)
             assert store.newest is not None
-            source = Stored(VmCheckpoint.of(store.newest), enable_colo)
+            source = Stored(VmCheckpoint.of(store.newest))  # as its Primary
             assert source.rounds == 0
-            assert (command(8) in b"".join(map(bytes, source.initial()))) == enable_colo
+            sent = b"".join(map(bytes, source.initial()))
+            assert (command(1) in sent, command(8) in sent) == (return_path, not return_path)
             assert to_standby(source, 2, again) == Outcome(True, 2, True, (), State.ENDED, None)
             assert again.newest is not None
             assert (again.newest.number, again.newest.meta) == (2, store.newest.meta)
@@ -127,8 +130,8 @@ class TestInOrder:
             M.CHECKPOINT_READY, M.CHECKPOINT_REPLY, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
         ]  # fmt: skip
 
-    def test_answers_to_pings_are_no_messages(self, capture: Capture) -> None:
-        peer = Peer(pong(1), READY, pong(2), REPLY, RECEIVED, LOADED)
+    def test_what_belongs_to_the_return_path_is_no_message(self, capture: Capture) -> None:
+        peer = Peer(pong(1), shut(), READY, pong(2), REPLY, RECEIVED, LOADED)
         outcome = Replay(Recorded(capture), peer.link, 1).run()
         assert (outcome.rounds, outcome.ended) == (1, True)
         peer.received()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import qemus
 from click.testing import CliRunner
 from qemu import Qemu, needs_kvm
 from qemu_recording import MEMORY, REGION, SIZE, Recording, record
@@ -25,7 +26,7 @@ pytestmark = needs_kvm
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def recording(tmp_path_factory: pytest.TempPathFactory, qemu_version: qemus.Version) -> Recording:
     return record(tmp_path_factory.mktemp("pair"), ROUNDS)
 
 

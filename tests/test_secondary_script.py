@@ -224,7 +224,7 @@ class FullStore(MemoryStore):
         sink = super().begin(blocks)
         return FullSink() if self._method == "put" else sink
 
-    def complete(self, generation: int, device: bytes, *more: Any) -> None:
+    def complete(self, generation: int, device: bytes, *more: Any, **how: Any) -> None:
         self._check("complete")
         super().complete(generation, device, *more)
 

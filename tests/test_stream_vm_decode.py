@@ -83,7 +83,7 @@ class TestInitial:
         assert decoder.machine == "pc-i440fx-7.2"
         assert decoder.head == head()
         assert decoder.devices == DEVICES
-        assert decoder.pings == [5, 6]
+        assert decoder.answers == [pong(5), pong(6)]
         assert decoder.ram.section == RAM_ID
         assert list(decoder.blocks.items()) == list(BLOCKS.items())
         assert [(s.name, s.instance, s.version, s.section, s.size) for s in decoder.sections] == [
@@ -100,13 +100,22 @@ class TestInitial:
         assert feed_all(decoder, pieces(stream + trailing)) == trailing
         assert decoder.devices == one + two
         assert decoder.sections == device_sections(one + two + b"\x00")
-        assert decoder.pings == [1, 2, 3]
+        assert decoder.answers == [pong(1), pong(2), pong(3)]
+
+    def test_the_return_path_of_qemu_11_is_opened_and_ends_before_checkpoint_ready(
+        self, trailing: bytes, pieces: Pieces
+    ) -> None:
+        decoder = new_initial()
+        assert feed_all(decoder, pieces(initial(before=command(1) + ping(1)) + trailing)) == trailing
+        assert b"".join(decoder.answers) == bytes.fromhex("0002 0004 000000010001 0004 00000000")
+        assert decoder.return_path
+        assert decoder.head == head()
 
 
 def test_nothing_is_known_before_the_first_byte() -> None:
     decoder = new_initial()
     assert (decoder.machine, decoder.head, decoder.devices, decoder.sections) == ("", b"", b"", ())
-    assert (decoder.complete, decoder.pings, DescriptionDecoder().description) == (False, [], None)
+    assert (decoder.complete, decoder.answers, DescriptionDecoder().description) == (False, [], None)
 
 
 def test_a_section_is_found_in_the_devices_by_its_offset() -> None:
@@ -176,7 +185,7 @@ class TestRounds:
             decoder = new_live(memory)
             assert feed_all(decoder, pieces(stream + REQUEST)) == REQUEST
             assert memory.blocks == MEMORY
-            assert decoder.pings == [7, 8]
+            assert decoder.answers == [pong(7), pong(8)]
             assert decoder.pages == 4
 
     def test_current_block_lives_on_from_the_initial_stream(self) -> None:
@@ -201,7 +210,8 @@ BEHIND = BETWEEN + len(ram(3, b""))
 @pytest.mark.parametrize(
     ("stream", "offset", "problem"),
     [
-        (initial(before=command(1)), BEFORE, "OPEN_RETURN_PATH .* switch return-path .* off"),
+        (initial(before=command(1) + ENABLE_COLO), BEFORE + 5, "before 11 .* switch return-path .* off"),
+        (initial(before=ENABLE_COLO + command(1)), BEFORE + 5, "before 11 .* switch return-path .* off"),
         (initial(before=command(3)), BEFORE, "POSTCOPY_ADVISE .* switch postcopy-ram .* off"),
         (initial(between=command(4)), BETWEEN, "POSTCOPY_LISTEN .* switch postcopy-ram off"),
         (initial(between=command(5)), BETWEEN, "POSTCOPY_RUN .* switch postcopy-ram off"),

@@ -58,7 +58,7 @@ def recorded(path: Path, rounds: int) -> Capture:
 
 def keep(store: Store, rounds: int) -> None:
     """Let the store have checkpoint number `rounds` of generation 7."""
-    vm = IncomingVm(store, 7)
+    vm = IncomingVm(store, 7, limit=1 << 20)
     vm.initial.feed(initial())
     vm.complete()
     for number in range(1, rounds + 1):

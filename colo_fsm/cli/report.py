@@ -20,6 +20,7 @@ from colo_fsm.replica import (
     Event,
     NotServing,
     Pair,
+    Refused,
     Serving,
 )
 
@@ -100,6 +101,9 @@ class Reporter:
                 self._say("claim", text, won=won, winner=claim.winner, token=claim.token)
             case ClaimUnanswered(cause, retry):
                 self._say("claim-unanswered", unanswered(event), error=str(cause), retry=retry)
+            case Refused(why, count):
+                who = "a connection" if count == 1 else f"{count} connections, the last of them"
+                self._say("refused", f"refused {who}: {why}; listening goes on", why=why, count=count)
             case Dropped(count):
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):

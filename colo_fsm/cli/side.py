@@ -151,6 +151,14 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     help="Keep the newest checkpoint in this directory, safe from SIGKILL. Default: in memory.",
 )
 @click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
+@click.option(
+    "--greeting-deadline",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a connection has to show the first bytes of a Primary's stream.",
+)
 @common
 def secondary(listen: str, store: Path | None, fsync: bool, **common_options: Any) -> None:
     """Take a Primary's checkpoints, and go on in its place when it is gone.
@@ -185,6 +193,7 @@ def run(
     verbose: bool,
     quiet: bool,
     interval: float = 0.1,
+    greeting_deadline: float = 5.0,
 ) -> None:
     """Make this side and run it to its end; exits with the documented status."""
     if (arbiter is None) is not no_arbiter:
@@ -193,8 +202,9 @@ def run(
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         options = Options(
-            ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline
-        )
+            ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
+            greeting_deadline=greeting_deadline,
+        )  # fmt: skip
         guest = load_guest(guest_spec)
         if max_clients is not None:
             limit_clients(guest, max_clients)

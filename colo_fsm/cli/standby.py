@@ -15,9 +15,8 @@ import click
 
 from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
 from colo_fsm.colo import State
-from colo_fsm.fsm import Transition
-from colo_fsm.qemu import Held, Outcome, Refused, Standby, StandbyReplica, VmRound
-from colo_fsm.qemu.incoming import MEMORY_LIMIT
+from colo_fsm.fsm import Fault, ProtocolError, Transition
+from colo_fsm.qemu import Held, Outcome, Standby, StandbyReplica, VmRound
 from colo_fsm.replica import (
     Address,
     ClaimAnswered,
@@ -25,6 +24,7 @@ from colo_fsm.replica import (
     DirectoryStore,
     Event,
     Options,
+    Refused,
 )
 from colo_fsm.replica.address import address_of
 
@@ -80,8 +80,8 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 @click.option(
     "--on-failover",
     metavar="COMMAND",
-    help="Run by the shell when the claim is won, with COLO_FSM_GENERATION, COLO_FSM_TOKEN and "
-    "COLO_FSM_STORE. Must fence the Primary first.",
+    help="Run by the shell when the claim is won for a VM that had a round, with COLO_FSM_GENERATION, "
+    "COLO_FSM_TOKEN, COLO_FSM_STORE, COLO_FSM_REASON (docs/standby.md). Must fence the Primary first.",
 )
 @click.option(
     "--disks-elsewhere",
@@ -98,9 +98,21 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
 @click.option(
     "--memory-limit",
     type=click.IntRange(min=1),
-    default=MEMORY_LIMIT,
     metavar="BYTES",
-    help="The most RAM taken.  [default: 1 TiB]",
+    help="The most RAM taken.  [default: what the disk of DIR and this machine can hold]",
+)
+@click.option(
+    "--after-initial",
+    is_flag=True,
+    help="Claim for a VM that was lost before its first round, too: it goes on from where it was copied.",
+)
+@click.option(
+    "--greeting-deadline",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a connection has to show the first bytes of a migration stream.",
 )
 @click.option(
     "--deadline",
@@ -122,7 +134,9 @@ def standby(
     on_failover: str | None,
     disks_elsewhere: bool,
     size_limit: int,
-    memory_limit: int,
+    memory_limit: int | None,
+    after_initial: bool,
+    greeting_deadline: float,
     deadline: float,
     as_json: bool,
     verbose: bool,
@@ -136,7 +150,7 @@ def standby(
           --on-failover 'colo-fsm restore vm1 -o vm1.mig && start-vm1 vm1.mig'
     """
     judge, address = judge_and_address(arbiter, no_arbiter, listen)
-    options = Options(deadline=deadline, state_limit=size_limit)
+    options = Options(deadline=deadline, state_limit=size_limit, greeting_deadline=greeting_deadline)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
@@ -147,6 +161,7 @@ def standby(
             make = partial(
                 StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
                 generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
+                after_initial=after_initial,
             )  # fmt: skip
             holder = Standby(listener, make, teller.event)
             with ended_by_signals(holder.end):
@@ -154,7 +169,10 @@ def standby(
                 outcome = holder.run()
         teller.over(outcome)
         if outcome.state is State.ALONE and on_failover is not None:
-            facts = {"generation": number, "token": outcome.token, "store": store.absolute()}
+            facts = {
+                "generation": number, "token": outcome.token, "store": store.absolute(),
+                "reason": reason(outcome.error), "error": outcome.error, "rounds": teller.rounds,
+            }  # fmt: skip
             take_over(on_failover, voices, facts)
     sys.exit(0 if outcome.state in (State.ALONE, State.ENDED) else 1)
 
@@ -188,6 +206,12 @@ def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None
         raise click.ClickException(text)
 
 
+def reason(error: ProtocolError | None) -> str:
+    """What ended the replication, in one word that a command can look at."""
+    fault = Fault.INVALID if error is None or error.kind is None else error.kind
+    return fault.value
+
+
 class Teller:
     """Says what happens: a line for what matters, on a terminal one that is written over for the rounds.
 
@@ -199,9 +223,9 @@ class Teller:
         self._lines = voices.err if as_json else voices.out
         self._json = as_json
         self._loud = loud
-        self._rounds = 0
+        self.rounds = 0
 
-    def event(self, event: Event | Refused) -> None:
+    def event(self, event: Event) -> None:
         """One event of a connection."""
         match event:
             case VmRound():
@@ -214,11 +238,12 @@ class Teller:
                 self.line("ready: the initial state is stored", Loud.CHANGES)
             case Transition(error=error) if error is not None:
                 self.line(f"{why(error)}")
-            case Refused():
-                self.line("that was no checkpoint: the store is unchanged, listening goes on", Loud.CHANGES)
+            case Refused(told, count):
+                who = "a connection" if count == 1 else f"{count} connections, the last of them"
+                self.line(f"refused {who}: {told}; the store is unchanged, listening goes on", Loud.CHANGES)
 
     def _round(self, taken: VmRound) -> None:
-        self._rounds += 1
+        self.rounds += 1
         if self._json:
             if self._loud > Loud.QUIET:
                 self._object(
@@ -243,10 +268,10 @@ class Teller:
         if self._json:
             reason = None if outcome.error is None else str(outcome.error)
             won = outcome.state is State.ALONE
-            self._object(state=outcome.state, reason=reason, rounds=self._rounds, won=won)
+            self._object(state=outcome.state, reason=reason, rounds=self.rounds, won=won)
         else:
             reason = why(outcome.error)
-            self.line(f"{outcome.state} after {self._rounds} rounds" + (f": {reason}" if reason else ""))
+            self.line(f"{outcome.state} after {self.rounds} rounds" + (f": {reason}" if reason else ""))
 
     def _object(self, *, by_the_way: bool = False, **fields: object) -> None:
         self._out.line(json.dumps(fields), by_the_way=by_the_way)

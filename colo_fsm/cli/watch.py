@@ -132,17 +132,21 @@ class _EndType(click.ParamType[End]):
     "--deadline", type=SECONDS, default=30.0, show_default=True,
     metavar="SECONDS", help="How long the Secondary may be silent when it should answer.",
 )  # fmt: skip
-@click.option("--no-enable-colo", is_flag=True, help="From a checkpoint, to a QEMU that refuses ENABLE_COLO.")
+@click.option(
+    "--return-path/--no-return-path", default=None,
+    help="From a checkpoint: to a QEMU from 11 on, or before.  [default: as its Primary was]",
+)  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Print every message.")
 def replay(
     source: Path, connect: str, rounds: int | None, end: End, at: str | None, deadline: float,
-    no_enable_colo: bool, verbose: bool,
+    return_path: bool | None, verbose: bool,
 ) -> None:  # fmt: skip
     """Play the Primary's part towards a real QEMU Secondary.
 
     DIR is a recording of `colo-fsm tap`, or what a `colo-fsm standby` has stored: that becomes a hot
     standby again. Past its recorded rounds it makes rounds in which nothing changes. The QEMU must have
-    the machine type, memory and devices of the VM in DIR, and the capability x-colo.
+    the machine type, memory and devices of the VM in DIR, and the capability x-colo (from 11 on:
+    return-path, too).
 
     \b
     Example:
@@ -151,7 +155,7 @@ def replay(
     end = _placed(end, at)
     with telling(patience=None), one_line_errors(), contextlib.ExitStack() as stack:
         where = Address.parse(connect)
-        played = _source(stack, source, not no_enable_colo)
+        played = _source(stack, source, return_path)
         link = where.connect(CONNECT_TIMEOUT)
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
@@ -167,12 +171,12 @@ def _placed(end: End, at: str | None) -> End:
     return End(end.how, State(at) if at else default, end.message)
 
 
-def _source(stack: contextlib.ExitStack, path: Path, enable_colo: bool) -> Source:
+def _source(stack: contextlib.ExitStack, path: Path, return_path: bool | None) -> Source:
     if Capture.is_one(path):
         return Recorded(Capture(path))
     if not (path / "colo-store").exists():
         raise CaptureError(f"{path} is neither a recording of colo-fsm tap nor a store of colo-fsm standby")
-    return Stored(stack.enter_context(stored(path)), enable_colo)
+    return Stored(stack.enter_context(stored(path)), return_path)
 
 
 def _print_message(sent: bool, message: int) -> None:

@@ -19,6 +19,7 @@ from .errors import (
     Texts,
     TimedOut,
     Truncated,
+    TurnedAway,
     UnexpectedMessage,
     UnknownMessage,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Transition",
     "Trigger",
     "Truncated",
+    "TurnedAway",
     "UnexpectedMessage",
     "UnknownMessage",
     "Variant",

@@ -8,6 +8,7 @@
     +-- OutOfOrder           a local step that does not belong here
     +-- LinkLost             end of file or an I/O error on receiving
     |   +-- Truncated        ... in the middle of something
+    |   +-- TurnedAway       ... and the peer has said why
     +-- TimedOut             no byte of an awaited message, or of the room to send one, in time
     +-- SendFailed           an I/O error on sending
     +-- NoReturnPath         the way back to the Primary cannot be opened
@@ -113,6 +114,13 @@ class Truncated(LinkLost):
 
 
 @attrs.define(slots=False)
+class TurnedAway(LinkLost):
+    """The Secondary has refused this Primary before it was ready; `words` are its own."""
+
+    words: str = ""
+
+
+@attrs.define(slots=False)
 class TimedOut(ProtocolError):
     """Nothing moved on the link for `seconds` (None: the driver did not say) in `state`."""
 
@@ -188,6 +196,7 @@ _TEXTS: Texts = {
     UnexpectedMessage: _unexpected,
     OutOfOrder: lambda e: f"'{e.trigger}' is out of order for the {e.side} in '{e.state}'",
     LinkLost: lambda e: f"Can't receive a message: {strerror(e.cause)}",
+    TurnedAway: lambda e: f"The Secondary refuses: {e.words}",
     TimedOut: lambda e: (
         f"Can't {'send' if e.sending else 'receive'} a message: {os.strerror(errno.ETIMEDOUT)}"
     ),

@@ -2,14 +2,13 @@
 
 from .checkpoint import NotAVm, VmCheckpoint
 from .hold.replica import HasDisks, Held, StandbyReplica, VmRound
-from .hold.standby import Outcome, Refused, Standby
+from .hold.standby import Outcome, Standby
 
 __all__ = [
     "HasDisks",
     "Held",
     "NotAVm",
     "Outcome",
-    "Refused",
     "Standby",
     "StandbyReplica",
     "VmCheckpoint",

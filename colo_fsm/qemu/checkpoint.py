@@ -24,6 +24,7 @@ class VmCheckpoint:
 
     `devices` are the device sections of its last round, without the end mark; `head` is what stands
     before the RAM sections of its stream; `description` is None where the source gave none.
+    `return_path`: the Primary opened one, as QEMU 11 and later do for COLO.
     """
 
     generation: int
@@ -34,6 +35,7 @@ class VmCheckpoint:
     blocks: Mapping[str, memoryview] = attrs.field(repr=False)
     devices: bytes = attrs.field(repr=False)
     description: bytes | None = attrs.field(repr=False)
+    return_path: bool = False
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> VmCheckpoint:
@@ -51,6 +53,7 @@ class VmCheckpoint:
             checkpoint.blocks,
             checkpoint.device,
             None if description is None else zlib.decompress(b64decode(description)),
+            "return_path" in meta,
         )
 
     @property
@@ -69,9 +72,13 @@ class VmCheckpoint:
                 yield Page(name, offset, view[offset : offset + PAGE_SIZE])
 
 
-def meta_of(machine: str, head: bytes, ram_section: int, description: bytes | None) -> dict[str, str]:
+def meta_of(
+    machine: str, head: bytes, ram_section: int, description: bytes | None, return_path: bool = False
+) -> dict[str, str]:
     """What a store keeps beside the memory and the devices; `VmCheckpoint.of` reads it."""
     meta = {"machine": machine, "head": b64encode(head).decode(), "ram_section": str(ram_section)}
+    if return_path:
+        meta["return_path"] = "opened"
     if description is not None:
         # a description is long and repeats itself; it is written with every round
         meta["description"] = b64encode(zlib.compress(description, 9)).decode()

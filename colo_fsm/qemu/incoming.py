@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
-from colo_fsm.replica import Store
+from colo_fsm.replica import DirectoryStore, Store
 from colo_fsm.stream import (
     DEVICE_LIMIT,
     PAGE_SIZE,
@@ -22,8 +23,14 @@ from colo_fsm.stream.source import Decoder, Parsing, Source
 
 from .checkpoint import END_MARK, meta_of
 
-MEMORY_LIMIT = 1 << 40
-"""The most RAM that a Primary may declare unless asked otherwise, in bytes."""
+
+def what_fits(store: Store | None) -> int:
+    """The most RAM, in bytes, that this machine can hold, and the disk of this store, as it is now."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not isinstance(store, DirectoryStore):
+        return memory
+    disk = os.statvfs(store.path)
+    return min(memory, disk.f_bavail * disk.f_frsize)
 
 
 def within(source: Source, part: Decoder, reached: Callable[[], bool] | None = None) -> Parsing[None]:
@@ -75,7 +82,7 @@ class InitialState(Decoder):
     def meta(self) -> dict[str, str]:
         """What a store keeps of it beside memory and devices, as far as it has come."""
         vm = self.vm
-        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description)
+        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description, vm.return_path)
 
 
 class RoundDelta(Delta):
@@ -98,7 +105,7 @@ class IncomingVm:
     """A VM on its way into `store`, or nowhere (None): its checkpoint 0, then its rounds.
 
     Feed `initial`, then `complete`; for each round feed a decoder from `live`, then `commit`. RAM over
-    `limit` and device sections over `device_limit` bytes are refused.
+    `limit` and device sections over `device_limit` bytes are refused. `provisional`: see `Store.complete`.
     """
 
     def __init__(
@@ -106,9 +113,11 @@ class IncomingVm:
         store: Store | None,
         generation: int = 0,
         *,
-        limit: int = MEMORY_LIMIT,
+        limit: int,
         device_limit: int = DEVICE_LIMIT,
+        provisional: bool = False,
     ) -> None:
+        self._provisional = provisional
         self.initial = InitialState(store, limit, device_limit)
         self._store = store
         self._generation = generation
@@ -118,7 +127,8 @@ class IncomingVm:
     def complete(self) -> None:
         """The initial state is complete. Raises what the store raises."""
         if self._store is not None:
-            self._store.complete(self._generation, self.initial.vm.devices, self.initial.meta())
+            devices, meta = self.initial.vm.devices, self.initial.meta()
+            self._store.complete(self._generation, devices, meta, provisional=self._provisional)
 
     def live(self) -> VmLiveDecoder:
         """The decoder of the next round's live state."""

@@ -3,7 +3,16 @@
 from . import blocking
 from .address import Address, AddressError
 from .aio import Pair, primary, secondary
-from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, Event, NotServing, Serving
+from .events import (
+    CheckpointTaken,
+    ClaimAnswered,
+    ClaimUnanswered,
+    Dropped,
+    Event,
+    NotServing,
+    Refused,
+    Serving,
+)
 from .gate import NotRunning
 from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest
 from .link import link_pair
@@ -32,6 +41,7 @@ __all__ = [
     "Options",
     "Outbox",
     "Pair",
+    "Refused",
     "Saved",
     "Serving",
     "StateGuest",

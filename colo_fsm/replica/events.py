@@ -59,6 +59,16 @@ class Serving:
 
 
 @attrs.frozen
+class Refused:
+    """`count` connections were not a Primary's, or not this guest's; `why` is what the last one was told, or
+    what was wrong with it. Nothing has changed, and listening goes on.
+    """
+
+    why: str
+    count: int = 1
+
+
+@attrs.frozen
 class NotServing:
     """A service on top of the guest cannot answer at `address`, and tries again in `retry` seconds."""
 
@@ -74,7 +84,9 @@ class Dropped:
     count: int
 
 
-Event = Serving | NotServing | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Dropped
+Event = (
+    Serving | NotServing | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Refused | Dropped
+)
 
 MOST_UNREAD: Final = 1000
 """Events kept for somebody who does not read them."""

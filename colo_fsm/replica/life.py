@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import Do, Side
 
 from .address import Address, address_of
+from .door import Door, OneByOne, Visitors, ours
+from .events import Refused
 from .gate import Answer
-from .link import Link, Place, accept, connect, tuned
+from .link import Link, Listener, Place, connect, tuned
+from .outside import FIRST_COPY
 from .script import Replica
+from .secondary_script import SecondaryReplica
 from .wish import Call, Script
 
 
 class Life:
     """Serve `run`, once. However it ends, also by what is thrown into it, everything is given back.
 
-    `place`: where to connect to or to listen at, or a connected link. `close` is called last, once no hook
-    is at work any more: it closes the store, if that is ours to do.
+    `place`: where to connect to or to listen at, a connected link, or visitors, which whoever listens
+    already will go on receiving. `close` is called last, once no hook is at work any more: it closes the
+    store, if that is ours to do.
     """
 
     def __init__(
-        self, replica: Replica, place: Place | Link, close: Callable[[], object] = lambda: None
+        self, replica: Replica, place: Place | Link | Visitors, close: Callable[[], object] = lambda: None
     ) -> None:
         self.replica = replica
         self.address: Address | None = None
@@ -41,26 +47,49 @@ class Life:
             end.callback(lambda: replica.gate.shut(*replica.epitaph()))
             end.callback(replica.outbox.discard)
             end.callback(replica.hang_up)
-            replica.link = yield from self._link()
+            replica.link = yield from self._link(end)
             self.met.settle()
             # without a link somebody has asked for the end before a peer came: the script sees to that
             yield from replica.run()
 
-    def _link(self) -> Script[Link | None]:
+    def _link(self, end: ExitStack) -> Script[Link | None]:
         place, replica = self._place, self.replica
+        if isinstance(place, Visitors):
+            return (yield from self._first(place))
         if not isinstance(place, Place):
             return tuned(place)  # type: ignore[no-any-return]
         if replica.session.side is Side.PRIMARY:
             timeout = replica.options.connect_timeout
             return (yield from connect(place, timeout, replica.clock, self._given_up))
         listener = yield Call(place.listen)
-        try:
-            listener.setblocking(False)
-            self.address = address_of(listener)
-            self.met.settle()
-            return (yield from accept(listener, self._given_up))
-        finally:
-            listener.close()
+        end.callback(listener.close)
+        listener.setblocking(False)
+        self.address = address_of(listener)
+        visitors = self._visitors(listener)
+        end.callback(visitors.close)
+        return (yield from self._first(visitors))
+
+    def _visitors(self, listener: Listener) -> Visitors:
+        """Who comes there: one that begins a stream, where the protocol has any."""
+        replica = self.replica
+        if not isinstance(listener, socket.socket) or Do.receive_initial not in replica.table.start:
+            return OneByOne(listener)
+        return Door(
+            listener,
+            ours,
+            own=True,
+            greeting_deadline=replica.options.greeting_deadline,
+            patience=FIRST_COPY * replica.options.hook_deadline,
+            knock=lambda: replica.wake(),
+            report=lambda why, count: replica.events.put(Refused(why, count)),
+        )
+
+    def _first(self, visitors: Visitors) -> Script[Link | None]:
+        """The first of them; when it turns out to be the wrong one, the script asks for the next."""
+        if isinstance(self.replica, SecondaryReplica):
+            self.replica.visitors = visitors
+        self.met.settle()
+        return (yield from visitors.next(self._given_up))
 
     def _given_up(self) -> bool:
         return self.replica.given_up

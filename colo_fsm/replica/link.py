@@ -26,7 +26,7 @@ MOST_BUFFERS = 1000
 MOMENT = 0.05
 """Seconds between two tries to connect, and at least for one; also after a connection that failed."""
 
-_UNUSABLE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
+UNUSABLE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 """What accept(2) says when nothing will ever be accepted; all else is about one connection, or passes."""
 
 _log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def accept(listener: Listener, given_up: Callable[[], bool]) -> Script[Link | No
         except BlockingIOError:
             continue  # whoever knocked has gone again, or somebody woke us
         except OSError as error:
-            if error.errno in _UNUSABLE:
+            if error.errno in UNUSABLE:
                 raise
             _log.warning("Can't accept a connection, listening on: %s", error)
             yield from pause(MOMENT)

@@ -24,6 +24,7 @@ class Options:
       fault. Ten times that for the first copy.
     - `claim_retry`: how long to wait before asking an arbiter again that did not answer.
     - `connect_timeout`: how long to try to reach a Secondary that does not listen yet (Primary).
+    - `greeting_deadline`: how long a connection has to show the first bytes of a stream (Secondary).
     - `state_limit`: the largest device state accepted, in bytes (Secondary).
     """
 
@@ -33,4 +34,5 @@ class Options:
     hook_deadline: float = attrs.field(default=60.0, validator=_a_time_above_0)
     claim_retry: float = attrs.field(default=1.0, validator=_a_time_above_0)
     connect_timeout: float = attrs.field(default=10.0, validator=a_time)
+    greeting_deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
     state_limit: int = attrs.field(default=1 << 30, validator=_above_0)

@@ -89,6 +89,10 @@ class Outside:
         deadline = self.deadline()
         return None if deadline is None else max(0.0, self._quiet[1] + deadline - self.clock())
 
+    def _moved_on(self, size: int) -> None:
+        """So many bytes have arrived."""
+        self._progress()
+
     def _progress(self) -> None:
         self._quiet = self.session.state, self.clock()
 
@@ -102,7 +106,7 @@ class Outside:
             return None
         except OSError as cause:
             raise LinkLost(cause) from cause
-        self._progress()
+        self._moved_on(len(data))
         return data
 
     def receive(self) -> Script[bytes]:

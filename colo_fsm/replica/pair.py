@@ -13,6 +13,7 @@ from colo_fsm.colo import Variant
 from colo_fsm.fsm import FailoverStatus, Observer, Session, Side, Table, machine_for
 
 from .address import Address
+from .door import Visitors
 from .events import NotServing, Serving
 from .gate import Again, Answer, Attempt, Changing, NotRunning
 from .guest import AsyncGuest, Guest
@@ -42,7 +43,7 @@ class Driver(Protocol):
 
 DriverT = TypeVar("DriverT", bound=Driver)
 
-Parts = tuple[Replica, Place | Link, Callable[[], object]]
+Parts = tuple[Replica, Place | Link | Visitors, Callable[[], object]]
 """What a pair is made of: its script, where its peer is, and what closes its store."""
 
 
@@ -107,7 +108,7 @@ class PairBase:
     """One side of a replicated pair, whatever drives it."""
 
     def __init__(
-        self, replica: Replica, place: Place | Link, close: Callable[[], object] = lambda: None
+        self, replica: Replica, place: Place | Link | Visitors, close: Callable[[], object] = lambda: None
     ) -> None:
         self._replica = replica
         self._life = Life(replica, place, close)

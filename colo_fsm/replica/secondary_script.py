@@ -7,7 +7,16 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import SIZE_SIZE, Do, GuestFailed, Inbox, InvalidState, ProtocolError, Truncated
+from colo_fsm.fsm import (
+    SIZE_SIZE,
+    Do,
+    FailoverRequested,
+    GuestFailed,
+    Inbox,
+    InvalidState,
+    ProtocolError,
+    Truncated,
+)
 from colo_fsm.stream import (
     Blocks,
     Decoder,
@@ -20,10 +29,23 @@ from colo_fsm.stream import (
     decode_device_state,
 )
 
-from .events import CheckpointTaken
+from .door import Visitors
+from .events import CheckpointTaken, Refused
+from .outside import FIRST_COPY
+from .refusal import MOST
 from .script import Replica, Round, Step
 from .store.base import Checkpoint, Store
 from .wish import Script
+
+LEAST = 64 << 10
+"""Bytes that must arrive in a deadline of the first copy: a byte now and then is no progress."""
+
+
+def _forget(error: BaseException | None) -> None:
+    """Let go of what has arrived, which the frames of this error hold: now, not when the collector comes."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 @attrs.define
@@ -44,14 +66,21 @@ class SecondaryReplica(Replica):
 
     def __init__(self, *args: Any, store: Store, **kwargs: Any) -> None:
         self.store = store
+        self.visitors: Visitors | None = None
+        """Where the next link comes from when this one was the wrong one; None: there is only this one."""
         self.ram: Ram | None = None
+        self._arrived = 0
+        self._came = 0.0
+        """When this link's Primary was let in."""
+        self._begun = False
+        """Whether it has begun to send its memory."""
         self._loaded: tuple[int, int] | None = None
         super().__init__(*args, **kwargs)
 
     def effects(self) -> Mapping[Do, Step]:
         return {
             **super().effects(),
-            Do.receive_initial: self.receive_initial,
+            Do.receive_initial: self.receive_first,
             Do.receive_live: self.receive_live,
             Do.receive_state: self._receive_state,
             Do.store: self.store_round,
@@ -61,6 +90,54 @@ class SecondaryReplica(Replica):
 
     def new_round(self) -> ReceivedRound:
         return ReceivedRound(self.clock())
+
+    # -- who comes ----------------------------------------------------------------------------
+
+    def _moved_on(self, size: int) -> None:
+        """In the first copy only so many bytes are progress; signs of life as long as a save may take."""
+        self._arrived += size
+        saving = self.session.signs and self.clock() < self._came + FIRST_COPY * self.options.hook_deadline
+        if not self._first_copy or self._arrived >= LEAST or (saving and not self._begun):
+            self._arrived = 0
+            self._progress()
+
+    def receive_first(self) -> Script[None]:
+        """The initial state of the first visitor who has a whole one; the others are shown out."""
+        while True:
+            self._arrived, self._begun, self._came = 0, False, self.clock()
+            self._progress()
+            try:
+                yield from self.receive_initial()
+                break
+            except FailoverRequested:
+                raise
+            except ProtocolError as error:
+                if self.visitors is None:
+                    raise
+                yield from self._show_out(self.visitors, error)
+        if self.visitors is not None:
+            self.visitors.engaged()
+
+    def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
+        """Whoever this was is told why, all that it brought is dropped, and the next one comes in."""
+        why = str(error.worded(self.table.words.texts))[:MOST]
+        self.events.put(Refused(why))
+        link, self.link = self.link, None
+        if link is not None:
+            visitors.dismiss(link, why)
+        self._outgoing.clear()
+        self._torn = False
+        self.session.unread()
+        self.round = self.new_round()
+        _forget(error)
+        yield from self.call("store", self.store.abort)
+        self.link = yield from visitors.next(lambda: self.given_up)
+        self._heed()
+
+    def hang_up(self) -> None:
+        super().hang_up()
+        if self.visitors is not None:
+            self.visitors.parted()
 
     # -- what arrives -------------------------------------------------------------------------
 
@@ -76,6 +153,7 @@ class SecondaryReplica(Replica):
 
     def new_image(self, blocks: Blocks) -> PatchSink:
         """Where the pages of an initial state go. Raises InvalidState."""
+        self._begun = True
         if dict(blocks) != dict(self.guest.blocks):
             raise InvalidState(
                 ValueError(
@@ -116,18 +194,26 @@ class SecondaryReplica(Replica):
 
     def decode(self, decoder: Decoder) -> Script[None]:
         """Feed this with what arrives, until it is complete; what follows is given back."""
-        while not decoder.complete:
-            data = yield from self._some()
-            try:
-                used = decoder.feed(data)
-            except StreamError as cause:
-                raise InvalidState(cause) from cause
-            except ProtocolError:
-                raise
-            except Exception as cause:
-                raise GuestFailed("store", cause) from cause
-            if used < len(data):
-                self.session.give_back(memoryview(data)[used:])
+        try:
+            while not decoder.complete:
+                data = yield from self._some()
+                used = self._fed(decoder, data)
+                if used < len(data):
+                    self.session.give_back(memoryview(data)[used:])
+        except BaseException:
+            decoder.close()
+            raise
+
+    @staticmethod
+    def _fed(decoder: Decoder, data: bytes) -> int:
+        try:
+            return decoder.feed(data)
+        except StreamError as cause:
+            raise InvalidState(cause) from cause
+        except ProtocolError:
+            raise
+        except Exception as cause:
+            raise GuestFailed("store", cause) from cause
 
     def _some(self) -> Script[bytes]:
         data = yield from self.receive()

@@ -11,9 +11,10 @@ from __future__ import annotations
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .devices import DeviceSection, device_sections
 from .encode import device_state, greeting, initial, live, vm
+from .head import Greeting
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
-from .sections import pong
+from .sections import pong, shut
 from .source import Decoder, StreamError
 from .vm_decode import DEVICE_LIMIT, DescriptionDecoder, VmInitialDecoder, VmLiveDecoder
 
@@ -28,6 +29,7 @@ __all__ = [
     "Delta",
     "DescriptionDecoder",
     "DeviceSection",
+    "Greeting",
     "InitialDecoder",
     "LiveDecoder",
     "Page",
@@ -44,5 +46,6 @@ __all__ = [
     "initial",
     "live",
     "pong",
+    "shut",
     "vm",
 ]

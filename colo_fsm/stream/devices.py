@@ -30,6 +30,9 @@ from .format import (
 from .memory import Buffer
 from .source import Parsing, Source, StreamError
 
+MOST_SECTIONS = 1 << 16
+"""A machine of hundreds of processors has thousands; each costs more memory than it has bytes."""
+
 _FOOTER = re.compile(rb"\x7e(?=....[\x00\x04\x08])", re.DOTALL)
 _FOOTER_SIZE = U8.size + U32.size
 _DESCRIPTION = U8.pack(DESCRIPTION)
@@ -156,6 +159,7 @@ class _Search:
         self.latest = first
         self._open = {first.section: first}
         self._position = first.body
+        self._found = 1
 
     def ends(self, data: Buffer) -> Iterator[tuple[_Open, int]]:
         """Sections with the end of all behind their footer, or a command, and where that stands."""
@@ -171,6 +175,9 @@ class _Search:
             elif end + _header_size(data, end) > len(data):
                 undecided = min(undecided, mark)
             elif (opened := _header(data, end, section)) is not None:
+                self._found += 1
+                if self._found > MOST_SECTIONS:
+                    raise StreamError(end, f"more than {MOST_SECTIONS} device sections")
                 self.latest = self._open[opened.section] = opened
         self._position = undecided
 

@@ -66,6 +66,11 @@ MAX_NAME = 255
 MAX_DESCRIPTION = 16 << 20
 """Bytes of description to accept: it is passed over, so this only bounds a wrong length."""
 
+MAX_SUBSECTIONS = 4096
+MAX_BLOCKS = 4096
+MULTIFD_MAGIC = 0x11223344
+"""What the further connections of a Primary with multifd begin with."""
+
 # What stands at the start of each part of the stream.
 END_OF_STREAM = 0x00
 SECTION_START = 0x01
@@ -87,14 +92,14 @@ UNREAD_SECTIONS = {
 
 # Commands: how many bytes of data has each that is read here; what the others are called, and which
 # capability they belong to.
+OPEN_RETURN_PATH = 1
 PING = 2
 ENABLE_COLO = 8
 SWITCHOVER_START = 11
-COMMAND_SIZES = {PING: U32.size, ENABLE_COLO: 0, SWITCHOVER_START: 0}
-_RETURN_PATH = "return-path (and postcopy-ram, switchover-ack)"
+COMMAND_SIZES = {OPEN_RETURN_PATH: 0, PING: U32.size, ENABLE_COLO: 0, SWITCHOVER_START: 0}
+RETURN_PATH = "return-path (and postcopy-ram, switchover-ack)"
 _POSTCOPY = "postcopy-ram"
 UNREAD_COMMANDS = {
-    1: ("OPEN_RETURN_PATH", _RETURN_PATH),
     3: ("POSTCOPY_ADVISE", "postcopy-ram (and dirty-bitmaps)"),
     4: ("POSTCOPY_LISTEN", _POSTCOPY),
     5: ("POSTCOPY_RUN", _POSTCOPY),
@@ -103,8 +108,9 @@ UNREAD_COMMANDS = {
     9: ("POSTCOPY_RESUME", _POSTCOPY),
     10: ("RECV_BITMAP", _POSTCOPY),
 }
+SHUT = 1
 PONG = 2
-"""The message of the return path that answers a PING."""
+"""Messages of the return path, with a u32 each: its end (0: all went well), and the answer to a PING."""
 
 # Flags of a RAM record.
 FLAGS = 0xFFF

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .format import CONFIGURATION, MAGIC, MAX_NAME, SUBSECTION, U8, U32, VERSION
 from .memory import PAGE_SIZE
-from .source import Parsing, Source, StreamError, capability_error
+from .source import Decoder, Parsing, Source, StreamError, capability_error
 
 _VERSION = 1
 _UUID_SIZE = 16
@@ -20,6 +20,17 @@ def read_head(source: Source) -> Parsing[str]:
     if (yield from source.u8()) != CONFIGURATION:
         raise StreamError(at, "the stream does not name its machine (no configuration)")
     return (yield from source.text((yield from source.length("machine name", MAX_NAME))))
+
+
+class Greeting(Decoder):
+    """The first bytes of a stream, whose `machine` it names: by these a stranger is told from a peer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = ""
+
+    def _parse(self) -> Parsing[None]:
+        self.machine = yield from read_head(self._source)
 
 
 def head(machine: bytes) -> bytes:

@@ -17,6 +17,7 @@ from .format import (
     CONTINUE,
     EOS,
     FLAGS,
+    MAX_BLOCKS,
     MEM_SIZE,
     PAGE,
     RAM,
@@ -92,6 +93,8 @@ class RamReader(Generic[S]):
         while missing:
             at = source.offset
             name = yield from source.name()
+            if len(blocks) == MAX_BLOCKS:
+                raise StreamError(at, f"more than {MAX_BLOCKS} blocks of memory")
             if name in blocks:
                 raise StreamError(at, f"block {name!r} is listed twice")
             at = source.offset

@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping
 
 from .format import (
     COMMAND_SIZES,
+    ENABLE_COLO,
     END_OF_STREAM,
     FOOTER,
     INSTANCE,
+    OPEN_RETURN_PATH,
     PING,
     PONG,
+    RETURN_PATH,
+    SHUT,
     U16,
     U32,
     UNREAD_COMMANDS,
@@ -22,6 +26,9 @@ from .format import (
     VERSIONS,
 )
 from .source import Parsing, Source, StreamError, capability_error
+
+MOST_PINGS = 100
+"""QEMU sends a handful."""
 
 SectionReader = Callable[[int], Parsing[None]]
 """Reads one section behind its type byte; the argument is the offset of that byte."""
@@ -75,10 +82,22 @@ def footer(source: Source, section: int) -> Parsing[None]:
         raise StreamError(at, f"footer of section {found} at the end of section {section}")
 
 
-def commands(source: Source, pings: list[int]) -> SectionReader:
-    """A reader of commands; what is to be answered goes to `pings`, in order (see `pong`)."""
+class Commands:
+    """Reads commands from `source`. What they ask for goes to `answers`, in order: messages of QEMU's return
+    path, to be sent before the next COLO message.
 
-    def read(at: int) -> Parsing[None]:
+    QEMU up to 10.x says ENABLE_COLO, and COLO is broken there when the return path is opened as well.
+    From 11 on it opens the return path, and says nothing else.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.answers: list[bytes] = []
+        self.seen: set[int] = set()
+        self._source = source
+
+    def read(self, at: int) -> Parsing[None]:
+        """One of them, behind its type byte, which is at `at`."""
+        source = self._source
         command = yield from source.u16()
         if command in UNREAD_COMMANDS:
             name, capability = UNREAD_COMMANDS[command]
@@ -90,11 +109,28 @@ def commands(source: Source, pings: list[int]) -> SectionReader:
             problem = f"command {command} with {size} bytes of data, expected {COMMAND_SIZES[command]}"
             raise StreamError(at, problem)
         if command == PING:
-            pings.append((yield from source.u32()))
+            if len(self.answers) == MOST_PINGS:
+                raise StreamError(at, f"more than {MOST_PINGS} pings in one part of the stream")
+            self.answers.append(pong((yield from source.u32())))
+        self.seen.add(command)
+        if self.seen >= {OPEN_RETURN_PATH, ENABLE_COLO}:
+            raise capability_error(at, "a return path of a QEMU before 11", RETURN_PATH)
 
-    return read
+    def end(self) -> None:
+        """The initial stream is complete: if a return path was opened, it ends here."""
+        if OPEN_RETURN_PATH in self.seen:
+            self.answers.append(shut())
 
 
 def pong(value: int) -> bytes:
-    """The answer to a PING: send it on the return path before the next COLO message."""
-    return U16.pack(PONG) + U16.pack(U32.size) + U32.pack(value)
+    """The answer to a PING."""
+    return _on_return_path(PONG, value)
+
+
+def shut() -> bytes:
+    """The end of the return path, and all went well; COLO messages follow."""
+    return _on_return_path(SHUT, 0)
+
+
+def _on_return_path(message: int, value: int) -> bytes:
+    return U16.pack(message) + U16.pack(U32.size) + U32.pack(value)

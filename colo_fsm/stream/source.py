@@ -177,6 +177,12 @@ class Decoder(ABC):
     def _parse(self) -> Parsing[None]:
         """Read all of it, and return where it ends."""
 
+    def close(self) -> None:
+        """Let go of all that it holds, at once: it will not be fed any more."""
+        self._parser.close()
+        if self._failure is not None:
+            self._failure = self._failure.with_traceback(None)
+
     @property
     def bytes(self) -> int:
         """The bytes consumed so far."""

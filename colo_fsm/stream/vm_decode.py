@@ -15,8 +15,11 @@ from .devices import DeviceReader, DeviceSection
 from .format import (
     COMMAND,
     DESCRIPTION,
+    ENABLE_COLO,
     END_OF_STREAM,
     MAX_DESCRIPTION,
+    MAX_SUBSECTIONS,
+    OPEN_RETURN_PATH,
     SECTION_END,
     SECTION_PART,
     SUBSECTION,
@@ -24,7 +27,7 @@ from .format import (
 from .head import head, read_subsection
 from .memory import PAGE_SIZE, Blocks, PatchSink
 from .ram import Ram, XbzrleRamReader
-from .sections import commands, sections
+from .sections import Commands, sections
 from .source import Decoder, Parsing, StreamError, capability_error
 
 DEVICE_LIMIT = 1 << 30
@@ -36,8 +39,8 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
 
     `open` is called once with the block list, before the first page, and returns where the pages
     go. A stream that declares more than `limit` bytes of memory is refused before that. `complete`
-    when the end mark has come: send checkpoint-ready then, and give what follows to a
-    `DescriptionDecoder`. Answer `pings` first, in order, with `pong`. Hand `ram` on to the rounds' decoders.
+    when the end mark has come: send `answers` and checkpoint-ready then, and give what follows to a
+    `DescriptionDecoder`. Hand `ram` on to the rounds' decoders.
 
     When `complete`, `head` is what stood before RAM, without commands; `devices` are the device
     sections without the end mark, which `sections` tells apart; see `encode.vm`.
@@ -48,9 +51,19 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
     ) -> None:
         super().__init__(open, limit, XbzrleRamReader)
         self.head = b""
-        self.pings: list[int] = []
+        self._commands = Commands(self._source)
         self._subsections = b""
         self._devices = DeviceReader(self._source, device_limit)
+
+    @property
+    def answers(self) -> list[bytes]:
+        """Messages of QEMU's return path, in order, to be sent before checkpoint-ready."""
+        return self._commands.answers
+
+    @property
+    def return_path(self) -> bool:
+        """Whether the Primary opened one, as QEMU 11 and later do."""
+        return OPEN_RETURN_PATH in self._commands.seen
 
     @property
     def devices(self) -> bytes:
@@ -58,21 +71,29 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         return self._devices.devices
 
     @property
+    def is_colo(self) -> bool:
+        """Whether the stream says that x-colo is on; from QEMU 10 on it does not say either."""
+        return bool(self._commands.seen & {ENABLE_COLO, OPEN_RETURN_PATH})
+
+    @property
     def sections(self) -> tuple[DeviceSection, ...]:
         """Where each of them lies in `devices`."""
         return self._devices.sections
 
     def _parse(self) -> Parsing[None]:
-        readers = {SUBSECTION: self._subsection, COMMAND: commands(self._source, self.pings)}
+        readers = {SUBSECTION: self._subsection, COMMAND: self._commands.read}
         at = yield from self._whole(readers)
         if not self.sections:
             raise StreamError(at, "the stream ends without a device section")
         self.head = head(self.machine.encode()) + self._subsections
+        self._commands.end()
 
     def _subsection(self, at: int) -> Parsing[None]:
         if self._sink is not None:
             raise StreamError(at, "a subsection that is not the configuration's")
         self._subsections += yield from read_subsection(self._source)
+        if len(self._subsections) > MAX_SUBSECTIONS:
+            raise StreamError(at, f"more than {MAX_SUBSECTIONS} bytes of subsections")
 
     def _end(self, at: int) -> Parsing[None]:
         yield from super()._end(at)
@@ -116,14 +137,19 @@ class DescriptionDecoder(Decoder):
 class VmLiveDecoder(RoundDecoder[PatchSink]):
     """The live state of one round of a QEMU Primary: the dirty pages, into `sink`.
 
-    `ram` is the `VmInitialDecoder`'s, passed through all rounds. One decoder serves one round. Answer
-    `pings` before the next COLO message, in order, with `pong`.
+    `ram` is the `VmInitialDecoder`'s, passed through all rounds. One decoder serves one round. Send
+    `answers` before the next COLO message.
     """
 
     def __init__(self, ram: Ram, sink: PatchSink) -> None:
         super().__init__(ram, sink, XbzrleRamReader)
-        self.pings: list[int] = []
+        self._commands = Commands(self._source)
+
+    @property
+    def answers(self) -> list[bytes]:
+        """Messages of QEMU's return path, in order."""
+        return self._commands.answers
 
     def _parse(self) -> Parsing[None]:
-        read = commands(self._source, self.pings)
-        yield from sections(self._source, {SECTION_PART: self._part, SECTION_END: self._part, COMMAND: read})
+        readers = {SECTION_PART: self._part, SECTION_END: self._part, COMMAND: self._commands.read}
+        yield from sections(self._source, readers)

@@ -203,9 +203,12 @@ class SimulatedDisk:
         self._call()
         return self._new_fd(self.platter.names[path.name])
 
-    def allocate(self, fd: int, size: int) -> None:
+    def resize(self, fd: int, size: int) -> None:
         self._call()
         self._files[fd].write(bytes(size), 0)
+
+    def allocate(self, fd: int, size: int) -> None:
+        self._call()
 
     def write(self, fd: int, data: Buffer, offset: int) -> int:
         self._call(lambda: self._files[fd].write(data[: self._random.randint(0, len(data))], offset))
@@ -215,6 +218,9 @@ class SimulatedDisk:
     def map(self, fd: int) -> memoryview:
         self._call()
         return memoryview(self._files[fd].content).toreadonly()
+
+    def unmap(self, view: memoryview) -> None:
+        """Memory is the collector's."""
 
     def sync(self, fd: int) -> None:
         self._call()

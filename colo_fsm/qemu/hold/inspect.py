@@ -13,7 +13,7 @@ from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import PAGE_SIZE, ZERO_PAGE, DeviceSection, StreamError
 
 from ..checkpoint import VmCheckpoint
-from ..incoming import IncomingVm
+from ..incoming import IncomingVm, what_fits
 from .disks import disks
 
 
@@ -71,7 +71,7 @@ def inspect_checkpoint(vm: VmCheckpoint) -> Inspected:
 def inspect_file(path: Path) -> Inspected:
     """A file with a migration stream. Raises StreamError, OSError."""
     with MemoryStore() as store:
-        vm = IncomingVm(store)
+        vm = IncomingVm(store, limit=what_fits(store))
         state = vm.initial
         with open(path, "rb") as file:
             while not state.over and (piece := file.read(READ_SIZE)):

@@ -12,13 +12,13 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import Effects, InvalidState
+from colo_fsm.fsm import Effects, InvalidState, LinkLost, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections, pong
+from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections
 
-from ..incoming import IncomingVm
+from ..incoming import IncomingVm, what_fits
 from .disks import disks
 
 
@@ -80,32 +80,53 @@ class StandbyReplica(SecondaryReplica):
     """The Secondary's script for the stream of a real QEMU.
 
     `generation` is the arbiter's: QEMU's stream carries none. `memory_limit` is the most RAM, in bytes,
-    that a Primary may declare.
+    that a Primary may declare; None: what the store's disk and this machine can hold. A VM is protected,
+    and claimed for, from its first round on, or `after_initial` already.
     """
 
     round: ReceivedVm
     generation: int
 
     def __init__(
-        self, *args: Any, generation: int, disks_elsewhere: bool, memory_limit: int, **kwargs: Any
+        self,
+        *args: Any,
+        generation: int,
+        disks_elsewhere: bool,
+        memory_limit: int | None = None,
+        after_initial: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.generation = generation
         self._disks_elsewhere = disks_elsewhere
-        self._vm = IncomingVm(
-            self.store, generation, limit=memory_limit, device_limit=self.options.state_limit
+        self.unprotected: str | None = None
+        """Why nothing was claimed, if a VM was lost before it was protected."""
+        self._memory_limit = memory_limit
+        self._after_initial = self._protected = after_initial
+        self._heard = False
+        self._vm = self._new_vm()
+
+    def _new_vm(self) -> IncomingVm:
+        limit = self._memory_limit
+        return IncomingVm(
+            self.store,
+            self.generation,
+            limit=what_fits(self.store) if limit is None else limit,
+            device_limit=self.options.state_limit,
+            provisional=not self._after_initial,
         )
 
     def new_round(self) -> ReceivedVm:
         return ReceivedVm(self.clock())
 
     def receive_initial(self) -> Script[None]:
+        self._vm = self._new_vm()
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
         self._refuse_disks(vm.sections, vm.devices)
         yield from self.call("store", self._vm.complete)
-        self._answer(vm.pings)
+        self.send(*vm.answers)
         yield from self.load()
 
     def arrived(self, data: bytes) -> Effects:
@@ -114,26 +135,44 @@ class StandbyReplica(SecondaryReplica):
             used = self._vm.initial.feed(data)
         except StreamError as cause:
             raise InvalidState(cause) from cause
-        return self.session.receive_data(data[used:]) if used < len(data) or not data else ()
+        if used == len(data) and data:
+            return ()
+        self._heard |= bool(data)
+        return self.session.receive_data(data[used:])
 
     def receive_live(self) -> Script[None]:
         self.round.live = live = self._vm.live()
         yield from self.decode(live)
         self.round.sent = live.bytes
-        self._answer(live.pings)
+        self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
         self._refuse_disks(device_sections(data), data)
         return data
 
     def store_round(self) -> Script[None]:
-        yield from self.call("store", self._vm.commit, self.round.device)
+        yield from self.call("store", self._commit_vm, self.round.device)
+
+    def _commit_vm(self, vmstate: bytes) -> None:
+        self._vm.commit(vmstate)
+        self._protected = True
+
+    def _ask(self) -> Script[Effects]:
+        """Nothing is claimed for a VM that was never protected: whoever was there may be anybody."""
+        if self._protected:
+            return (yield from super()._ask())
+        self.unprotected = self._why_unprotected()
+        return self.session.fire(lost)
+
+    def _why_unprotected(self) -> str:
+        if isinstance(self.session.error, LinkLost) and not self._heard and not self._vm.initial.vm.is_colo:
+            return (
+                "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold; "
+                "`cont` there runs its VM again"
+            )
+        return f"the VM was lost before its first round was whole, nothing is claimed: {self.session.error}"
 
     def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
         found = disks(sections, devices)
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
-
-    def _answer(self, pings: list[int]) -> None:
-        """On the return path, before the next message."""
-        self.send(*map(pong, pings))

@@ -1,4 +1,4 @@
-"""Takes one Primary after the other until one of them was ready; then its end is the end."""
+"""Takes one Primary after the other until one of them was protected; then its end is the end."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import attrs
 
 from colo_fsm.colo import SecondarySession, State
 from colo_fsm.fsm import ProtocolError, Transition
-from colo_fsm.replica import Event
+from colo_fsm.replica import Event, Refused
 from colo_fsm.replica.blocking import Pair
+from colo_fsm.replica.door import Door
+from colo_fsm.replica.outside import FIRST_COPY
+from colo_fsm.stream.format import MACHINE
 
-from ..listening import next_link, shut_down
 from .replica import StandbyReplica
 
 _log = logging.getLogger(__name__)
-
-
-@attrs.frozen
-class Refused:
-    """A connection has failed before its initial state was complete; the store is what it was before."""
 
 
 @attrs.frozen
@@ -38,7 +35,7 @@ class Outcome:
 
 
 class Standby:
-    """Holds the VM of whoever migrates to `listener`, which stays the caller's to close.
+    """Holds the VM of whoever migrates to `listener`, which is closed when this is over.
 
     `make` makes a `StandbyReplica` of a session. `tell` is called with every event of every connection, on
     the thread that runs this; what it raises is logged, and changes nothing.
@@ -48,7 +45,7 @@ class Standby:
         self,
         listener: socket.socket,
         make: Callable[[SecondarySession], StandbyReplica],
-        tell: Callable[[Event | Refused], object],
+        tell: Callable[[Event], object],
     ) -> None:
         self._listener = listener
         self._make = make
@@ -61,10 +58,25 @@ class Standby:
 
         Raises OSError if the listener is of no use any more.
         """
-        while (link := next_link(self._listener, lambda: self._ending)) is not None:
-            if (outcome := self._hold(link)) is not None:
-                return outcome
-        return Outcome(State.ENDED, None, 0)
+        door: Door | None = None
+        try:
+            while True:
+                replica = self._make(SecondarySession())
+                door = door or self._door(replica)
+                door.knock, door.report = _tellers(replica)
+                if (outcome := self._hold(replica, door)) is not None:
+                    return outcome
+        finally:
+            if door is not None:
+                door.close()
+
+    def _door(self, replica: StandbyReplica) -> Door:
+        options = replica.options
+        patience = FIRST_COPY * options.deadline
+        return Door(
+            self._listener, _qemus, own=False, once=False,
+            greeting_deadline=options.greeting_deadline, patience=patience,
+        )  # fmt: skip
 
     def end(self) -> None:
         """End in order, between two rounds. From any thread, at any time; again it does nothing."""
@@ -72,11 +84,10 @@ class Standby:
         pair = self._pair
         if pair is not None:
             pair.request_leave()
-        shut_down(self._listener)
 
-    def _hold(self, link: socket.socket) -> Outcome | None:
-        """Hold one Primary's VM; None if it never came to a checkpoint, so that another may come."""
-        pair = Pair(self._make(SecondarySession()), link)
+    def _hold(self, replica: StandbyReplica, door: Door) -> Outcome | None:
+        """Hold one Primary's VM; None if it was never protected, so that another may come."""
+        pair = Pair(replica, door)
         table = pair.session.table
         reached: set[StrEnum] = set()
 
@@ -88,20 +99,34 @@ class Standby:
         pair.on_transition(note)
         events = pair.events()
         self._pair = pair
-        if self._ending:  # since accept
+        if self._ending:
             pair.request_leave()
         with pair:
             for event in events:
                 self._say(event)
-        if reached & table.idle:
+        if replica.unprotected is not None:
+            self._say(Refused(replica.unprotected))
+            return None
+        if reached & table.idle or pair.state is State.ENDED:
             state = next(iter(reached & table.alone), pair.state)
             return Outcome(state, pair.session.error, pair.token)
-        if not self._ending:
-            self._say(Refused())
+        self._say(Refused(str(pair.session.error)))
         return None
 
-    def _say(self, event: Event | Refused) -> None:
+    def _say(self, event: Event) -> None:
         try:
             self._tell(event)
         except Exception:  # noqa: BLE001 - whatever it is, the checkpoint is to be kept, and claimed
             _log.exception("whoever is told of events has failed at %s", event)
+
+
+def _tellers(replica: StandbyReplica) -> tuple[Callable[[], object], Callable[[str, int], object]]:
+    """How the door tells the replica that waits there of who comes, and of who was refused."""
+    return lambda: replica.wake(), lambda why, count: replica.events.put(Refused(why, count))
+
+
+def _qemus(machine: str) -> str | None:
+    """Why a stream of this machine is not a VM of QEMU's."""
+    if machine != MACHINE:
+        return None
+    return "this is a standby for a VM of QEMU's: a guest of our own needs colo-fsm secondary"

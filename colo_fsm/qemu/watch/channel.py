@@ -12,7 +12,7 @@ import attrs
 
 from colo_fsm.fsm import MESSAGE_SIZE, Do, Side
 from colo_fsm.replica.store import Store
-from colo_fsm.stream import DEVICE_LIMIT, Buffer, StreamError, device_sections, pong
+from colo_fsm.stream import DEVICE_LIMIT, Buffer, StreamError, device_sections, pong, shut
 from colo_fsm.stream.source import Decoder, Parsing
 
 from ..incoming import IncomingVm, within
@@ -27,8 +27,10 @@ _STATE_BEHIND: dict[int, Do] = {
     for effect in (Do.receive_live, Do.receive_state)
     if effect in row.effects and row.trigger.message is not None
 }
-_PONG = int.from_bytes(pong(0)[:MESSAGE_SIZE], "big")
-_PONG_REST = len(pong(0)) - MESSAGE_SIZE
+_NO_MESSAGES = {
+    int.from_bytes(said[:MESSAGE_SIZE], "big"): len(said) - MESSAGE_SIZE for said in (pong(0), shut())
+}
+"""How what a Secondary says on QEMU's return path begins, and how many bytes follow."""
 
 
 @attrs.frozen
@@ -120,15 +122,15 @@ class Channel(Decoder):
 
 
 class Return(Channel):
-    """What a Secondary sends: messages, and answers to pings."""
+    """What a Secondary sends: messages, and what belongs to QEMU's return path."""
 
     side = Side.SECONDARY
 
     def _parse(self) -> Parsing[None]:
         while True:
             value = yield from self._source.u32()
-            if value == _PONG:
-                yield from self._source.skip(_PONG_REST)
+            if value in _NO_MESSAGES:
+                yield from self._source.skip(_NO_MESSAGES[value])
             else:
                 self._message(value)
 

@@ -34,14 +34,16 @@ from colo_fsm.fsm import (
 )
 from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import Buffer
-from colo_fsm.stream.format import COMMAND, ENABLE_COLO, U8, U16
+from colo_fsm.stream.format import COMMAND, ENABLE_COLO, OPEN_RETURN_PATH, U8, U16
 
 from ..checkpoint import END_MARK, VmCheckpoint
 from .capture import Capture
 from .channel import Return, Said
 from .shadow import VARIANT
 
-_ENABLE_COLO = U8.pack(COMMAND) + U16.pack(ENABLE_COLO) + U16.pack(0)
+
+def _command(number: int) -> bytes:
+    return U8.pack(COMMAND) + U16.pack(number) + U16.pack(0)
 
 
 class Source(Protocol):
@@ -82,17 +84,18 @@ class Recorded:
 
 
 class Stored:
-    """A checkpoint: rounds in which nothing changes. `enable_colo`: say so in the stream.
+    """A checkpoint: rounds in which nothing changes.
 
-    A Secondary of QEMU 7.2 needs that, one with the newest COLO refuses it.
+    `return_path`: begin as QEMU 11 and later do; False: as those before; None: as the VM's Primary did.
+    A Secondary of the other kind refuses that, or aborts.
     """
 
     rounds = 0
 
-    def __init__(self, checkpoint: VmCheckpoint, enable_colo: bool = True) -> None:
-        if enable_colo:
-            checkpoint = attrs.evolve(checkpoint, head=checkpoint.head + _ENABLE_COLO)
-        self._checkpoint = checkpoint
+    def __init__(self, checkpoint: VmCheckpoint, return_path: bool | None = None) -> None:
+        opened = checkpoint.return_path if return_path is None else return_path
+        begun = _command(OPEN_RETURN_PATH if opened else ENABLE_COLO)
+        self._checkpoint = attrs.evolve(checkpoint, head=checkpoint.head + begun)
 
     def initial(self) -> Iterator[Buffer]:
         return self._checkpoint.stream()

@@ -64,8 +64,14 @@ class Store(Protocol):
         or dropped; an OSError drops it. OSError, here too: no room. The newest checkpoint stays.
         """
 
-    def complete(self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META) -> None:
-        """Make the image begun checkpoint 0 of `generation`, in place of the checkpoint before it."""
+    def complete(
+        self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META, *, provisional: bool = False
+    ) -> None:
+        """Make the image begun checkpoint 0 of `generation`, in place of the checkpoint before it.
+
+        `provisional`: that one is kept until the next commit, and is the newest again after an `abort`, a
+        `close`, or when the process is killed. Without one before it this makes no difference.
+        """
 
     def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
         """Make the newest checkpoint, changed by `delta`, the next one; None keeps its `meta`.
@@ -76,7 +82,7 @@ class Store(Protocol):
         """
 
     def abort(self) -> None:
-        """Drop an image begun and not completed; without one, nothing happens."""
+        """Drop an image begun and not completed, or provisional; without one, nothing happens."""
 
     def close(self) -> None:
         """Let go of everything; closing again does nothing."""
@@ -132,8 +138,11 @@ class Image(Protocol):
     def write(self, index: int, data: Buffer) -> None:
         """Replace one page, counted in pages from the start of the image."""
 
+    def settle(self) -> None:
+        """Take all the room that the image will ever need. Raises OSError."""
+
     def drop(self) -> None:
-        """Free what the image occupies; never fails."""
+        """Free what the image occupies, now; never fails."""
 
 
 ImageT = TypeVar("ImageT", bound=Image)
@@ -166,6 +175,8 @@ class ImageStore(ABC, Generic[ImageT]):
     def __init__(self) -> None:
         self.begun: ImageT | None = None
         self._current: tuple[Checkpoint, ImageT] | None = None
+        self._kept: tuple[Checkpoint, ImageT] | None = None
+        """What counts as long as `_current` is provisional."""
         self._closed = False
 
     @abstractmethod
@@ -186,15 +197,20 @@ class ImageStore(ABC, Generic[ImageT]):
         self.begun = self._create(Layout(blocks))
         return _ImageSink(self, self.begun)
 
-    def complete(self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META) -> None:
+    def complete(
+        self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META, *, provisional: bool = False
+    ) -> None:
         self._check_open()
         if self.begun is None:
             raise ValueError("no image to complete: begin() one and put() its pages first")
         image, previous = self.begun, self._current
+        image.settle()
         checkpoint = Checkpoint(generation, 0, image.views, bytes(device), dict(meta))
-        self._publish(checkpoint, image, ())
-        self.begun, self._current = None, (checkpoint, image)
-        if previous:
+        keep = previous if provisional else None
+        if keep is None:
+            self._publish(checkpoint, image, ())
+        self.begun, self._current, self._kept = None, (checkpoint, image), keep
+        if previous and keep is None:
             previous[1].drop()
 
     def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
@@ -209,12 +225,19 @@ class ImageStore(ABC, Generic[ImageT]):
         checkpoint = attrs.evolve(newest, number=newest.number + 1, device=bytes(device), meta=meta)
         self._publish(checkpoint, image, pages)
         self._current = checkpoint, image
+        if self._kept is not None:
+            self._kept[1].drop()
+            self._kept = None
 
     def abort(self) -> None:
         self._check_open()
         if self.begun is not None:
             self.begun.drop()
             self.begun = None
+        if self._kept is not None:
+            assert self._current is not None
+            self._current[1].drop()
+            self._current, self._kept = self._kept, None
 
     def close(self) -> None:
         if not self._closed:
@@ -223,7 +246,7 @@ class ImageStore(ABC, Generic[ImageT]):
 
     def _let_go(self) -> None:
         """Close as things are: what is on disk is left for the next one who opens it."""
-        self.begun = self._current = None
+        self.begun = self._current = self._kept = None
         self._closed = True
 
     def _check_open(self) -> None:
@@ -248,8 +271,12 @@ class _MemoryImage:
     def write(self, index: int, data: Buffer) -> None:
         self._memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = data
 
+    def settle(self) -> None:
+        """It has it."""
+
     def drop(self) -> None:
-        """The views may still be read; the memory goes with the last of them."""
+        for view in (*self.views.values(), self._memory):  # whoever holds another has a part of it still
+            view.release()
 
 
 class MemoryStore(ImageStore[_MemoryImage]):

@@ -185,7 +185,7 @@ class DirectoryStore(ImageStore[ImageFile]):
             self._disk.close(fd)
 
     def _let_go(self) -> None:
-        for image in (self.begun, self._current and self._current[1]):
+        for image in (self.begun, self._current and self._current[1], self._kept and self._kept[1]):
             if image:
                 image.close()
         with contextlib.suppress(OSError):

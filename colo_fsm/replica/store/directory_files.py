@@ -40,6 +40,8 @@ _CHECKED_FROM = struct.calcsize(">8sI")
 _ENTRY = struct.Struct(">QI")
 _SUM = struct.Struct(">I")
 _ZERO_SUM = zlib.crc32(ZERO_PAGE)
+_SUMS = PAGE_SIZE // _SUM.size
+"""Checksums that are written at a time, before the first page among theirs is."""
 
 
 def _write_at(disk: Disk, fd: int, data: Buffer, offset: int) -> None:
@@ -67,6 +69,8 @@ class ImageFile:
         self.number = int(path.name.removeprefix("image-"))
         self.layout = layout
         self.total = 0
+        self._blank: set[int] = set()
+        """Places, in steps of `_SUMS`, behind which no checksums are written yet: all are of zeros."""
         self.fd = disk.open(path)
         try:
             self._bytes = memoryview(b"")
@@ -79,14 +83,13 @@ class ImageFile:
 
     @classmethod
     def create(cls, disk: Disk, path: Path, layout: Layout) -> ImageFile:
-        """An image of zero bytes. Its room on disk is taken now, so that no later write can lack it."""
+        """An image of zero bytes, which takes no room on disk before it has pages, or is settled."""
         count = layout.size // PAGE_SIZE
         try:
             with disk.create(path) as file:
-                if count:
-                    disk.allocate(file.fileno(), cls.file_size(layout))
-                _write_at(disk, file.fileno(), _SUM.pack(_ZERO_SUM) * count, layout.size)
+                disk.resize(file.fileno(), cls.file_size(layout))
             image = cls(disk, path, layout)
+            image._blank = set(range(0, count, _SUMS))
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 disk.unlink(path)
@@ -100,13 +103,33 @@ class ImageFile:
 
     def change(self, page: LoggedPage) -> int:
         """What `page` adds to `total`: the sum of all checksums, each times its place from 1."""
-        before: int = _SUM.unpack_from(self._bytes, self.layout.size + page.place * _SUM.size)[0]
+        if page.place - page.place % _SUMS in self._blank:
+            before = _ZERO_SUM
+        else:
+            (before,) = _SUM.unpack_from(self._bytes, self.layout.size + page.place * _SUM.size)
         return (page.place + 1) * (page.checksum - before)
+
+    def settle(self) -> None:
+        """Take all the room that it will ever need, so that no later write can lack it. Raises OSError."""
+        if self.layout.size:
+            self._disk.allocate(self.fd, self.file_size(self.layout))
+        for place in sorted(self._blank):
+            self._fill_in(place)
+
+    def _fill_in(self, place: int) -> None:
+        """The checksums of the zero pages around this place."""
+        first = place - place % _SUMS
+        if first in self._blank:
+            count = min(_SUMS, self.layout.size // PAGE_SIZE - first)
+            at = self.layout.size + first * _SUM.size
+            _write_at(self._disk, self.fd, _SUM.pack(_ZERO_SUM) * count, at)
+            self._blank.discard(first)
 
     def write(self, index: int, data: Buffer) -> None:
         self.replace(LoggedPage(index, zlib.crc32(data), data))
 
     def replace(self, page: LoggedPage) -> None:
+        self._fill_in(page.place)
         change = self.change(page)
         _write_at(self._disk, self.fd, page.data, page.place * PAGE_SIZE)
         _write_at(self._disk, self.fd, _SUM.pack(page.checksum), self.layout.size + page.place * _SUM.size)
@@ -129,6 +152,9 @@ class ImageFile:
 
     def drop(self) -> None:
         self.close()
+        for view in self.views.values():
+            view.release()
+        self._disk.unmap(self._bytes)
         with contextlib.suppress(OSError):  # what stays is swept at the next open
             self._disk.unlink(self.path)
 

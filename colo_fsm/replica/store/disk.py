@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -42,14 +43,20 @@ class Disk(Protocol):
     def open(self, path: Path) -> int:
         """A file that is there, to read and write."""
 
+    def resize(self, fd: int, size: int) -> None:
+        """Make the file `size` bytes long; what is added is zeros, and takes no room yet."""
+
     def allocate(self, fd: int, size: int) -> None:
-        """Make the file `size` bytes long, of zeros; no later write into them can lack room."""
+        """Take room for all of the file, which is `size` bytes long: no later write into it can lack any."""
 
     def write(self, fd: int, data: Buffer, offset: int) -> int:
         """Write at `offset`; how many bytes of `data` were taken."""
 
     def map(self, fd: int) -> memoryview:
         """The file as it is, and as later writes change it; to read. It outlives `close`."""
+
+    def unmap(self, view: memoryview) -> None:
+        """What was mapped is not looked at any more: room that it holds is free now. Never fails."""
 
     def sync(self, fd: int) -> None:
         """Return when the file's content, or the directory's names, would survive a power failure."""
@@ -110,6 +117,9 @@ class LocalDisk:
     def open(self, path: Path) -> int:
         return os.open(path, os.O_RDWR)
 
+    def resize(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
     def allocate(self, fd: int, size: int) -> None:
         os.posix_fallocate(fd, 0, size)
 
@@ -118,6 +128,13 @@ class LocalDisk:
 
     def map(self, fd: int) -> memoryview:
         return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+
+    def unmap(self, view: memoryview) -> None:
+        mapping = view.obj
+        view.release()
+        if isinstance(mapping, mmap.mmap):
+            with suppress(BufferError):  # somebody still looks: it goes with the last of them
+                mapping.close()
 
     def sync(self, fd: int) -> None:
         os.fsync(fd)
