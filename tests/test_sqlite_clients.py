@@ -86,3 +86,16 @@ def test_a_survivor_whose_port_is_taken_says_so_in_its_events(tmp_path: Path) ->
             assert all("in use" in each["error"] and str(port) in each["address"] for each in tries)
             taken.close()
             assert str(port) in secondary.until("serving")["address"]
+
+
+def test_a_statement_with_everything_in_one_opcode_holds_up_nobody(tmp_path: Path) -> None:
+    huge = "SELECT replace(replace(hex(zeroblob(250000)), hex(zeroblob(120000)) || 'x', ''), '00', 'x')"
+    with served(tmp_path) as (primary, _, address), Client(address) as one, Client(address) as other:
+        primary.read_on()
+        one.send(huge)
+        assert other.ask("CREATE TABLE t (a)")["changes"] == 0
+        assert "takes too long: give it shorter ones" in one.reply()["error"]
+        for _ in range(50):
+            one.send(huge)
+        primary.process.terminate()
+        assert primary.process.wait(60) == 0

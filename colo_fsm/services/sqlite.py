@@ -12,12 +12,13 @@ import base64
 import contextlib
 import json
 import sqlite3
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colo_fsm.replica.guest import CapacityExceeded, StateGuest
 from colo_fsm.stream.memory import PAGE_SIZE
+
+from .limits import Bounds, explained
 
 MOST_CAPACITY = 1 << 30
 """Where SQLite stops a database that was deserialized from growing, as it is usually built."""
@@ -33,7 +34,7 @@ REPLIES = "colo_fsm_replies"
 _MAGIC = b"SQLite format 3\0"
 _LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
-    "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
+    "table_info", "table_list", "table_xinfo",
 })  # fmt: skip
 _LOOKING_ALONE = frozenset({"data_version", "foreign_keys", "page_count", "page_size", "user_version"})
 """Pragmas that change nothing unless they are given a value; R*Tree and FTS5 use some of them."""
@@ -46,6 +47,14 @@ _REFUSED = {
     sqlite3.SQLITE_SAVEPOINT: "savepoints are refused: every statement is a transaction",
     sqlite3.SQLITE_ATTACH: "ATTACH and VACUUM are refused: only the main database is replicated",
     sqlite3.SQLITE_DETACH: "DETACH is refused: only the main database is replicated",
+}
+_WHOLE = frozenset({"integrity_check", "quick_check"})
+_UNBOUNDED = {
+    "fts3_tokenizer": "it takes addresses",
+    "json_patch": "its time grows with the square of the keys; use json_set() and json_remove()",
+    "jsonb_patch": "its time grows with the square of the keys; use jsonb_set() and jsonb_remove()",
+    "snippet": "its time grows with the square of the hits; use highlight()",
+    "rtreecheck": "it reads a whole table, and nothing can end it",
 }
 
 Params = Sequence[Any] | Mapping[str, Any]
@@ -143,16 +152,13 @@ class Statements:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._until: float | None = None
-        """While a stranger's statement is at work: when it has to be over."""
-        self._refusal = ""
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {REPLIES} (key TEXT NOT NULL PRIMARY KEY, reply TEXT NOT NULL)"
         )
-        connection.set_authorizer(self._authorize)
-        connection.set_progress_handler(self._late, 10_000)
-        # room for a remembered reply with its key, and no value that alone exhausts the memory
+        # room for a remembered reply with its key; strangers have less (`limits`)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * REPLY_LIMIT)
+        self._bounds = Bounds(connection)
+        connection.set_authorizer(self._authorize)
 
     def run(self, sql: str, params: Params = (), key: str | None = None) -> str:
         """The outcome as JSON: `{"rows": [...], "changes": n}`, n with what triggers changed.
@@ -168,10 +174,10 @@ class Statements:
                 outcome = self._outcome(sql, _bound(params))
                 self._remember(key, outcome)
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
-            raise StatementError(self._refusal or _explained(error)) from error
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, MemoryError) as error:
+            raise StatementError(self._bounds.refusal or explained(error) or str(error)) from error
         finally:
-            self._refusal = ""
+            self._bounds.refusal = ""
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         return outcome
@@ -179,7 +185,7 @@ class Statements:
     def _outcome(self, sql: str, params: Params) -> str:
         before = self._connection.total_changes
         rows, size = [], 0
-        with self._watched(), contextlib.closing(self._connection.cursor()) as cursor:
+        with self._bounds.at_work(STATEMENT_TIME), contextlib.closing(self._connection.cursor()) as cursor:
             for row in cursor.execute(sql, params):
                 rows.append(json.dumps(row, default=_base64, allow_nan=False))
                 size += len(rows[-1])
@@ -197,34 +203,28 @@ class Statements:
             insert = f"INSERT INTO {REPLIES} VALUES (?, ?)"  # noqa: S608 - a name of ours
             self._connection.execute(insert, (key, outcome))
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        self._until = time.monotonic() + STATEMENT_TIME
-        try:
-            yield
-        finally:
-            self._until = None
-
-    def _late(self) -> bool:
-        return self._until is not None and time.monotonic() > self._until
-
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, _: str | None
     ) -> int:
-        if self._until is None:
+        if not self._bounds.binding:
             return sqlite3.SQLITE_OK
-        self._refusal = self._refusal or _refusal(action, first, second, database)
-        return sqlite3.SQLITE_DENY if self._refusal else sqlite3.SQLITE_OK
+        refusal = _refusal(action, first, second, database)
+        if action == sqlite3.SQLITE_FUNCTION:
+            refusal = refusal or self._bounds.called(str(second))
+        self._bounds.refusal = self._bounds.refusal or refusal
+        return sqlite3.SQLITE_DENY if self._bounds.refusal else sqlite3.SQLITE_OK
 
 
 def _refusal(action: int, first: str | None, second: str | None, database: str | None) -> str:
     """Why a stranger's statement may not do this; empty if it may. The arguments are the authorizer's."""
+    if action == sqlite3.SQLITE_PRAGMA and str(first).lower() in _WHOLE:
+        return f"PRAGMA {first} is refused: it reads the whole database, and nothing can end it"
     if action == sqlite3.SQLITE_PRAGMA and not _looks(str(first).lower(), second):
         return f"PRAGMA {first} is refused: it may change how this side works; put settings into the schema"
     if action == sqlite3.SQLITE_INSERT and database == "temp":
         return "temporary tables are refused: they are not replicated"
-    if action == sqlite3.SQLITE_FUNCTION and second == "fts3_tokenizer":
-        return "fts3_tokenizer() is refused: it takes addresses"
+    if action == sqlite3.SQLITE_FUNCTION and (why := _UNBOUNDED.get(str(second))):
+        return f"{second}() is refused: {why}"
     if REPLIES in (first, second) and action not in _ON_REPLIES:
         return f"{REPLIES} holds replies to keys: read it, delete what may be forgotten"
     return _REFUSED.get(action, "")
@@ -232,12 +232,6 @@ def _refusal(action: int, first: str | None, second: str | None, database: str |
 
 def _looks(pragma: str, value: str | None) -> bool:
     return pragma in _LOOKING or (value is None and pragma in _LOOKING_ALONE)
-
-
-def _explained(error: Exception) -> str:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-        return f"the statement took longer than {STATEMENT_TIME} s: split it"
-    return str(error)
 
 
 def _base64(value: bytes) -> dict[str, str]:
