@@ -34,7 +34,7 @@ REPLIES = "colo_fsm_replies"
 _MAGIC = b"SQLite format 3\0"
 _LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
-    "table_info", "table_list", "table_xinfo",
+    "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
 })  # fmt: skip
 _LOOKING_ALONE = frozenset({"data_version", "foreign_keys", "page_count", "page_size", "user_version"})
 """Pragmas that change nothing unless they are given a value; R*Tree and FTS5 use some of them."""
@@ -48,7 +48,6 @@ _REFUSED = {
     sqlite3.SQLITE_ATTACH: "ATTACH and VACUUM are refused: only the main database is replicated",
     sqlite3.SQLITE_DETACH: "DETACH is refused: only the main database is replicated",
 }
-_WHOLE = frozenset({"integrity_check", "quick_check"})
 _UNBOUNDED = {
     "fts3_tokenizer": "it takes addresses",
     "json_patch": "its time grows with the square of the keys; use json_set() and json_remove()",
@@ -217,8 +216,6 @@ class Statements:
 
 def _refusal(action: int, first: str | None, second: str | None, database: str | None) -> str:
     """Why a stranger's statement may not do this; empty if it may. The arguments are the authorizer's."""
-    if action == sqlite3.SQLITE_PRAGMA and str(first).lower() in _WHOLE:
-        return f"PRAGMA {first} is refused: it reads the whole database, and nothing can end it"
     if action == sqlite3.SQLITE_PRAGMA and not _looks(str(first).lower(), second):
         return f"PRAGMA {first} is refused: it may change how this side works; put settings into the schema"
     if action == sqlite3.SQLITE_INSERT and database == "temp":
