@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from qemu import Accel, Qemu, needs_kvm, needs_qemu
+from qemu import Accel, Qemu, each_version, needs_kvm, needs_qemu
+from qemus import Version
 from standby_process import StandbyProcess
 
 from colo_fsm.qemu.hold.inspect import inspect_file
+from colo_fsm.stream import StreamError
 
 pytestmark = needs_qemu
 
@@ -80,6 +82,20 @@ def test_a_disk_is_told(tmp_path: Path, name: str) -> None:
 def test_a_controller_without_a_disk_is_none(tmp_path: Path, name: str) -> None:
     machine, options = EMPTY[name]
     assert found(tmp_path, machine, options) == []
+
+
+@each_version
+@pytest.mark.parametrize(
+    ("options", "names"), [((), []), (put("ide.0", HD), ["isa-ide"]), (put("ide.1,unit=1", HD), ["isa-ide"])]
+)
+def test_the_drives_of_an_isapc(
+    tmp_path: Path, qemu_version: Version, options: tuple[str, ...], names: list[str]
+) -> None:
+    if qemu_version.name == "7.2":  # it gives two sections one name: the whole VM is refused
+        with pytest.raises(StreamError, match="is there twice"):
+            found(tmp_path, "isapc", options)
+    else:
+        assert found(tmp_path, "isapc", options) == names
 
 
 @pytest.mark.parametrize("machine", ["pc", "q35"])

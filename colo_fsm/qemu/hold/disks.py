@@ -2,7 +2,8 @@
 
 Told by the names that QEMU gives its sections. An IDE or AHCI controller is part of the machine and
 always there; whether it has a drive shows in its state: the signature of an empty slot stays ff ff in
-the cylinder registers, and an identified drive makes the section longer. Measured with 7.2 and 10.2. A
+the cylinder registers, and an identified drive makes the section longer. Measured with 7.2 and 10.2, an
+isapc with 10.0 and 11.1. A
 CD-ROM drive counts, for its section is the same with a medium and without. A SCSI controller does not:
 its disks have sections of their own. What is in a floppy drive does not show.
 """
@@ -38,7 +39,11 @@ class Controller:
         return len(body) == self.size and all(body[at : at + 2] == b"\xff\xff" for at in places)
 
 
-CONTROLLERS = {"ide": Controller(430, 333, 28, 4), "ich9_ahci": Controller(4168, 293, 644, 6)}
+CONTROLLERS = {
+    "ide": Controller(430, 333, 28, 4),
+    "isa-ide": Controller(58, 17, 28, 2),  # one for each port of an isapc
+    "ich9_ahci": Controller(4168, 293, 644, 6),
+}
 
 
 def disks(sections: Iterable[DeviceSection], devices: bytes) -> list[str]:
