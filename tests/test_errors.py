@@ -22,6 +22,7 @@ from colo_fsm.fsm import (
     SendFailed,
     Side,
     TimedOut,
+    TurnedAway,
     Truncated,
     UnexpectedMessage,
     UnknownMessage,
@@ -34,6 +35,7 @@ BROKEN = BrokenPipeError(errno.EPIPE, "x")
 TEXTS: list[tuple[ProtocolError, Fault | None, str]] = [
     (InvalidMessage(7), Fault.INVALID, "colo_receive_message: Invalid message"),
     (InvalidMessage(7, sending=True), Fault.INVALID, "colo_send_message: Invalid message"),
+    (TurnedAway(words="busy"), Fault.EOF, "The Secondary refuses: busy"),
     (InvalidState(ValueError("no footer")), Fault.INVALID, "Invalid VM state: no footer"),
     (
         UnexpectedMessage(Side.PRIMARY, State.REQUESTED, M.VMSTATE_LOADED, M.CHECKPOINT_REPLY),

@@ -124,6 +124,7 @@ def test_the_standby_refuses_disks_until_it_is_told_that_they_are_taken_care_of(
             standby.says("listening goes on")
         with Qemu(tmp_path, "diskless", memory=16) as primary:
             primary.replicate(standby.uri)
+            primary.checkpoint()
         assert standby.wait() == 0
     with StandbyProcess(tmp_path, "--disks-elsewhere") as standby:
         with Qemu(tmp_path, "taken", memory=16, extra=disk) as primary:

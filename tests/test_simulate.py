@@ -74,7 +74,7 @@ class TestSeeds:
         result = run_seeds(range(200), [kind])
         assert [(o.schedule.seed, *map(str, o.problems)) for o in result.failures] == []
         assert result.coverage.struck[kind] > 100
-        documented = {Kind.CORRUPT: "torn", Kind.INJECT: "lost"}
+        documented = {Kind.CORRUPT: "store", Kind.INJECT: "lost"}
         if kind in documented:
             assert result.coverage.documented[documented[kind]] > 0, "an expected failure that never fails"
         else:

@@ -11,10 +11,9 @@ from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
-from colo_fsm.fsm import ProtocolError, Side
+from colo_fsm.fsm import Side
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
-from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.store import DirectoryStore
 
 MOST_SEEDS = 2000
@@ -36,23 +35,6 @@ def cached_claim(patch: pytest.MonkeyPatch) -> None:
         return Claim(side, generation)
 
     patch.setattr(SqliteArbiter, "claim", claim)
-
-
-def half_load(patch: pytest.MonkeyPatch) -> None:
-    """What has arrived of a checkpoint is loaded when the rest does not come."""
-    receive_live = SecondaryReplica.receive_live
-
-    def half(self: SecondaryReplica) -> Any:
-        try:
-            return (yield from receive_live(self))
-        except ProtocolError:
-            newest = self.store.newest
-            assert newest is not None
-            self.store.commit(self.round.delta, newest.device)
-            yield from self.load()
-            raise
-
-    patch.setattr(SecondaryReplica, "receive_live", half)
 
 
 def reads_not_held(patch: pytest.MonkeyPatch) -> None:
@@ -101,7 +83,6 @@ def find(kind: str) -> Outcome:
     [
         (release_early, "lost", 1),
         (cached_claim, "split brain", 1),
-        (half_load, "torn", 2),
         (reads_not_held, "linearizability", 2),
         (no_sync, "store", 2),
         (asks_once, "stuck", 2),
