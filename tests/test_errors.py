@@ -22,8 +22,8 @@ from colo_fsm.fsm import (
     SendFailed,
     Side,
     TimedOut,
-    TurnedAway,
     Truncated,
+    TurnedAway,
     UnexpectedMessage,
     UnknownMessage,
 )

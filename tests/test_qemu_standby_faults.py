@@ -361,7 +361,7 @@ class TestProcess:
 
     @pytest.mark.parametrize("kills", [8, pytest.param(200, marks=SOAK)])
     def test_sigkill_at_random_moments(self, tmp_path: Path, kills: int) -> None:
-        held: tuple[int, int] | None = None
+        held: tuple[int, int | None] | None = None
         for _ in range(kills):
             with StandbyProcess(tmp_path) as standby, StreamPrimary(standby.connect()) as primary:
                 killer = threading.Timer(random.uniform(0, 0.15), standby.kill)

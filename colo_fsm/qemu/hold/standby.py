@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 import attrs
 
@@ -63,7 +64,7 @@ class Standby:
             while True:
                 replica = self._make(SecondarySession())
                 door = door or self._door(replica)
-                door.knock, door.report = _tellers(replica)
+                door.knock = partial(_wake, replica)
                 if (outcome := self._hold(replica, door)) is not None:
                     return outcome
         finally:
@@ -76,6 +77,7 @@ class Standby:
         return Door(
             self._listener, _qemus, own=False, once=False,
             greeting_deadline=options.greeting_deadline, patience=patience,
+            report=lambda why, count: self._say(Refused(why, count)),
         )  # fmt: skip
 
     def end(self) -> None:
@@ -120,9 +122,9 @@ class Standby:
             _log.exception("whoever is told of events has failed at %s", event)
 
 
-def _tellers(replica: StandbyReplica) -> tuple[Callable[[], object], Callable[[str, int], object]]:
-    """How the door tells the replica that waits there of who comes, and of who was refused."""
-    return lambda: replica.wake(), lambda why, count: replica.events.put(Refused(why, count))
+def _wake(replica: StandbyReplica) -> None:
+    """Whatever serves it by then."""
+    replica.wake()
 
 
 def _qemus(machine: str) -> str | None:
