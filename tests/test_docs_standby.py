@@ -75,13 +75,14 @@ def done(command: str, folder: Path) -> str:
 def test_from_nothing_to_a_restored_vm(tmp_path: Path) -> None:
     port = str(free_port())
     standby, start, inspect, check, restore, again = (c.replace(PORT, port) for c in commands())
-    with terminal(standby, tmp_path) as holding:
+    with terminal(f"{standby} -v", tmp_path) as holding:
         said(holding, f"listening at tcp:127.0.0.1:{port}")
         with terminal(start, tmp_path) as primary:
             assert primary.stdin is not None
             primary.stdin.write(prompts().replace(PORT, port))
             primary.stdin.flush()
             said(holding, "ready")
+            said(holding, "round 2")  # a VM is protected from its first whole round on
             primary.kill()
         said(holding, "claim won")
         assert holding.wait(20) == 0
