@@ -690,9 +690,15 @@ def _data(error: BaseException) -> dict[str, object]:
     return {name: value for name, value in vars(error).items() if name != "texts"}
 
 
-def descriptors() -> int:
-    """How many files this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+def descriptors(pid: int | str = "self") -> int:
+    """How many files a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memory(pid: int) -> int:
+    """What is resident of a process, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 def unix(path: Path) -> str:

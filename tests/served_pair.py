@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
+import replicas
+
 from colo_fsm.replica import Address
 
 GUEST = "colo_fsm.services.sqlite_server:guest"
@@ -49,12 +51,11 @@ class Process:
     @property
     def memory(self) -> int:
         """Bytes of it that are in memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return replicas.memory(self.process.pid)
 
     @property
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return replicas.descriptors(self.process.pid)
 
 
 @contextlib.contextmanager

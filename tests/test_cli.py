@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
+from served_pair import Process
 
 from colo_fsm.arbiter import SqliteArbiter
 from colo_fsm.fsm import Side as SideName
@@ -51,22 +50,8 @@ def colo_fsm(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-class Side:
+class Side(Process):
     """A side that runs, its events read one by one."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        self._out: IO[str] = process.stdout
-
-    def until(self, event: str, **fields: object) -> dict[str, Any]:
-        wanted = {"event": event, **fields}
-        for line in self._out:
-            found: dict[str, Any] = json.loads(line)
-            if wanted.items() <= found.items():
-                return found
-        assert self.process.stderr is not None
-        raise AssertionError(f"ended before {wanted}: {self.process.stderr.read()}")
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)

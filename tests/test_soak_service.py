@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import replicas
 from strangers import STRANGERS, play
 
 from colo_fsm.cli.demo.clients import Clients, Connection
@@ -50,12 +51,11 @@ class Side:
 
     @property
     def memory(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return replicas.memory(self.process.pid)
 
     @property
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return replicas.descriptors(self.process.pid)
 
     def signal(self, number: signal.Signals) -> None:
         if self.process.returncode is None:

@@ -17,7 +17,7 @@ from typing import Self
 
 import pytest
 import strangers
-from replicas import NEVER, Counting, OneShot
+from replicas import NEVER, Counting, OneShot, memory
 from standby_process import StandbyProcess, StreamPrimary
 from strangers import STRANGERS
 from vm_link import number_in
@@ -41,12 +41,6 @@ KINDS = [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.soak) for n in
 def test_there_are_forty_kinds() -> None:
     assert len(STRANGERS) >= 40
     assert set(SAMPLE) | strangers.GREETERS <= STRANGERS.keys()
-
-
-def memory(pid: int) -> int:
-    """What is resident of a process, in bytes."""
-    fields = Path(f"/proc/{pid}/status").read_text().split()
-    return int(fields[fields.index("VmRSS:") + 1]) * 1024
 
 
 def room(folder: Path) -> int:

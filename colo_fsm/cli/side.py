@@ -30,7 +30,7 @@ from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
 from .load import named, table_named
-from .numbers import MILLISECONDS, SECONDS
+from .numbers import MILLISECONDS, SECONDS, greeting_deadline
 from .report import Reporter, loud, loudness, missing_object, why
 from .shown import log_to_stderr, shown
 from .signals import ended_by_signals
@@ -151,14 +151,7 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     help="Keep the newest checkpoint in this directory, safe from SIGKILL. Default: in memory.",
 )
 @click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
-@click.option(
-    "--greeting-deadline",
-    type=SECONDS,
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a connection has to show the first bytes of a Primary's stream.",
-)
+@greeting_deadline
 @common
 def secondary(listen: str, store: Path | None, fsync: bool, **common_options: Any) -> None:
     """Take a Primary's checkpoints, and go on in its place when it is gone.

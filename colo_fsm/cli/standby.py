@@ -28,7 +28,7 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
-from .numbers import SECONDS
+from .numbers import SECONDS, greeting_deadline
 from .report import Loud, loud, loudness, missing_object, unanswered, why
 from .shown import log_to_stderr
 from .signals import ended_by_signals
@@ -106,14 +106,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
     is_flag=True,
     help="Claim for a VM that was lost before its first round, too: it goes on from where it was copied.",
 )
-@click.option(
-    "--greeting-deadline",
-    type=SECONDS,
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a connection has to show the first bytes of a migration stream.",
-)
+@greeting_deadline
 @click.option(
     "--deadline",
     type=SECONDS,
