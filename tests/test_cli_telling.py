@@ -140,11 +140,18 @@ def standby(*options: str) -> list[str]:
 
 def primary_of(folder: Path) -> StreamPrimary:
     """Connected to who listens at `at`."""
-    until(lambda: listens(folder / "at"), "listening socket")
-    link = socket.socket(socket.AF_UNIX)
-    link.settimeout(PATIENCE)
-    link.connect(str(folder / "at"))
-    return StreamPrimary(link)
+
+    def connected() -> socket.socket | None:
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(PATIENCE)
+        try:
+            link.connect(str(folder / "at"))
+        except (FileNotFoundError, ConnectionRefusedError):  # not bound yet, or bound and not listening yet
+            link.close()
+            return None
+        return link
+
+    return StreamPrimary(until(connected, "listening standby"))
 
 
 # -- the queue itself -------------------------------------------------------------------------------------

@@ -149,7 +149,8 @@ class Door:
         listener.setblocking(False)
         self._poll.register(self._wake, select.EPOLLIN)
         self._poll.register(listener, select.EPOLLIN)
-        threading.Thread(target=self._run, name="colo-fsm door", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="colo-fsm door", daemon=True)
+        self._thread.start()
 
     # -- for the script -------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class Door:
         self._busy = False
 
     def close(self) -> None:
-        """See `Visitors.close`. Those who wait are hung up on."""
+        """See `Visitors.close`. Those who wait are hung up on, and no descriptor is left."""
         with self._lock:
             if self._closed:
                 return
@@ -200,6 +201,8 @@ class Door:
             for visitor in list(self._visitors.values()):
                 self._drop(visitor)
             os.eventfd_write(self._wake, 1)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(PARTING)  # at once: it waits for nothing but us
 
     # -- the thread -----------------------------------------------------------------------------
 
