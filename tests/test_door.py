@@ -10,7 +10,7 @@ from colo_fsm.replica.door import Door, ours
 
 
 def test_a_door_that_is_closed_keeps_no_descriptor() -> None:
-    """At once: its thread has a poll and an event of its own. Fifty, for it is often quick enough by itself."""
+    """At once: its thread has a poll and an event of its own. Fifty times, for it is often quick enough."""
     before = descriptors()
     for _ in range(50):
         listener = socket.create_server(("127.0.0.1", 0))
