@@ -33,7 +33,7 @@ class CompleteTable:
     start: tuple[Effect, ...]
     """What the driver does first, in `initial`."""
 
-    @property
+    @cached_property
     def initial(self) -> StrEnum:
         """Where a side begins."""
         return self.words.initial

@@ -18,6 +18,7 @@ SIZE_SIZE = 8
 
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+(_SIGN,) = _U32.unpack(SIGN_OF_LIFE)
 
 
 def encode_size(size: int) -> bytes:
@@ -50,9 +51,13 @@ class Inbox:
 
     def peek(self) -> int | None:
         """The value of the next message, valid or not; None while it is not whole."""
-        while self.signs and self._data.startswith(SIGN_OF_LIFE):
-            del self._data[:MESSAGE_SIZE]
-        return _U32.unpack_from(self._data)[0] if len(self._data) >= MESSAGE_SIZE else None
+        data = self._data
+        while len(data) >= MESSAGE_SIZE:
+            (value,) = _U32.unpack_from(data)
+            if value != _SIGN or not self.signs:
+                return int(value)
+            del data[:MESSAGE_SIZE]
+        return None
 
     def take_value(self) -> int | None:
         """Remove the value of the next message; None while it is not whole."""

@@ -66,6 +66,9 @@ class Outside:
         """Whether a write was broken off: what is sent behind it would be misread."""
         self._guest_awaits = iscoroutinefunction(guest.save)
         self._leaves = {s for s in self.table.states if self.table.may(s, begin.leave)}
+        self.sign_interval = options.deadline / SIGNS_A_DEADLINE
+        """Seconds between two signs of life."""
+        self._meanwhile = self._show_life if session.signs else None
         self._quiet = session.state, clock()
         """Since when nothing has moved on the link, in which state."""
 
@@ -171,11 +174,6 @@ class Outside:
             self._write(outgoing)
         self._torn = False
 
-    @property
-    def sign_interval(self) -> float:
-        """Seconds between two signs of life."""
-        return self.options.deadline / SIGNS_A_DEADLINE
-
     def _show_life(self) -> None:
         """Tell a peer that waits for us that what takes so long is our own work: slow is not dead.
 
@@ -219,8 +217,7 @@ class Outside:
         work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
         hooks, self._ahead = (*self._ahead, (name, hook, args)), []
         patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
-        meanwhile = self._show_life if self.session.signs else None
-        self._hook = call = Call(work, hooks, patience, meanwhile, self.sign_interval)
+        self._hook = call = Call(work, hooks, patience, self._meanwhile, self.sign_interval)
         try:
             return (yield call)
         except TimeoutError:

@@ -12,7 +12,6 @@ from colo_fsm import stream
 from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, TurnedAway, encode_size
 from colo_fsm.stream.memory import Buffer
 
-from .events import CheckpointTaken
 from .guest import Saved
 from .link import receive
 from .refusal import may_be_refusal, words_of
@@ -32,10 +31,6 @@ class SavedRound(Round):
 
     live: list[Buffer] = attrs.Factory(list)
     state: bytes = b""
-    used: int | None = None
-
-    def taken(self, now: float) -> CheckpointTaken:
-        return attrs.evolve(super().taken(now), used=self.used)
 
 
 class PrimaryReplica(Replica):

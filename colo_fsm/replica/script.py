@@ -61,12 +61,14 @@ class Round:
     number: int = 0
     pages: int = 0
     sent: int = 0
+    used: int | None = None
     over: bool = False
     """Whether an idle state is reached, and nobody was told yet."""
 
     def taken(self, now: float) -> CheckpointTaken:
         """What to tell of it."""
-        return CheckpointTaken(self.number, self.pages, self.sent, now - self.paused, now - self.began)
+        pause, total = now - self.paused, now - self.began
+        return CheckpointTaken(self.number, self.pages, self.sent, pause, total, self.used)
 
 
 class Replica(Outside):

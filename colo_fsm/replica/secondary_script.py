@@ -95,11 +95,14 @@ class SecondaryReplica(Replica):
 
     def _moved_on(self, size: int) -> None:
         """In the first copy only so many bytes are progress; signs of life as long as a save may take."""
-        self._arrived += size
-        saving = self.session.signs and self.clock() < self._came + FIRST_COPY * self.options.hook_deadline
-        if not self._first_copy or self._arrived >= LEAST or (saving and not self._begun):
-            self._arrived = 0
-            self._progress()
+        if self._first_copy:
+            self._arrived += size
+            longest = FIRST_COPY * self.options.hook_deadline
+            saving = self.session.signs and not self._begun and self.clock() < self._came + longest
+            if self._arrived < LEAST and not saving:
+                return
+        self._arrived = 0
+        self._progress()
 
     def receive_first(self) -> Script[None]:
         """The initial state of the first visitor who has a whole one; the others are shown out."""
