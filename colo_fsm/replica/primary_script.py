@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -25,6 +25,17 @@ NEARLY_FULL = 0.8
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class Protects(Protocol):
+    """What an arbiter may want to know besides."""
+
+    def protect(self, generation: int) -> None:
+        """The Secondary has the whole of this generation: from now on what it has stored may be acknowledged.
+
+        Asked once, before the guest runs. What it raises breaks the pair.
+        """
+
+
 @attrs.define
 class SavedRound(Round):
     """A round of the Primary, with what of it is not sent yet."""
@@ -42,6 +53,7 @@ class PrimaryReplica(Replica):
     _heard = b""
     """What the Secondary has said that may still become a refusal."""
     _nearly_full = False
+    _protected = False
 
     def effects(self) -> Mapping[Do, Step]:
         return {
@@ -78,6 +90,12 @@ class PrimaryReplica(Replica):
             return (yield from self.call("guest.save", save))  # type: ignore[no-any-return]
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
+
+    def _resume(self) -> Script[None]:
+        if not self._protected and isinstance(self.arbiter, Protects):
+            yield from self.call("arbiter", self.arbiter.protect, self.generation)
+        self._protected = True
+        yield from super()._resume()
 
     def arrived(self, data: bytes) -> Effects:
         """A refusal stands in place of the first message, and the end of the link behind it."""

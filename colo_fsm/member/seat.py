@@ -1,0 +1,199 @@
+"""A member's own place: its directory, and what it says of itself at the arbiter's register."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from colo_fsm.arbiter import ArbiterUnreachable, Claim, GenerationClaimed, UnknownGeneration
+from colo_fsm.arbiter.base import fresh_number
+from colo_fsm.arbiter.register import Register
+from colo_fsm.fsm import Side
+from colo_fsm.replica.store.base import StoreError
+from colo_fsm.replica.store.directory import DirectoryStore
+
+from . import record as to
+from .record import Finding, Member, Point, Record, find
+
+Change = Callable[[Record], Record | None]
+
+_STORE, _SEAT = "store", "member.json"
+_ID_BYTES = 16
+
+
+class Refused(Exception):
+    """The record does not allow this any more: look again."""
+
+
+class Seat:
+    """The directory `path` of the member `name`, open and its own until `close`.
+
+    `store` has its copy of the data set, `id` says of which one. Raises StoreError, OSError.
+    """
+
+    def __init__(self, path: Path, name: str, *, fsync: bool = False) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        self.store = DirectoryStore(path / _STORE, fsync=fsync)
+        try:
+            found = _read(path / _SEAT)
+            if found is not None and found["name"] != name:
+                raise StoreError(
+                    f"{path} is the member {found['name']}'s: start it with --name {found['name']}, "
+                    "or name another directory"
+                )
+            self.me = Member(name, found["seat"] if found else secrets.token_hex(_ID_BYTES))
+            self.id: str | None = found["set"] if found else None
+            self.belongs_to(self.id)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def belongs_to(self, id: str | None) -> None:
+        """What the store holds, or is about to hold, is a copy of this data set."""
+        self.id = id
+        text = json.dumps({"name": self.me.name, "seat": self.me.seat, "set": id})
+        new = self.path / f"{_SEAT}.new"
+        new.write_text(text + "\n")
+        new.replace(self.path / _SEAT)
+
+    @property
+    def point(self) -> Point | None:
+        """What the store holds; None: nothing yet."""
+        newest = self.store.newest
+        return None if newest is None else Point(self.id or "", newest.generation, newest.number)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self.store.close()
+
+
+def _read(path: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads(path.read_text())
+        return {key: found[key] for key in ("name", "seat", "set")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged ({error}): name another directory, or remove this one") from None
+
+
+class Standing:
+    """Where a member stands by the register: what it finds there, and what it may write.
+
+    All of it asks afresh, and blocks. Raises ArbiterUnreachable.
+    """
+
+    local_only: bool
+
+    def __init__(self, register: Register, seat: Seat) -> None:
+        self.register = register
+        self.seat = seat
+        self.local_only = register.local_only
+        self._side: Side | None = None
+
+    @property
+    def me(self) -> Member:
+        """Who we are."""
+        return self.seat.me
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def read(self) -> Record | None:
+        """What the register has."""
+        entry = self.register.read()
+        return None if entry is None else self._decoded(entry.value)
+
+    def _decoded(self, text: str) -> Record:
+        try:
+            return Record.decode(text)
+        except ValueError as error:
+            raise ArbiterUnreachable(str(self.register), str(error)) from None
+
+    def look(self) -> tuple[Finding, Record | None]:
+        """What this member is to do, and by which record."""
+        found = self.read()
+        return find(found, self.me, self.seat.point), found
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Begin a data set; False: another one has been faster."""
+        return self.register.swap(None, to.begun(secrets.token_hex(_ID_BYTES), self.me).encode())
+
+    def change(self, change: Change) -> Record:
+        """Make this change, whoever else makes one meanwhile. Raises Refused where it is not allowed."""
+        while True:
+            entry = self.register.read()
+            before = None if entry is None else self._decoded(entry.value)
+            after = None if before is None else change(before)
+            if entry is None or before is None or after is None:
+                raise Refused(f"the arbiter says otherwise by now: {before and before.phase}")
+            if before == after or self.register.swap(entry.version, after.encode()):
+                return after
+
+    def next_generation(self) -> int:
+        """A number for a generation of our own, above all that anybody has."""
+        found, point = self.read(), self.seat.point
+        numbers = [found.generation, found.begun] if found else []
+        return fresh_number(max([0, *numbers, *([point.generation] if point else [])]))
+
+    def keep(self, generation: int) -> Record:
+        """Our store has it all, as this generation: go on alone."""
+        return self.change(lambda r: to.kept(r, self.me, generation, fresh_number(r.token)))
+
+    def succeed(self, generation: int) -> Record:
+        """Go on from what our store has of this pair, whose Primary does not come."""
+        return self.change(lambda r: to.claimed(r, self.me, generation, fresh_number(r.token)))
+
+    def give_back(self) -> Record:
+        """Leave it to the last Secondary's store."""
+        return self.change(lambda r: to.given_back(r, self.me))
+
+    def take(self) -> Record:
+        """Take a data set over that nobody has used yet."""
+        return self.change(lambda r: to.taken(r, self.me))
+
+    # -- what a pair asks its arbiter -------------------------------------------------------------
+
+    def open(self) -> int:
+        """See `Arbiter.open`."""
+        generation = self.next_generation()
+        self.change(lambda r: to.opened(r, self.me, generation))
+        return generation
+
+    def check(self, generation: int) -> None:
+        """See `Arbiter.check`. The Secondary's is the last look before anything is overwritten."""
+        found = self.read()
+        if found is None or found.begun != generation:
+            raise UnknownGeneration(str(self.register), generation)
+        if find(found, self.me, self.seat.point) is not Finding.FOLLOW:
+            raise GenerationClaimed(generation, Side.SECONDARY)
+        self.seat.belongs_to(found.id)
+        self.change(lambda r: to.copied(r, self.me, generation))
+
+    def protect(self, generation: int) -> None:
+        """See `Protects`."""
+        self.change(lambda r: _done_once(to.joined(r, self.me, generation), r, self.me, generation))
+
+    def claim(self, generation: int, side: Side) -> Claim:
+        """See `Arbiter.claim`."""
+        try:
+            found = self.change(lambda r: self._claimed(r, generation))
+        except Refused as error:
+            raise UnknownGeneration(str(self.register), generation) from error
+        winner = side if found.holder == self.me else side.peer
+        return Claim(winner, found.token)
+
+    def _claimed(self, found: Record, generation: int) -> Record:
+        """As it is where somebody has claimed already, or the pair never came to count: its holder goes on."""
+        return to.claimed(found, self.me, generation, fresh_number(found.token)) or found
+
+
+def _done_once(after: Record | None, found: Record, me: Member, generation: int) -> Record | None:
+    """A change whose answer was lost has been made already."""
+    if after is None and (found.phase, found.holder, found.generation) == (to.Phase.PAIRED, me, generation):
+        return found
+    return after
