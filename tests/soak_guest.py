@@ -11,10 +11,10 @@ import random
 import time
 from pathlib import Path
 
-from colo_fsm.replica import Pair
 from colo_fsm.replica.guest import Saved
 from colo_fsm.replica.store import Checkpoint
 from colo_fsm.services.sqlite_server import ServedSqlite
+from colo_fsm.services.wire import Host
 
 CAPACITY = 16 << 20
 DATA = Path("data")
@@ -36,7 +36,7 @@ class Kept(ServedSqlite):
         _perhaps_wait()
         super().load(checkpoint)
 
-    async def serve(self, pair: Pair) -> None:
+    async def serve(self, pair: Host) -> None:
         try:
             await super().serve(pair)
         finally:  # it is cancelled when the pair is over

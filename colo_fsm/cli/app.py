@@ -6,6 +6,7 @@ import click
 
 from .demo import demo
 from .diagram import diagram
+from .member import member
 from .output import Commands
 from .restore import inspect, restore
 from .side import primary, secondary
@@ -31,6 +32,7 @@ for _command in (
     demo,
     primary,
     secondary,
+    member,
     standby,
     restore,
     inspect,

@@ -12,12 +12,14 @@ import click
 
 from colo_fsm.fsm import Transition
 from colo_fsm.fsm.errors import link_ended
+from colo_fsm.member import Active
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,
     ClaimUnanswered,
     Dropped,
     Event,
+    MemberMoved,
     NotServing,
     Pair,
     Refused,
@@ -85,10 +87,11 @@ class Reporter:
             text = f"listening at {pair.address}"
             self._say("listening", text, Loud.CHANGES, address=str(pair.address))
 
-    def event(self, pair: Pair, event: Event) -> None:
-        """One event of the pair."""
+    def event(self, pair: Pair | Active | None, event: Event) -> None:
+        """One event of the pair, or of a member that runs."""
         match event:
             case Transition():
+                assert isinstance(pair, Pair)
                 self._moved(pair, event)
             case CheckpointTaken(number, pages, sent, pause, total):
                 text = f"checkpoint {number}: {pages} pages, {sent} bytes, paused {pause * 1000:.1f} ms"
@@ -107,7 +110,13 @@ class Reporter:
             case Dropped(count):
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):
+                assert pair is not None
                 self._serving(pair, address)
+            case MemberMoved(name, state, why, protected):
+                self._say(
+                    "member", f"{name}: {state}" + (f" ({why})" if why else ""), Loud.QUIET if why else
+                    Loud.CHANGES, name=name, state=state, why=why, protected=protected,
+                )  # fmt: skip
             case NotServing(address, cause, retry):
                 text = f"cannot serve at {address}: {cause}; trying again in {retry:g} s"
                 self._say("not-serving", text, address=address, error=str(cause), retry=retry)
@@ -127,7 +136,7 @@ class Reporter:
             trigger=moved.trigger, error=error, generation=pair.generation,
         )  # fmt: skip
 
-    def _serving(self, pair: Pair, address: str) -> None:
+    def _serving(self, pair: Pair | Active, address: str) -> None:
         """The checkpoint is the one that this side goes on from."""
         self._say(
             "serving", f"serving at {address}", Loud.CHANGES,

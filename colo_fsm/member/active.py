@@ -1,4 +1,5 @@
-"""The time in which a member's guest runs here, whatever pair it is in: what a service uses in a pair's place.
+"""The time in which a member's guest runs here, whatever pair it is in: what a service uses in a pair's
+place.
 
 A member that runs goes from pair to pair: to its own store while it is alone, to a Secondary once one has
 come. Its guest's state goes on through all of them, so a turn waits for the next one, and an answer that one
@@ -110,7 +111,7 @@ class Active:
 
     async def goes_to(self, pair: Pair) -> None:
         """The pair that covers it from now on; it is about to begin."""
-        self.outbox.goes_to(pair.outbox)  # type: ignore[arg-type]
+        self.outbox.goes_to(pair.outbox)
         async with self._moved:
             self._pair = pair
             self._moved.notify_all()
@@ -159,7 +160,8 @@ class Active:
         while True:
             pair = await self.pair_that_runs()
             try:
-                return await until(pair._replica.gate, pair._replica.gate.running) and None
+                await until(pair._replica.gate, pair._replica.gate.running)
+                return
             except NotRunning:
                 await self.without(pair)
 

@@ -1,7 +1,7 @@
 """A member alone: the Primary of a pair whose Secondary is its own store.
 
-So what it acknowledges alone is kept by the same rounds, the same store and the same outbox as ever: an answer
-leaves when the checkpoint that covers it is in the store.
+So what it acknowledges alone is kept by the same rounds, the same store and the same outbox as ever: an
+answer leaves when the checkpoint that covers it is in the store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from typing import Self
 
 from colo_fsm.arbiter import Claim
 from colo_fsm.fsm import Side
-from colo_fsm.replica import AsyncGuest, Checkpoint, Guest, Options, Pair, Saved, link_pair, primary, secondary
+from colo_fsm.replica import (
+    AsyncGuest,
+    Checkpoint,
+    Guest,
+    Options,
+    Saved,
+    link_pair,
+    primary,
+    secondary,
+)
 from colo_fsm.stream.memory import Blocks
 
 from .seat import Seat, Standing

@@ -17,7 +17,7 @@ from colo_fsm.arbiter import ArbiterUnreachable
 from colo_fsm.fsm import ProtocolError
 from colo_fsm.replica import Address, AsyncGuest, Guest, NotRunning, Options, Pair, primary, secondary
 from colo_fsm.replica.aio import Events
-from colo_fsm.replica.events import Event, Feed
+from colo_fsm.replica.events import Feed, MemberMoved
 
 from .active import Active
 from .keeper import Keeper
@@ -32,34 +32,24 @@ MOST_PAUSE = 30.0
 """Seconds between two tries to have a Secondary that came and did not stay, at most."""
 
 WHY = {
-    Finding.FORGOTTEN: "the arbiter knows of no data set, and this store holds {have}: put the arbiter's record "
-    "back, or say --accept-loss to go on from this store",
-    Finding.FOREIGN: "this store holds {have}, and the arbiter's is {id}: name the right store or arbiter, or say "
-    "--replace-store to throw this copy away",
-    Finding.AHEAD: "this store holds {have}, which is newer than all that the arbiter knows of (generation "
-    "{generation}): put the arbiter's record back, or say --replace-store to throw this copy away",
+    Finding.FORGOTTEN: "the arbiter knows of no data set, and this store holds {have}: put the arbiter's "
+    "record back, or say --accept-loss to go on from this store",
+    Finding.FOREIGN: "this store holds {have}, and the arbiter's is {id}: name the right store or arbiter, "
+    "or say --replace-store to throw this copy away",
+    Finding.AHEAD: "this store holds {have}, and the arbiter knows of generation {generation} at most: put "
+    "the arbiter's record back, or say --replace-store to throw this copy away",
     Finding.MISSING: "the newest state was in this member's store, which holds {have}: put it back, or say "
     "--accept-loss to go on from what there is",
 }
 
 
 @attrs.frozen
-class MemberMoved:
-    """A member is something else now; `why` is for people, "" where the state says it all."""
-
-    member: str
-    state: S
-    why: str = ""
-    protected: bool = False
-
-
-@attrs.frozen
 class Plan:
     """Where a member is, and how long it waits. Times in seconds.
 
-    `look`: between two looks at the record while nothing else happens. `patience`: how long a Primary that has
-    gone may take to come back before its Secondary, restarted, goes on without it. `connect`: between two tries
-    to reach a Secondary. `accept_loss`, `replace_store`: see `colo-fsm member --help`.
+    `look`: between two looks at the record while nothing else happens. `patience`: how long a Primary that
+    has gone may take to come back before its Secondary, restarted, goes on without it. `connect`: between two
+    tries to reach a Secondary. `accept_loss`, `replace_store`: see `colo-fsm member --help`.
     """
 
     listen: Address
@@ -145,7 +135,7 @@ class Member:
 
     async def _go(self, trigger: Finding | On) -> None:
         before = self.state
-        self.machine.trigger(trigger)  # type: ignore[attr-defined]
+        self.machine.trigger(trigger)
         if self.state not in (S.ALONE, S.PRIMARY):
             await self._rest("another member goes on")
         if self.state is not before:
@@ -153,7 +143,7 @@ class Member:
 
     def _tell(self, why: str = "") -> None:
         protected = self.state is S.PRIMARY
-        self._feed.put(MemberMoved(self._seat.me.name, self.state, why, protected))  # type: ignore[arg-type]
+        self._feed.put(MemberMoved(self._seat.me.name, self.state, why, protected))
 
     async def _rest(self, why: str) -> None:
         """The guest does not run here, if it has."""
@@ -265,8 +255,10 @@ class Member:
     # -- running ------------------------------------------------------------------------------------
 
     async def _offering(self) -> On:
-        link = await self._reached()
-        return On.LEAVE if link is None else await self._join(link)
+        link = await self._reached(tries=max(1, round(self.plan.look / self.plan.connect)))
+        if self._leave.is_set():
+            return On.LEAVE
+        return On.LOOK if link is None else await self._join(link)
 
     async def _alone(self) -> On:
         options = self.plan.options
@@ -282,6 +274,8 @@ class Member:
                 if self._leave.is_set():
                     keeper.pair.request_checkpoint()
         except (ProtocolError, NotRunning, OSError) as error:
+            if _refused(error):
+                return On.LOST
             self._tell(f"its store takes nothing: {error}; it answers nobody meanwhile")
             return On.LEAVE if await self._left_within(options.claim_retry) else On.KEPT_OUT
         if self._leave.is_set():
@@ -300,16 +294,14 @@ class Member:
         if self._service is None and hasattr(self.guest, "serve"):
             self._service = asyncio.create_task(self.guest.serve(active))
 
-    async def _reached(self, pair: Pair | None = None) -> socket.socket | None:
-        """A Secondary that listens; None when this pair is over, or somebody wants us to leave."""
+    async def _reached(self, pair: Pair | None = None, tries: int | None = None) -> socket.socket | None:
+        """A Secondary that listens; None when this pair is over, after so many tries, or to leave."""
         pause, self._pause = self._pause, self.plan.connect
-        while not self._leave.is_set() and (pair is None or not pair._over.known):
+        while not self._leave.is_set() and tries != 0 and (pair is None or not pair._over.known):
             await self._left_within(pause)
-            pause = self.plan.connect
-            try:
+            pause, tries = self.plan.connect, None if tries is None else tries - 1
+            with contextlib.suppress(OSError):
                 return await asyncio.to_thread(self.plan.peer.connect, 0.0)
-            except OSError:
-                continue
         return None
 
     async def _join(self, link: socket.socket) -> On:
@@ -375,3 +367,12 @@ class Member:
         finally:
             await asyncio.wait({task}, timeout=1)
             task.cancel()
+
+
+def _refused(error: BaseException | None) -> bool:
+    """Whether the record did not allow it."""
+    while error is not None:
+        if isinstance(error, Refused):
+            return True
+        error = error.__cause__
+    return False

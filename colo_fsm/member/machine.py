@@ -1,7 +1,7 @@
 """A member's machine: what it is at the moment, and what may become of it. `life.py` does it.
 
-What it finds by the record and by its store is `record.find`; the rest is told by the pair it is in. Every state
-but `ended` also knows `leave`.
+What it finds by the record and by its store is `record.find`; the rest is told by the pair it is in. Every
+state but `ended` also knows `leave`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Row(NamedTuple):
 # fmt: off
 ROWS = (
     # who has the newest state? (record.find)
-    Row(S.LOOKING,   F.BEGIN,        S.LOOKING),    # after writing it to the record, unless another was faster
+    # after writing it to the record, unless another was faster
+    Row(S.LOOKING,   F.BEGIN,        S.LOOKING),
     Row(S.LOOKING,   F.OFFER,        S.OFFERING),
     Row(S.LOOKING,   F.FOLLOW,       S.SECONDARY),
     Row(S.LOOKING,   F.SUCCEED,      S.SECONDARY),  # first the Primary may come back
@@ -76,6 +77,7 @@ ROWS = (
     # the first pair of a data set
     Row(S.OFFERING,  On.PROTECTED,   S.PRIMARY),
     Row(S.OFFERING,  On.UNPROTECTED, S.LOOKING),
+    Row(S.OFFERING,  On.LOOK,        S.LOOKING),    # another one may have taken it over meanwhile
     # a Secondary
     Row(S.SECONDARY, On.WON,         S.ALONE),
     Row(S.SECONDARY, On.LOST,        S.LOOKING),
@@ -84,7 +86,8 @@ ROWS = (
     Row(S.ALONE,     On.PROTECTED,   S.PRIMARY),
     Row(S.ALONE,     On.UNPROTECTED, S.ALONE),
     Row(S.ALONE,     On.KEPT_OUT,    S.ALONE),
-    Row(S.ALONE,     On.LOST,        S.LOOKING),    # the arbiter says that another one goes on: accepted loss
+    # the record names another holder: somebody accepted a loss
+    Row(S.ALONE,     On.LOST,        S.LOOKING),
     Row(S.PRIMARY,   On.WON,         S.ALONE),
     Row(S.PRIMARY,   On.LOST,        S.LOOKING),
     *(Row(state,     On.LEAVE,       S.ENDED) for state in S if state is not S.ENDED),

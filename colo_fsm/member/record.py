@@ -1,6 +1,7 @@
 """What everybody knows of a data set: one record at the arbiter, changed by compare-and-swap.
 
-It names the member whose state counts, the *holder*, so that nothing newer is ever replaced by something older:
+It names the member whose state counts, the *holder*, so that nothing newer is ever replaced by something
+older:
 
 - `new`: the holder has begun the data set. Nothing was acknowledged yet.
 - `alone`: the holder runs alone and keeps the state in its own store. `stored`: that store holds all that was
@@ -170,7 +171,9 @@ def copied(record: Record, me: Member, generation: int) -> Record | None:
 
 
 def joined(record: Record, me: Member, generation: int) -> Record | None:
-    """The holder has heard that its Secondary is ready: from now on it acknowledges what that one has stored."""
+    """The holder has heard that its Secondary is ready: from now on it acknowledges what that one has
+    stored.
+    """
     if record.holder != me or record.begun != generation or record.guest is None:
         return None
     return attrs.evolve(

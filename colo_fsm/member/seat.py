@@ -188,7 +188,7 @@ class Standing:
         return Claim(winner, found.token)
 
     def _claimed(self, found: Record, generation: int) -> Record:
-        """As it is where somebody has claimed already, or the pair never came to count: its holder goes on."""
+        """As it is where somebody has claimed already, or the pair never counted: its holder goes on."""
         return to.claimed(found, self.me, generation, fresh_number(found.token)) or found
 
 

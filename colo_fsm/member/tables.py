@@ -10,7 +10,7 @@ from colo_fsm.fsm.table import Line
 
 
 def handing_over(table: Table) -> Table:
-    """The same protocol, but winning the claim ends this side with its guest suspended and nothing let out."""
+    """The same protocol, but whoever wins the claim ends, its guest suspended and nothing let out."""
     lines = [kept for line in table.lines if (kept := _without_alone(line)) is not None]
     return attrs.evolve(table, lines=(row(State.FAILOVER, won, State.ENDED), *lines))
 

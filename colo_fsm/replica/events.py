@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from enum import StrEnum
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -78,6 +79,20 @@ class NotServing:
 
 
 @attrs.frozen
+class MemberMoved:
+    """A member (see `colo_fsm.member`) is something else now. `why` is for people, "" where the state says it
+    all.
+
+    `protected`: whether its guest runs here and another machine has what is acknowledged.
+    """
+
+    member: str
+    state: StrEnum
+    why: str = ""
+    protected: bool = False
+
+
+@attrs.frozen
 class Dropped:
     """Here `count` events are missing: nobody read them, and only the newest are kept."""
 
@@ -85,7 +100,15 @@ class Dropped:
 
 
 Event = (
-    Serving | NotServing | Transition | CheckpointTaken | ClaimAnswered | ClaimUnanswered | Refused | Dropped
+    Serving
+    | NotServing
+    | Transition
+    | CheckpointTaken
+    | ClaimAnswered
+    | ClaimUnanswered
+    | Refused
+    | MemberMoved
+    | Dropped
 )
 
 MOST_UNREAD: Final = 1000

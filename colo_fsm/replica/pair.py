@@ -197,6 +197,11 @@ class PairBase:
         return self._replica.token
 
     @property
+    def protected(self) -> bool:
+        """Whether the other side has what is acknowledged here; not so once this side runs alone."""
+        return self.state not in self.session.table.alone
+
+    @property
     def checkpoint(self) -> int:
         """The newest checkpoint: on the Primary, that let packets out; on the Secondary, loaded."""
         return self._replica.checkpoint

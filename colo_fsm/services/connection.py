@@ -17,10 +17,9 @@ import contextlib
 import time
 from typing import Protocol
 
-from colo_fsm.replica.aio import Pair
 from colo_fsm.replica.gate import NotRunning
 
-from .wire import LINE_LIMIT, failed, stamped
+from .wire import LINE_LIMIT, Host, failed, stamped
 
 MOST_WAITING = 256
 """Replies of one connection that may wait for a checkpoint; after that its requests are not read."""
@@ -43,7 +42,7 @@ _RECOUNT = 0.05
 class Service(Protocol):
     """What a connection is one of."""
 
-    pair: Pair
+    pair: Host
     memory: Memory
 
     async def answer(self, client: Connection, line: bytes) -> None:

@@ -8,11 +8,13 @@ Newline-delimited JSON over TCP or a Unix socket, UTF-8, no line longer than 1 M
 
 `id` (any JSON) comes back; `params` (list, or object for named ones) and `key` may be left out. Its reply:
 
-    {"id": 7, "rows": [], "changes": 1, "side": "primary", "token": 0, "checkpoint": 3, "released": 81623}
+    {"id": 7, "rows": [], "changes": 1, "side": "primary", "protected": true, "token": 0, "checkpoint": 3,
+    "released": 81623}
 
 or the same with `"error"` in place of rows and changes. `token` is the fencing token of the side that
-answers, `checkpoint` the newest that it counts on, `released` when the reply was let out (its
-time.monotonic_ns()). Replies come in the order of the requests, which need not wait for each other.
+answers, `protected` whether another machine has what is acknowledged, `checkpoint` the newest that it counts
+on, `released` when the reply was let out (its time.monotonic_ns()). Replies come in the order of the
+requests, which need not wait for each other.
 
 A connection that ends without a reply leaves open whether the request has happened: send it again, to
 whichever side answers, with the same `key`; it happens once, and the first reply is given again. Keys
@@ -33,23 +35,24 @@ import re
 import resource
 import socket
 import sqlite3
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.address import Address, AddressError, address_of
-from colo_fsm.replica.aio import Pair
 from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.guest import CapacityExceeded
 
 from .connection import CHUNK, Connection, Memory
 from .sqlite import MOST_CAPACITY, OpenTransaction, SqliteGuest, Statements
-from .wire import failed, reply_to, stamped
+from .wire import Host, failed, reply_to, stamped
 
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
 
 SCHEMA_LIMIT = 1 << 20
+CAPACITY = 16 << 20
 MOST_CLIENTS = 1000
 OWN_DESCRIPTORS = 64
 """Of the process's descriptors, those that are not for clients: the link, the store, the claim, the log."""
@@ -72,7 +75,7 @@ class SqliteServer:
     again for ever: nobody else would serve. Raises ValueError for `max_clients` that cannot be.
     """
 
-    def __init__(self, pair: Pair, guest: SqliteGuest, listen: str, max_clients: int | None = None) -> None:
+    def __init__(self, pair: Host, guest: SqliteGuest, listen: str, max_clients: int | None = None) -> None:
         self.pair = pair
         self.memory = Memory()
         self.max_clients = checked_clients(max_clients)
@@ -167,7 +170,7 @@ def checked_clients(wanted: int | None) -> int:
     return wanted
 
 
-async def serve(pair: Pair, guest: SqliteGuest, listen: str, max_clients: int | None = None) -> None:
+async def serve(pair: Host, guest: SqliteGuest, listen: str, max_clients: int | None = None) -> None:
     """Serve while the guest runs on this side; returns when this side is over.
 
     What ended it is the pair's to tell. Raises AddressError and OSError when it cannot listen.
@@ -195,7 +198,7 @@ class ServedSqlite(SqliteGuest):
     def max_clients(self, wanted: int | None) -> None:
         self._max_clients = checked_clients(wanted)
 
-    async def serve(self, pair: Pair) -> None:
+    async def serve(self, pair: Host) -> None:
         """See `serve`."""
         await serve(pair, self, self.listen, self.max_clients)
 
@@ -210,25 +213,42 @@ def guest() -> ServedSqlite:
     Raises ValueError, which names the variable.
     """
     listen = os.environ.get("COLO_FSM_SQLITE_LISTEN", "tcp:127.0.0.1:5433")
-    capacity = os.environ.get("COLO_FSM_SQLITE_CAPACITY", str(16 << 20))
+    capacity = os.environ.get("COLO_FSM_SQLITE_CAPACITY", str(CAPACITY))
     schema = os.environ.get("COLO_FSM_SQLITE_SCHEMA")
+    if re.fullmatch("[0-9]{1,12}", capacity) is None:
+        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be a number of bytes, not '{capacity}'")
+    return described(
+        listen,
+        int(capacity),
+        schema or None,
+        names=("COLO_FSM_SQLITE_LISTEN", "COLO_FSM_SQLITE_CAPACITY", "COLO_FSM_SQLITE_SCHEMA"),
+    )
+
+
+def described(
+    listen: str,
+    capacity: int = CAPACITY,
+    schema: str | Path | None = None,
+    *,
+    names: tuple[str, str, str] = ("--serve", "--capacity", "--schema"),
+) -> ServedSqlite:
+    """The guest that serves at `listen`. Raises ValueError; `names` are how these three were given."""
+    listen_name, capacity_name, schema_name = names
     try:
         Address.parse(listen)  # now: a Secondary listens only when it has taken over
     except AddressError as error:
-        raise ValueError(f"COLO_FSM_SQLITE_LISTEN: {error}") from None
-    if re.fullmatch("[0-9]{1,12}", capacity) is None:
-        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be a number of bytes, not '{capacity}'")
-    if int(capacity) > MOST_CAPACITY:
-        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be at most {MOST_CAPACITY}, not {capacity}")
+        raise ValueError(f"{listen_name}: {error}") from None
+    if capacity > MOST_CAPACITY:
+        raise ValueError(f"{capacity_name} must be at most {MOST_CAPACITY}, not {capacity}")
     try:
-        return ServedSqlite(int(capacity), schema=_script(schema) if schema else "", listen=listen)
+        return ServedSqlite(capacity, schema=_script(schema) if schema else "", listen=listen)
     except CapacityExceeded as error:
-        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY={capacity}: {error}") from None
+        raise ValueError(f"{capacity_name}={capacity}: {error}") from None
     except (OSError, OpenTransaction, ValueError, sqlite3.Error, sqlite3.Warning) as error:
-        raise ValueError(f"COLO_FSM_SQLITE_SCHEMA={schema}: {error}") from None
+        raise ValueError(f"{schema_name}={schema}: {error}") from None
 
 
-def _script(path: str) -> str:
+def _script(path: str | Path) -> str:
     """What is in this file. Raises OSError, ValueError."""
     with open(path, encoding="utf-8") as file:
         script = file.read(SCHEMA_LIMIT + 1)

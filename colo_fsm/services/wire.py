@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from colo_fsm.member.active import Active
 from colo_fsm.replica.aio import Pair
 
 from .sqlite import StatementError, Statements
@@ -33,10 +34,15 @@ def failed(identity: str, error: str) -> str:
     return f'{{"id": {identity}, "error": {json.dumps(error)}'
 
 
-def stamped(reply: str, pair: Pair) -> bytes:
+Host = Pair | Active
+"""What a service runs on."""
+
+
+def stamped(reply: str, pair: Host) -> bytes:
     """A reply as it leaves, with what it says of the side that gives it."""
     stamps = {
-        "side": pair.side, "token": pair.token, "checkpoint": pair.checkpoint, "released": time.monotonic_ns()
+        "side": pair.side, "protected": pair.protected, "token": pair.token, "checkpoint": pair.checkpoint,
+        "released": time.monotonic_ns(),
     }  # fmt: skip
     return f"{reply}, {json.dumps(stamps)[1:]}\n".encode()
 

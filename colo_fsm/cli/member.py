@@ -1,0 +1,189 @@
+"""`colo-fsm member`: one of the two that hold a data set, started the same way whatever has happened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from colo_fsm.fsm import Transition
+from colo_fsm.member import DATA_SET, Active, Member
+from colo_fsm.member import member as make_member
+from colo_fsm.replica import AsyncGuest, Event, Guest, Options, Pair, StoreError
+from colo_fsm.services.sqlite_server import CAPACITY, described
+
+from . import options
+from .report import Loud, Reporter, loud, loudness, missing_object
+from .shown import log_to_stderr, shown
+from .side import limit_clients, load_guest
+from .signals import ended_by_signals
+from .status import exit_codes
+from .telling import in_words, telling
+
+EXIT_CODES = exit_codes(
+    "ended in order (SIGTERM or ^C): all that was acknowledged is in a store",
+    "it cannot go on; the last line says why",
+    "a second ^C: ended at once, as by SIGKILL",
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option("--name", required=True, help="This member's name; the other one has another.")
+@click.option("--listen", required=True, metavar="ADDR", help="Where the other member finds this one.")
+@click.option("--peer", required=True, metavar="ADDR", help="Where this one finds the other.")
+@click.option(
+    "--arbiter",
+    required=True,
+    metavar="URL",
+    help="Who keeps the record: sqlite:PATH (both members on one machine) or etcd://HOST,HOST,HOST/PREFIX.",
+)
+@click.option(
+    "--store",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="This member's own directory: its copy of the data set.",
+)
+@click.option(
+    "--data-set", default=DATA_SET, show_default=True, metavar="NAME", help="Which one at this arbiter."
+)
+@click.option(
+    "--guest",
+    "guest_spec",
+    required=True,
+    metavar="sqlite|MODULE:FACTORY",
+    help="What is replicated. Its coroutine `serve(active)`, if any, runs where the guest runs.",
+)
+@click.option("--serve", metavar="ADDR", help="Where the sqlite guest answers its clients.")
+@click.option(
+    "--schema",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="SQL that makes the sqlite guest's tables.",
+)
+@click.option(
+    "--capacity",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="What the sqlite guest may grow to; the same for both members. [default: 16 MiB]",
+)
+@options.max_clients
+@options.fsync
+@options.interval
+@options.deadline
+@options.hook_deadline
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Go on from what this store has although the newest state was elsewhere. For one start, by hand.",
+)
+@click.option(
+    "--replace-store",
+    is_flag=True,
+    help="Throw away what this store has, if it stands in the way. For one start, by hand.",
+)
+@options.as_json
+@loudness
+def member(
+    name: str,
+    listen: str,
+    peer: str,
+    arbiter: str,
+    store: Path,
+    data_set: str,
+    fsync: bool,
+    guest_spec: str,
+    serve: str | None,
+    schema: Path | None,
+    capacity: int | None,
+    max_clients: int | None,
+    interval_ms: float,
+    deadline: float,
+    hook_deadline: float,
+    accept_loss: bool,
+    replace_store: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Hold a data set together with another member, whatever happens to either.
+
+    It finds out by the arbiter's record and by its own store whether it runs the guest, takes checkpoints of
+    the one that does, or must wait. After a crash, a power cut or an upgrade start the same command again.
+
+    \b
+    Example (and the same with b and a exchanged, on another port):
+      colo-fsm member --name a --listen tcp:127.0.0.1:9998 --peer tcp:127.0.0.1:9999 \\
+          --arbiter sqlite:claim.db --store a --guest sqlite --serve tcp:127.0.0.1:5433
+    """
+    level = loud(verbose, quiet)
+    with telling(missing_object if as_json else in_words) as voices:
+        log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
+        guest = guest_of(guest_spec, serve, schema, capacity)
+        if max_clients is not None:
+            limit_clients(guest, max_clients)
+        times = Options(interval=interval_ms / 1000, deadline=deadline, hook_deadline=hook_deadline)
+        try:
+            made = make_member(
+                guest, name=name, listen=listen, peer=peer, arbiter=arbiter, store=store, data_set=data_set,
+                options=times, fsync=fsync, accept_loss=accept_loss, replace_store=replace_store,
+            )  # fmt: skip
+        except ValueError as error:
+            raise click.UsageError(shown(error)) from None
+        except (StoreError, OSError) as error:
+            raise click.ClickException(shown(error)) from None
+        try:
+            asyncio.run(_run(made, MemberReporter(voices.out, as_json, level)))
+        except (StoreError, OSError) as error:
+            raise click.ClickException(shown(error)) from None
+    sys.exit(0)
+
+
+def guest_of(spec: str, serve: str | None, schema: Path | None, capacity: int | None) -> Guest | AsyncGuest:
+    """The guest that these options describe. Raises click.UsageError."""
+    if spec != "sqlite":
+        if given := [o for o, v in (("--serve", serve), ("--schema", schema), ("--capacity", capacity)) if v]:
+            raise click.UsageError(f"{', '.join(given)}: for --guest sqlite; your own guest has its own ways")
+        return load_guest(spec)
+    if serve is None:
+        raise click.UsageError("say where the sqlite guest answers its clients: --serve ADDR")
+    try:
+        return described(serve, capacity or CAPACITY, schema)
+    except ValueError as error:
+        raise click.UsageError(shown(error)) from None
+
+
+async def _run(member: Member, reporter: MemberReporter) -> None:
+    loop = asyncio.get_running_loop()
+    with ended_by_signals(lambda: loop.call_soon_threadsafe(member.request_leave)):
+        events = member.events()
+        async with member:
+            told = asyncio.create_task(_tell(member, events, reporter))
+            try:
+                await member.wait()
+            finally:
+                await told
+
+
+async def _tell(member: Member, events: Any, reporter: MemberReporter) -> None:
+    async for event in events:
+        reporter.event(member.active, event)
+
+
+class MemberReporter(Reporter):
+    """Says what a member is, and what its pairs do."""
+
+    def event(self, pair: Pair | Active | None, event: Event) -> None:
+        """One event: the steps of a pair are told by the way."""
+        if not isinstance(event, Transition):
+            super().event(pair, event)
+            return
+        error = None if event.error is None else str(event.error)
+        self._say(
+            "state", None, Loud.ALL, side=event.side, state=event.dest, before=event.source,
+            trigger=event.trigger, error=error,
+        )  # fmt: skip

@@ -1,0 +1,40 @@
+"""Options that several commands have, each written once."""
+
+from __future__ import annotations
+
+import click
+
+from .numbers import MILLISECONDS, SECONDS
+
+interval = click.option(
+    "--interval-ms",
+    type=MILLISECONDS,
+    default=100,
+    show_default=True,
+    help="From the end of a checkpoint to the next one.",
+)
+deadline = click.option(
+    "--deadline",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the link may stand still inside a checkpoint.",
+)
+hook_deadline = click.option(
+    "--hook-deadline",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the guest, the store or a turn may keep a checkpoint waiting.",
+)
+max_clients = click.option(
+    "--max-clients",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many clients the guest's service takes at a time; one more is told so. "
+    "[default: 1000, or what `ulimit -n` has room for]",
+)
+fsync = click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event.")
