@@ -80,6 +80,8 @@ class Member:
         self._pair: Pair | None = None
         self._service: asyncio.Task[None] | None = None
         self._pause = plan.connect
+        self._reason = ""
+        self._accept_loss, self._replace_store = plan.accept_loss, plan.replace_store
         self._task: asyncio.Task[None] | None = None
         self._tellers: set[asyncio.Task[None]] = set()
 
@@ -167,12 +169,34 @@ class Member:
                 await asyncio.to_thread(self._standing.give_back)
             elif finding is Finding.GO_ON:
                 await self._load()
+            elif finding in WHY and await self._overridden(finding):
+                return On.LOOK
             elif finding in WHY:
                 self._reason = self._why(finding, found)
         except (ArbiterUnreachable, Refused) as error:
             self._reason = str(error)
             return On.UNREACHABLE
         return finding
+
+    async def _overridden(self, finding: Finding) -> bool:
+        """Whether somebody has said what to do about this; once."""
+        seat, have = self._seat, self._seat.point
+        if finding in (Finding.FOREIGN, Finding.AHEAD) and self._replace_store:
+            self._replace_store = False
+            await asyncio.to_thread(seat.clear)
+            self._tell(f"thrown away: {have}")
+            return True
+        return finding in (Finding.FORGOTTEN, Finding.MISSING) and await self._accepts_loss()
+
+    async def _accepts_loss(self) -> bool:
+        """Whether we go on from what our store has, although something newer has been elsewhere."""
+        have = self._seat.point
+        if have is None or not self._accept_loss:
+            return False
+        await asyncio.to_thread(self._standing.insist, have)
+        self._accept_loss = False
+        self._tell(f"loss accepted: it goes on from {have}; what was acknowledged since is lost")
+        return True
 
     def _why(self, finding: Finding, found: Record | None) -> str:
         have = self._seat.point or "nothing"
@@ -235,6 +259,8 @@ class Member:
             if late and found is not None and found.phase is Phase.NEW and found.holder != self._seat.me:
                 await asyncio.to_thread(self._standing.take)
                 return Finding.OFFER
+            if late and finding is Finding.FOLLOW and await self._accepts_loss():
+                return Finding.GO_ON
         except (ArbiterUnreachable, Refused):
             return None
         if finding is Finding.FOLLOW or (finding is Finding.SUCCEED and not late):

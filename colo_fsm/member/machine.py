@@ -73,6 +73,8 @@ ROWS = (
     Row(S.LOOKING,   F.AHEAD,        S.WAITING),
     Row(S.LOOKING,   F.MISSING,      S.WAITING),
     Row(S.LOOKING,   On.UNREACHABLE, S.WAITING),
+    # somebody has said what to do: --accept-loss, --replace-store
+    Row(S.LOOKING,   On.LOOK,        S.LOOKING),
     Row(S.WAITING,   On.LOOK,        S.LOOKING),
     # the first pair of a data set
     Row(S.OFFERING,  On.PROTECTED,   S.PRIMARY),

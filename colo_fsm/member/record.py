@@ -156,6 +156,21 @@ def taken(record: Record, me: Member) -> Record | None:
     return attrs.evolve(record, holder=me, guest=None) if record.phase is Phase.NEW else None
 
 
+def insisted(record: Record | None, me: Member, have: Point) -> Record:
+    """Somebody accepts that all is lost that this store has not got; newer stores are `ahead` from now on."""
+    before = record or Record(have.id, Phase.ALONE, me)
+    return attrs.evolve(
+        before,
+        id=have.id,
+        phase=Phase.ALONE,
+        holder=me,
+        generation=have.generation,
+        begun=max(before.begun, before.generation, have.generation),
+        stored=True,
+        guest=None,
+    )
+
+
 def opened(record: Record, me: Member, generation: int) -> Record | None:
     """The holder begins to copy to a new Secondary."""
     if record.holder != me or record.phase not in (Phase.NEW, Phase.ALONE) or generation <= record.begun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Seat:
     def __init__(self, path: Path, name: str, *, fsync: bool = False) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
+        self._fsync = fsync
         self.store = DirectoryStore(path / _STORE, fsync=fsync)
         try:
             found = _read(path / _SEAT)
@@ -64,6 +66,13 @@ class Seat:
         """What the store holds; None: nothing yet."""
         newest = self.store.newest
         return None if newest is None else Point(self.id or "", newest.generation, newest.number)
+
+    def clear(self) -> None:
+        """Throw away what the store holds. Raises StoreError, OSError."""
+        self.store.close()
+        shutil.rmtree(self.path / _STORE)
+        self.store = DirectoryStore(self.path / _STORE, fsync=self._fsync)
+        self.belongs_to(None)
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -133,6 +142,14 @@ class Standing:
                 raise Refused(f"the arbiter says otherwise by now: {before and before.phase}")
             if before == after or self.register.swap(entry.version, after.encode()):
                 return after
+
+    def insist(self, have: Point) -> None:
+        """Go on from what our store has, whatever the record says. Raises Refused if that has just changed."""
+        entry = self.register.read()
+        found = None if entry is None else self._decoded(entry.value)
+        after = to.insisted(found, self.me, have).encode()
+        if not self.register.swap(None if entry is None else entry.version, after):
+            raise Refused("the record has changed meanwhile")
 
     def next_generation(self) -> int:
         """A number for a generation of our own, above all that anybody has."""
