@@ -179,12 +179,13 @@ class Members:
             yield "offers it", _with(world, index, seen._replace(role=Is.OFFERING, memory=NOTHING))
         if finding is Finding.SUCCEED and stored is not None:
             after = self.rules.claimed(record, me, stored.generation, 0)
-            runs = seen._replace(role=Is.STORING, memory=stored.writes)
-            yield "goes on for its Primary", _with(world._replace(record=after), index, runs)
+            if after is not None:
+                runs = seen._replace(role=Is.STORING, memory=stored.writes)
+                yield "goes on for its Primary", _with(world._replace(record=after), index, runs)
         if finding is Finding.GO_ON and stored is not None:
             yield "goes on", _with(world, index, seen._replace(role=Is.STORING, memory=stored.writes))
         if finding is Finding.GIVE_BACK:
-            yield "gives it back", world._replace(record=self.rules.given_back(record, me))
+            yield "gives it back", world._replace(record=self.rules.given_back(record, me) or record)
         yield from self._comes_in(world, index, seen, finding)
 
     def _comes_in(

@@ -144,7 +144,7 @@ class Standing:
                 return after
 
     def insist(self, have: Point) -> None:
-        """Go on from what our store has, whatever the record says. Raises Refused if that has just changed."""
+        """Go on from what our store has, whatever the record says. Raises Refused if it has changed."""
         entry = self.register.read()
         found = None if entry is None else self._decoded(entry.value)
         after = to.insisted(found, self.me, have).encode()
