@@ -70,7 +70,7 @@ def common(command: Command) -> Command:
                 "--arbiter",
                 metavar="URL",
                 help="Who answers claims: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
-                "appended; exit 0 won, 1 lost, else unreachable).",
+                "appended; exit 0 won, 10 lost, all else is no answer).",
             ),
             click.option(
                 "--no-arbiter",

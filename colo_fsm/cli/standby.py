@@ -69,7 +69,7 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
     "--arbiter",
     metavar="URL",
     help="Who answers the claim: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
-    "appended; exit 0 won, 1 lost, else unreachable).",
+    "appended; exit 0 won, 10 lost, all else is no answer).",
 )
 @click.option(
     "--generation", type=click.IntRange(min=0), help="What is claimed.  [default: a new one is opened]"
