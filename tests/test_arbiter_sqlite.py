@@ -57,7 +57,7 @@ def test_check_accepts_an_open_generation_only(arbiter: SqliteArbiter) -> None:
 def test_a_generation_never_opened(arbiter: SqliteArbiter, generation: int) -> None:
     arbiter.open()
     for call in (arbiter.check, lambda number: arbiter.claim(number, P)):
-        with pytest.raises(UnknownGeneration, match=f"{generation} was never opened at sqlite"):
+        with pytest.raises(UnknownGeneration, match=f"{generation} is unknown at sqlite"):
             call(generation)
 
 
@@ -153,9 +153,20 @@ def test_a_new_file_knows_no_old_generation(arbiter: SqliteArbiter) -> None:
     arbiter.path.unlink()
     new = arbiter.open()
     assert new > old
-    with pytest.raises(UnknownGeneration):
+    with pytest.raises(UnknownGeneration, match="put its record back"):
         arbiter.claim(old, S)
     assert arbiter.claim(new, S).token > token
+
+
+def test_the_right_file_put_back_answers_again(arbiter: SqliteArbiter, tmp_path: Path) -> None:
+    old = arbiter.open()
+    claim = arbiter.claim(old, P)
+    arbiter.path.rename(tmp_path / "kept.db")
+    arbiter.open()
+    with pytest.raises(UnknownGeneration):
+        arbiter.claim(old, S)
+    (tmp_path / "kept.db").replace(arbiter.path)
+    assert arbiter.claim(old, S) == claim
 
 
 def test_a_file_overwritten_later(arbiter: SqliteArbiter) -> None:

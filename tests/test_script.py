@@ -394,12 +394,15 @@ class TestClaim:
         made.wake()
         assert (made.state, made.over) == (State.STOPPED, True)
 
-    def test_a_generation_that_nobody_knows_is_not_asked_for_again(self) -> None:
-        """`Arbiter.claim`: stop; no retry will help."""
-        made = at(S, State.SIZED)
-        made.during["claim"] = raising(UnknownGeneration("test:", 7))
-        made.end_of_link()
-        assert (made.state, made.over) == (State.STOPPED, True)
+    def test_a_generation_that_nobody_knows_is_no_answer(self) -> None:
+        """A claim file was made anew: put back, it answers. "Lost" would end a healthy survivor."""
+        arbiter = OneShot(unreachable=1, failure=UnknownGeneration("test:", 7))
+        made = at(S, State.SIZED, arbiter=arbiter, options=Options(claim_retry=3.0)).end_of_link()
+        assert (made.state, made.guest.running, made.wait) == (State.FAILOVER, False, Wait(timeout=3.0))
+        (said,) = (e for e in made.events if isinstance(e, ClaimUnanswered))
+        assert isinstance(said.cause, UnknownGeneration)
+        made.lapse()
+        assert (made.state, made.guest.running) == (State.ALONE, True)
 
     @pytest.mark.parametrize("side", SIDES)
     def test_a_fault_before_ready_claims_nothing(self, side: Side) -> None:

@@ -62,8 +62,7 @@ def why(error: Exception | None) -> str | None:
 
 def unanswered(event: ClaimUnanswered) -> str:
     """That nobody has answered a claim, for people."""
-    then = "stopping" if event.retry is None else f"suspended, asking again in {event.retry:g} s"
-    return f"the arbiter does not answer: {event.cause}; {then}"
+    return f"the arbiter does not answer: {event.cause}; suspended, asking again in {event.retry:g} s"
 
 
 def missing_object(count: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter, Claim, UnknownGeneration
+from colo_fsm.arbiter import Arbiter, Claim
 from colo_fsm.fsm import (
     Do,
     Effects,
@@ -361,9 +361,6 @@ class Replica(Outside):
         self._claim_at = None
         try:
             claim = yield from self._claimed()
-        except UnknownGeneration as cause:
-            self.events.put(ClaimUnanswered(cause, None))
-            return self.session.fire(lost)
         except Exception as cause:  # noqa: BLE001 - whatever it is, the claim is not granted
             self._claim_at = self.clock() + self.options.claim_retry
             self.events.put(ClaimUnanswered(cause, self.options.claim_retry))
