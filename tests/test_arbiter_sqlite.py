@@ -77,6 +77,16 @@ def test_tokens_follow_the_grants_not_the_generations(
     assert arbiter.claim(older, P).token > first.token
 
 
+def test_numbers_rise_though_every_start_finds_an_earlier_clock(tmp_path: Path) -> None:
+    tokens, generations = [0], [0]
+    for time_now in (10**15, 10**12, 7, 0, -(10**15)):
+        starting = SqliteArbiter(tmp_path / "claim.db", clock=lambda now=time_now: now)  # type: ignore[misc]
+        generations.append(starting.open())
+        tokens.append(starting.claim(generations[-1], P).token)
+    assert tokens == sorted(set(tokens))
+    assert generations == sorted(set(generations))
+
+
 @pytest.mark.parametrize("statement", ["BEGIN", "UPDATE", "COMMIT"])
 def test_killed_before_the_commit_is_no_claim(
     arbiter: SqliteArbiter,

@@ -75,8 +75,9 @@ class UnknownGeneration(ArbiterError):
 class Claim:
     """The final answer for one generation; everybody who asks gets an equal one.
 
-    `token` rises strictly over all grants of this arbiter: hand it to whoever guards a shared
-    resource (a disk, an address), who refuses a token older than the newest it has seen.
+    `token` rises strictly over all grants of this arbiter, for as long as its record lives and whatever
+    any clock does: hand it to whoever guards a shared resource (a disk, an address), who refuses a token
+    older than the newest it has seen. (`ExecArbiter` says what its command must do for that.)
     """
 
     winner: Side

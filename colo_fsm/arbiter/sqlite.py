@@ -7,8 +7,10 @@ Rules that the code below keeps:
 - A connection per call: no answer comes from a deleted file that somebody still holds open. Its descriptors
   are kept back (`spare`), so that a claim does not depend on who has taken the others.
 - Only `open` creates the file. A claim that created an empty one would let both sides win.
-- Generations are never numbered from 1 again when the file is lost, so a side that was frozen
-  meanwhile cannot claim its old number in the new file.
+- Generations and tokens rise over all that the file holds, whatever the clock does. When the file is lost,
+  they go on from the time, never from 1, so that a side that was frozen meanwhile cannot claim its old
+  number in the new file. Only where the clock was set back as well may a new file repeat or undercut them:
+  it knows nothing of the old.
 
 A process frozen (not killed) within its transaction, about a millisecond, keeps the lock until it
 goes on: others are refused meanwhile, safely. Never put back an older copy of the file while a
