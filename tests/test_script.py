@@ -29,7 +29,7 @@ from replicas import (
     state_bytes,
 )
 
-from colo_fsm.arbiter import UnknownGeneration
+from colo_fsm.arbiter import NotFenced, UnknownGeneration
 from colo_fsm.colo import State
 from colo_fsm.fsm import (
     SIGN_OF_LIFE,
@@ -360,6 +360,17 @@ class TestClaim:
             assert [e.retry for e in said] == [3.0] * asked
             made.lapse()
         assert (made.state, made.guest.running, made.replica.token) == (State.ALONE, True, 1)
+
+    def test_fencing_is_tried_ever_more_slowly_up_to_a_bound(self) -> None:
+        """A claim that nobody answers is asked for at one pace; a machine that resists is not hammered."""
+        arbiter = OneShot(unreachable=8, failure=NotFenced("fence", "no route"))
+        made = at(P, State.SIZED, arbiter=arbiter, options=Options(claim_retry=0.5)).end_of_link()
+        for _ in range(8):
+            assert (made.state, made.guest.running) == (State.FAILOVER, False)
+            made.lapse()
+        said = [e.retry for e in made.events if isinstance(e, ClaimUnanswered)]
+        assert said == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]
+        assert (made.state, made.guest.running) == (State.ALONE, True)
 
     def test_a_side_that_failed_itself_lets_the_other_ask_first(self) -> None:
         """It is the first to know, and would take the claim away from the side that is well."""

@@ -15,6 +15,7 @@ from .base import (
     UnknownGeneration,
 )
 from .exec import ExecArbiter
+from .fence import Fenced, NotFenced
 from .none import Unarbitrated
 from .sqlite import SqliteArbiter
 
@@ -24,7 +25,9 @@ __all__ = [
     "ArbiterUnreachable",
     "Claim",
     "ExecArbiter",
+    "Fenced",
     "GenerationClaimed",
+    "NotFenced",
     "SqliteArbiter",
     "Unarbitrated",
     "UnknownGeneration",

@@ -4,6 +4,7 @@
     +-- ArbiterUnreachable      no answer: count it as denied, stay suspended, retry, say so
     +-- GenerationClaimed       asked at start: this generation is over
     +-- UnknownGeneration       no record of this generation here: no answer either
+    +-- NotFenced               won, but the peer is not stopped yet (fence.py)
 
 When the link breaks, each side may believe that it is the survivor. Timeouts and heartbeats decide
 when to ask; only the answer to a claim decides who runs. The claim is one-shot and final, so it

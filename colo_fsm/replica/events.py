@@ -42,7 +42,9 @@ class ClaimAnswered:
 
 @attrs.frozen
 class ClaimUnanswered:
-    """The arbiter does not answer: this side stays suspended and asks again in `retry` seconds."""
+    """The arbiter does not answer, or the peer is not fenced yet (`NotFenced`): this side stays suspended and
+    asks again in `retry` seconds.
+    """
 
     cause: Exception
     retry: float
