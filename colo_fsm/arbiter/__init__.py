@@ -17,6 +17,7 @@ from .base import (
 from .exec import ExecArbiter
 from .fence import Fenced, NotFenced
 from .none import Unarbitrated
+from .register import Entry, Register, SqliteRegister, open_register
 from .sqlite import SqliteArbiter
 
 __all__ = [
@@ -24,14 +25,18 @@ __all__ = [
     "ArbiterError",
     "ArbiterUnreachable",
     "Claim",
+    "Entry",
     "ExecArbiter",
     "Fenced",
     "GenerationClaimed",
     "NotFenced",
+    "Register",
     "SqliteArbiter",
+    "SqliteRegister",
     "Unarbitrated",
     "UnknownGeneration",
     "open_arbiter",
+    "open_register",
 ]
 
 
