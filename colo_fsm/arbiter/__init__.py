@@ -15,7 +15,9 @@ from .base import (
     UnknownGeneration,
 )
 from .exec import ExecArbiter
+from .fence import Fenced, NotFenced
 from .none import Unarbitrated
+from .register import Entry, Register, SqliteRegister, open_register
 from .sqlite import SqliteArbiter
 
 __all__ = [
@@ -23,12 +25,18 @@ __all__ = [
     "ArbiterError",
     "ArbiterUnreachable",
     "Claim",
+    "Entry",
     "ExecArbiter",
+    "Fenced",
     "GenerationClaimed",
+    "NotFenced",
+    "Register",
     "SqliteArbiter",
+    "SqliteRegister",
     "Unarbitrated",
     "UnknownGeneration",
     "open_arbiter",
+    "open_register",
 ]
 
 
