@@ -119,10 +119,13 @@ class Bounds:
     disks: int = 0
 
 
+PRODUCTION, TWO_DEEP = Rules(), Bounds()
+
+
 class Members:
     """The steps of one set of rules."""
 
-    def __init__(self, rules: Rules = Rules(), bounds: Bounds = Bounds()) -> None:
+    def __init__(self, rules: Rules = PRODUCTION, bounds: Bounds = TWO_DEEP) -> None:
         self.rules = rules
         self.bounds = bounds
 
@@ -372,14 +375,23 @@ class Explored:
     broken: dict[Property, tuple[Step, ...]]
 
 
-def explore(rules: Rules = Rules(), bounds: Bounds = Bounds(), limit: int = 5_000_000) -> Explored:
-    """Every moment, breadth first. Raises ValueError beyond `limit` of them: nothing is proved then."""
+def explore(
+    rules: Rules = PRODUCTION,
+    bounds: Bounds = TWO_DEEP,
+    *,
+    limit: int = 5_000_000,
+    stop_at_first: bool = False,
+) -> Explored:
+    """Every moment, breadth first; with `stop_at_first`, until something is broken.
+
+    Raises ValueError beyond `limit` of them: nothing is proved then.
+    """
     members, start = Members(rules, bounds), World()
     came: dict[World, tuple[World, Step] | None] = {start: None}
     before: dict[World, list[World]] = {}
     found: dict[Property, tuple[Step, ...]] = {}
     todo, transitions = deque([start]), 0
-    while todo:
+    while todo and not (found and stop_at_first):
         world = todo.popleft()
         for step in members.steps(world):
             transitions += 1
@@ -394,7 +406,7 @@ def explore(rules: Rules = Rules(), bounds: Bounds = Bounds(), limit: int = 5_00
             todo.append(after)
         if len(came) > limit:
             raise ValueError(f"more than {limit:,} moments: narrow the bounds")
-    if stuck := _stuck(came, before):
+    if not todo and (stuck := _stuck(came, before)):
         found.setdefault(Property.HEALS, _way(came, stuck))
     return Explored(len(came), transitions, found)
 

@@ -110,7 +110,7 @@ class Finding(StrEnum):
     GO_ON = "go_on"
     """It is ours, and our store has it."""
     GIVE_BACK = "give_back"
-    """We have run on alone for a moment, and kept nothing of it: the Secondary's store has what counts."""
+    """What we ran is gone, and our store has not got it: the Secondary's has what counts."""
     FORGOTTEN = "forgotten"
     """The arbiter knows of no data set, and our store holds one."""
     FOREIGN = "foreign"
@@ -133,6 +133,8 @@ def find(record: Record | None, me: Member, have: Point | None) -> Finding:
     match record.phase:
         case Phase.NEW:
             return Finding.OFFER if mine else Finding.FOLLOW
+        case Phase.PAIRED if mine:
+            return Finding.GIVE_BACK
         case Phase.PAIRED:
             return Finding.SUCCEED if record.mate == me and newest >= record.generation else Finding.FOLLOW
         case _ if not mine:
@@ -226,7 +228,8 @@ def kept(record: Record, me: Member, generation: int, token: int) -> Record | No
 
 
 def given_back(record: Record, me: Member) -> Record | None:
-    """The holder has nothing of what it ran alone: what its Secondary has stored counts again."""
-    if record.holder != me or record.phase is not Phase.ALONE or record.stored or record.mate is None:
+    """The holder runs no more, and kept nothing since its Secondary stored: that one's store counts again."""
+    unkept = record.phase is Phase.PAIRED or (record.phase is Phase.ALONE and not record.stored)
+    if record.holder != me or not unkept or record.mate is None:
         return None
     return attrs.evolve(record, phase=Phase.VACANT, holder=record.mate, mate=me, stored=True)
