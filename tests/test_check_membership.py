@@ -62,7 +62,9 @@ def any_copy_will_do(record: Record, me: Member, generation: int) -> Record | No
 
 
 PLANTED = {
-    "overwrite": Rules(find=plain_find, opened=anybody_opens, joined=anybody_joins),
+    "overwrite": Rules(
+        find=plain_find, opened=anybody_opens, joined=anybody_joins, handed=lambda record, me: None
+    ),
     "forget the survivor's state": Rules(keeps=False),
     "join without the newest point": Rules(
         find=taking({Finding.GIVE_BACK: Finding.GO_ON, Finding.FOLLOW: Finding.GO_ON}),

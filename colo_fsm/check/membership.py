@@ -105,6 +105,7 @@ class Rules:
     joined: Callable[[Record, Member, int], Record | None] = production.joined
     claimed: Callable[[Record, Member, int, int], Record | None] = production.claimed
     kept: Callable[[Record, Member, int, int], Record | None] = production.kept
+    handed: Callable[[Record, Member], Record | None] = production.handed
     given_back: Callable[[Record, Member], Record | None] = production.given_back
     keeps: bool = True
     """Whether a member alone stores what it acknowledges."""
@@ -263,6 +264,11 @@ class Members:
             stored = Stored(seen.generation, 1, seen.memory)
             after = _with(world, 1 - index, other._replace(stored=stored, memory=seen.memory))
             yield "takes a checkpoint", _with(after, index, seen._replace(covered=seen.memory))
+        assert world.record is not None
+        handed = self.rules.handed(world.record, MEMBERS[index])
+        if handed is not None and seen.covered <= world.acknowledged:
+            looking = seen._replace(role=Is.LOOKING, covered=NOTHING)
+            yield "hands over", _with(world._replace(record=handed), index, looking)
 
     def _runs(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         if world.written < self.bounds.writes:

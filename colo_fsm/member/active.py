@@ -103,6 +103,7 @@ class Active:
         self._events = events
         self._pair: Pair | None = None
         self._moved = asyncio.Condition()
+        self._held_up = False
         self._over = Answer()
         self._ended: NotRunning | None = None
         self.service: Serving | NotServing | None = None
@@ -114,6 +115,12 @@ class Active:
         self.outbox.goes_to(pair.outbox)
         async with self._moved:
             self._pair = pair
+            self._moved.notify_all()
+
+    async def hold_up(self, held_up: bool) -> None:
+        """Whether turns have to wait, although a pair runs; those that are open go on."""
+        async with self._moved:
+            self._held_up = held_up
             self._moved.notify_all()
 
     async def end(self, why: NotRunning) -> None:
@@ -139,17 +146,18 @@ class Active:
     async def pair_that_runs(self) -> Pair:
         """The pair of now, or the next one. Raises NotRunning."""
         async with self._moved:
-            await self._moved.wait_for(lambda: self._pair is not None or self._ended is not None)
+            await self._moved.wait_for(
+                lambda: self._ended is not None or (self._pair is not None and not self._held_up)
+            )
             if self._pair is None:
                 assert self._ended is not None
                 raise self._ended
             return self._pair
 
     async def without(self, pair: Pair) -> None:
-        """Until another pair than this has begun. Raises NotRunning."""
+        """Until there is another pair than this, or none any more."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._pair is not pair)
-        await self.pair_that_runs()
 
     def turn(self) -> ActiveTurn:
         """See `Pair.turn`; between two pairs it waits for the next one."""

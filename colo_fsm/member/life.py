@@ -15,7 +15,17 @@ import attrs
 
 from colo_fsm.arbiter import ArbiterUnreachable
 from colo_fsm.fsm import ProtocolError
-from colo_fsm.replica import Address, AsyncGuest, Guest, NotRunning, Options, Pair, primary, secondary
+from colo_fsm.replica import (
+    Address,
+    AsyncGuest,
+    Guest,
+    NotCommitted,
+    NotRunning,
+    Options,
+    Pair,
+    primary,
+    secondary,
+)
 from colo_fsm.replica.aio import Events
 from colo_fsm.replica.events import Feed, MemberMoved
 
@@ -27,6 +37,11 @@ from .seat import Refused, Seat, Standing
 from .tables import MEMBER_PRIMARY, MEMBER_SECONDARY
 
 _log = logging.getLogger(__name__)
+
+
+class NotPossible(Exception):
+    """What was asked of a member cannot be now; nothing has changed."""
+
 
 MOST_PAUSE = 30.0
 """Seconds between two tries to have a Secondary that came and did not stay, at most."""
@@ -81,6 +96,7 @@ class Member:
         self._service: asyncio.Task[None] | None = None
         self._pause = plan.connect
         self._reason = ""
+        self._handed = False
         self._accept_loss, self._replace_store = plan.accept_loss, plan.replace_store
         self._task: asyncio.Task[None] | None = None
         self._tellers: set[asyncio.Task[None]] = set()
@@ -99,6 +115,41 @@ class Member:
     def request_leave(self) -> None:
         """End in order: what is acknowledged is in a store. On the event loop."""
         self._leave.set()
+
+    async def switchover(self) -> None:
+        """Let the Secondary go on in this member's place, in order: nothing is lost, nobody claims.
+
+        Returns when the record says so. Raises NotPossible where this member is not a protected Primary, or
+        the arbiter does not answer.
+        """
+        pair, active = self._pair, self.active
+        if self.state is not S.PRIMARY or pair is None or active is None:
+            raise NotPossible(f"this member is {self.state}: only a protected Primary can be switched over")
+        await active.hold_up(True)
+        try:
+            pair.request_checkpoint()
+            await pair.committed()
+            await self._hand_over()
+        except (NotCommitted, ArbiterUnreachable, Refused) as error:
+            await active.hold_up(False)
+            raise NotPossible(f"not switched over: {error}") from error
+        self._handed = True
+        pair.request_leave()
+
+    async def _hand_over(self) -> None:
+        """Write it to the record. An answer that was lost is asked for until it is known."""
+        try:
+            await asyncio.to_thread(self._standing.hand_over)
+            return
+        except ArbiterUnreachable as error:
+            lost = error
+        while True:
+            with contextlib.suppress(ArbiterUnreachable):
+                found = await asyncio.to_thread(self._standing.read)
+                if found is not None and found.mate == self._seat.me:
+                    return
+                raise lost
+            await asyncio.sleep(self.plan.options.claim_retry)
 
     async def wait(self) -> None:
         """Until it has ended. Raises what it ended with."""
@@ -350,7 +401,7 @@ class Member:
         return On.PROTECTED
 
     async def _primary(self) -> On:
-        pair, self._pair = self._pair, None
+        pair, self._handed = self._pair, False
         assert pair is not None
         async with self._told(pair):
             over = asyncio.create_task(pair.wait())
@@ -361,6 +412,9 @@ class Member:
             await asyncio.wait({over})
             with contextlib.suppress(ProtocolError, NotRunning, OSError):
                 await over
+        self._pair = None
+        if self._handed:
+            return On.HANDED
         if pair._replica._lost_to is not None:
             return On.LOST
         return On.WON if pair.token else On.LEAVE

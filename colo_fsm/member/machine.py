@@ -47,6 +47,8 @@ class On(StrEnum):
     LOST = "lost"
     KEPT_OUT = "kept_out"
     """The store takes nothing: nobody is answered before it does."""
+    HANDED = "handed"
+    """The Secondary has it all, and the record says that it goes on."""
     LEAVE = "leave"
 
 
@@ -92,6 +94,7 @@ ROWS = (
     Row(S.ALONE,     On.LOST,        S.LOOKING),
     Row(S.PRIMARY,   On.WON,         S.ALONE),
     Row(S.PRIMARY,   On.LOST,        S.LOOKING),
+    Row(S.PRIMARY,   On.HANDED,      S.LOOKING),    # a planned switchover
     *(Row(state,     On.LEAVE,       S.ENDED) for state in S if state is not S.ENDED),
 )
 # fmt: on

@@ -227,9 +227,15 @@ def kept(record: Record, me: Member, generation: int, token: int) -> Record | No
     )
 
 
-def given_back(record: Record, me: Member) -> Record | None:
-    """The holder runs no more, and kept nothing since its Secondary stored: that one's store counts again."""
-    unkept = record.phase is Phase.PAIRED or (record.phase is Phase.ALONE and not record.stored)
-    if record.holder != me or not unkept or record.mate is None:
+def handed(record: Record, me: Member) -> Record | None:
+    """The holder leaves it to its Secondary, in order: that one has all that was acknowledged."""
+    if record.holder != me or record.phase is not Phase.PAIRED or record.mate is None:
         return None
     return attrs.evolve(record, phase=Phase.VACANT, holder=record.mate, mate=me, stored=True)
+
+
+def given_back(record: Record, me: Member) -> Record | None:
+    """The holder runs no more, and kept nothing since its Secondary stored: that one's store counts again."""
+    if record.phase is Phase.ALONE and not record.stored:
+        record = attrs.evolve(record, phase=Phase.PAIRED)
+    return handed(record, me)
