@@ -1,0 +1,119 @@
+"""What a data set lives through: crashes, restarts, rejoins, with real processes and a client of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from members import NAMES, Members, Writer, lost, members
+
+SEED = int(os.environ.get("COLO_FSM_SEED", "20261126"))
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Iterator[Members]:
+    with members(tmp_path) as both:
+        yield both
+
+
+def test_a_survivor_takes_a_new_secondary_in_and_the_two_change_places(data_set: Members) -> None:
+    with Writer(data_set) as writer:
+        for _ in range(2):
+            primary = data_set.until_protected()
+            writer.until(5)
+            primary.kill()
+            writer.until(5)
+            data_set.start(primary.name)
+        data_set.until_protected()
+        writer.until(5)
+    assert not lost(data_set, writer)
+
+
+@pytest.mark.parametrize("first", [(0, 1), (1, 0)])
+def test_after_a_power_cut_the_same_two_commands_bring_it_all_back(
+    data_set: Members, first: tuple[int, int]
+) -> None:
+    """In both orders. One of them alone may have to wait: the other one's store is the newest."""
+    with Writer(data_set) as writer:
+        data_set.until_protected()
+        writer.until(20)
+        for each in data_set.running.values():
+            each.process.kill()
+        for each in data_set.running.values():
+            each.gone()
+        for index in first:
+            data_set.start(NAMES[index])
+        data_set.until_protected()
+        writer.until(5)
+    assert not lost(data_set, writer)
+
+
+def test_a_survivor_that_is_stopped_and_started_has_all_that_it_acknowledged_alone(data_set: Members) -> None:
+    primary = data_set.until_protected()
+    survivor = data_set.other(primary)
+    primary.kill()
+    with Writer(data_set) as writer:
+        writer.until(20)
+        assert survivor.end() == 0
+        data_set.start(survivor.name)
+        writer.until(5)
+        data_set.running[survivor.name].kill()
+        data_set.start(survivor.name)
+        writer.until(5)
+    assert not lost(data_set, writer)
+    assert data_set.ask("SELECT 1")["protected"] is False
+
+
+def test_the_older_store_waits_for_the_newer_one(data_set: Members) -> None:
+    """The survivor acknowledges alone, and dies; the other one, started again, must not serve what it has."""
+    primary = data_set.until_protected()
+    survivor = data_set.other(primary)
+    primary.kill()
+    survivor.until("member", state="alone")
+    data_set.ask("INSERT INTO ledger VALUES ('alone')")
+    survivor.kill()
+    old = data_set.start(primary.name)
+    old.until("member", state="secondary")
+    data_set.start(survivor.name)
+    data_set.until_protected()
+    assert data_set.keys() == {"alone"}
+    assert not [e for e in old.events if e["event"] == "serving"]
+
+
+@pytest.mark.soak
+def test_everything_is_killed_at_fifty_random_moments(data_set: Members) -> None:
+    chance = random.Random(SEED)
+    with Writer(data_set, "x") as writer, Writer(data_set, "y") as another:
+        for _ in range(50):
+            time.sleep(chance.random() * 2)  # no moment is the right one
+            victims = chance.choice([("a",), ("b",), ("a", "b")])
+            for name in victims:
+                data_set.running[name].process.kill()
+            for name in victims:
+                data_set.running[name].gone()
+            for name in chance.sample(victims, len(victims)):
+                data_set.start(name)
+                time.sleep(chance.choice([0, 0, 1]) * chance.random() * 2)
+        data_set.until_protected()
+        writer.until(5)
+        another.until(5)
+    print(f"acknowledged {len(writer.acknowledged) + len(another.acknowledged)}, longest {writer.longest:.1f} s")
+    assert not lost(data_set, writer, another)
+
+
+@pytest.mark.soak
+def test_ten_failovers_in_a_row_change_sides_under_load(data_set: Members) -> None:
+    with Writer(data_set) as writer:
+        for _ in range(10):
+            primary = data_set.until_protected()
+            writer.until(20)
+            primary.kill()
+            writer.until(5)
+            data_set.start(primary.name)
+        data_set.until_protected()
+    print(f"acknowledged {len(writer.acknowledged)}, longest {writer.longest:.2f} s")
+    assert not lost(data_set, writer)
