@@ -216,4 +216,3 @@ def members(folder: Path, *more: str, arbiter: str = "sqlite:claim.db") -> Itera
     with Members(folder, *more, arbiter=arbiter) as both:
         both.both()
         yield both
-

@@ -101,7 +101,9 @@ def test_everything_is_killed_at_fifty_random_moments(data_set: Members) -> None
         data_set.until_protected()
         writer.until(5)
         another.until(5)
-    print(f"acknowledged {len(writer.acknowledged) + len(another.acknowledged)}, longest {writer.longest:.1f} s")
+    print(
+        f"acknowledged {len(writer.acknowledged) + len(another.acknowledged)}, longest {writer.longest:.1f} s"
+    )
     assert not lost(data_set, writer, another)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 import random
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import attrs
 import click
@@ -17,7 +19,9 @@ from ..numbers import MILLISECONDS, Number
 from ..status import exit_codes
 from ..telling import telling
 from . import show
+from .rejoin import Rejoined, RejoinRun, run_rejoin
 from .run import Plan, Run, run_demo
+from .verdict import Verdict
 from .worker import WorkerFailed
 
 EXIT_CODES = exit_codes(
@@ -69,6 +73,11 @@ EXIT_CODES = exit_codes(
     show_default=True,
     help="Rows a second that all clients together write at most.",
 )
+@click.option(
+    "--rejoin",
+    is_flag=True,
+    help="Kill and restart two members in turn: each survivor takes the other one in again.",
+)
 @click.option("--seed", type=int, help="Repeat a run's random choices.  [default: a new one]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def demo(
@@ -78,6 +87,7 @@ def demo(
     interval_ms: float,
     clients: int,
     rate: float,
+    rejoin: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -96,17 +106,20 @@ def demo(
     with telling(patience=None):
         console = Console()
 
-        async def watch(run: Run) -> None:
+        async def watch(run: Run | RejoinRun) -> None:
             if not as_json:
                 await (show.on_terminal if console.is_terminal else show.as_lines)(run, console)
 
+        work: Coroutine[Any, Any, Verdict | Rejoined]
+        work = run_rejoin(plan, watch) if rejoin else run_demo(plan, watch)
         try:
-            verdict = asyncio.run(run_demo(plan, watch))
+            verdict = asyncio.run(work)
         except (WorkerFailed, OSError) as error:
             raise click.ClickException(str(error)) from None
         if as_json:
             click.echo(json.dumps(attrs.asdict(verdict) | {"problems": verdict.problems}))
         else:
             show.summary(verdict, console)
-            click.echo(f"Again: colo-fsm demo --kill {kill} --seed {seed}")
+            again = "--rejoin" if rejoin else f"--kill {kill}"
+            click.echo(f"Again: colo-fsm demo {again} --seed {seed}")
     sys.exit(0 if verdict.ok else 1)

@@ -66,7 +66,7 @@ class Run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="colo-fsm-demo-"))
             primary, secondary, relay = await self._start(stack, Path(folder))
             working = asyncio.create_task(self.clients.run())
-            stack.push_async_callback(_ended, working)
+            stack.push_async_callback(ended, working)
             await self._work(primary, secondary, relay)
             self.phase = "checking"
             self.clients.stop()
@@ -210,7 +210,8 @@ class Run:
         return round((min(after) - self.broke_at) / 1e6, 1) if after else None
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def ended(task: asyncio.Task[None]) -> None:
+    """End this task, however it takes that."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await task
@@ -226,4 +227,4 @@ async def run_demo(plan: Plan, show: Show) -> Verdict:
     try:
         return await run.go()
     finally:
-        await _ended(watching)
+        await ended(watching)

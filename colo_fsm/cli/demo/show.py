@@ -12,20 +12,38 @@ from rich.table import Table
 from rich.text import Text
 
 from ..shown import as_markup
+from .rejoin import Rejoined, RejoinRun
+from .rejoin import summary as summary_of
 from .run import Run
 from .verdict import Verdict
 
-COLOURS = {"alone": "bold green", "killed": "bold red", "stopped": "yellow", "failover": "yellow"}
+WIDTHS = {"checkpoints": 4, "acknowledged": 5, "pause": 7}
+COLOURS = {
+    "primary": "bold green",
+    "secondary": "green",
+    "alone": "bold green",
+    "killed": "bold red",
+    "stopped": "yellow",
+    "failover": "yellow",
+}
 
 
-def _figures(run: Run) -> dict[str, str]:
-    primary, secondary = run.primary, run.secondary
-    last = primary.last_checkpoint if primary else {}
-    seconds = time.monotonic() - run.started
-    rows = run.clients.ledger.acknowledged
-    return {
+def _figures(run: Run | RejoinRun) -> dict[str, str]:
+    rows, seconds = run.clients.ledger.acknowledged, time.monotonic() - run.started
+    common = {
         "time": f"{seconds:4.1f} s",
         "phase": run.phase,
+    }
+    if isinstance(run, RejoinRun):
+        members = {f"member {w.name}": "killed" if w.killed else w.state or "-" for w in run.workers.values()}
+        return common | members | {"acknowledged": str(rows), "rows/s": f"{rows / seconds:.0f}"}
+    return common | _of_pair(run, rows, seconds)
+
+
+def _of_pair(run: Run, rows: int, seconds: float) -> dict[str, str]:
+    primary, secondary = run.primary, run.secondary
+    last = primary.last_checkpoint if primary else {}
+    return {
         "primary": primary.final_state if primary else "-",
         "secondary": secondary.final_state if secondary else "-",
         "checkpoints": str(primary.checkpoints if primary else 0),
@@ -36,14 +54,14 @@ def _figures(run: Run) -> dict[str, str]:
     }
 
 
-def _table(run: Run) -> Table:
+def _table(run: Run | RejoinRun) -> Table:
     table = Table(title="colo-fsm demo", title_justify="left", show_header=False, min_width=44)
     for name, value in _figures(run).items():
         table.add_row(name, Text(value, style=COLOURS.get(value, "cyan" if name == "phase" else "")))
     return table
 
 
-async def on_terminal(run: Run, console: Console) -> None:
+async def on_terminal(run: Run | RejoinRun, console: Console) -> None:
     """A table that follows the run, until cancelled."""
     with Live(_table(run), console=console, auto_refresh=False) as live:
         try:
@@ -54,17 +72,16 @@ async def on_terminal(run: Run, console: Console) -> None:
             live.update(_table(run), refresh=True)
 
 
-async def as_lines(run: Run, console: Console) -> None:
+async def as_lines(run: Run | RejoinRun, console: Console) -> None:
     """A line a second, until cancelled."""
     while True:
         await asyncio.sleep(1.0)
         f = _figures(run)
-        console.print(
-            f"{f['time']}  {f['phase']:<15} primary {f['primary']:<9} secondary {f['secondary']:<9} "
-            f"checkpoints {f['checkpoints']:>4}  acknowledged {f['acknowledged']:>5}  pause {f['pause']}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        left = {
+            name: value for name, value in f.items() if name not in ("time", "phase", "rows/s", "dirty pages")
+        }
+        words = "  ".join(f"{name} {value:>{WIDTHS.get(name, 9)}}" for name, value in left.items())
+        console.print(f"{f['time']}  {f['phase']:<19} {words}", highlight=False, soft_wrap=True)
         console.file.flush()
 
 
@@ -75,8 +92,12 @@ BROKEN = {
 }
 
 
-def summary(verdict: Verdict, console: Console) -> None:
+def summary(verdict: Verdict | Rejoined, console: Console) -> None:
     """What happened, and what it proves."""
+    if isinstance(verdict, Rejoined):
+        for line in summary_of(verdict):
+            console.print(line, highlight=False, soft_wrap=True)
+        return
     for line in (*_happened(verdict), "", *_checked(verdict), "", *_judged(verdict)):
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""One side of the demo: a `colo-fsm primary` or `colo-fsm secondary` process, followed by its events."""
+"""The processes of the demo, a `colo-fsm primary`, `secondary` or `member` each, followed by their events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 from colo_fsm.colo import TABLES, Variant
@@ -23,30 +24,27 @@ class WorkerFailed(Exception):
     """A side ended before it said what was waited for."""
 
 
-class Worker:
-    """A side as a process. `async with`: it is ended whatever happens."""
+class Followed:
+    """A process that says its events. `async with`: it is ended whatever happens."""
 
-    def __init__(self, side: Side, arguments: list[str], environment: dict[str, str]) -> None:
-        self.side = side
-        table = complete(TABLES[side], Variant())
-        self.state: str = table.initial
-        self._alone = table.alone
-        self._whole = {s for s, at in table.status.items() if at is FailoverStatus.NONE} - table.final
-        self.lines: list[Line] = []
+    def __init__(
+        self, name: str, arguments: list[str], environment: dict[str, str], folder: Path | None = None
+    ) -> None:
+        self.name = name
         self.killed = self.over = False
         self.complaint = ""
-        self.reason: str | None = None
-        """What first went wrong on this side."""
         self.checkpoints = 0
         self.last_checkpoint: Line = {}
-        self._command = [sys.executable, "-m", "colo_fsm", side, "--guest", GUEST, "--json", *arguments]
+        self._command = [sys.executable, "-m", "colo_fsm", *arguments, "--json"]
         self._environment = environment
+        self._folder = folder
         self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment,
+            cwd=self._folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -83,54 +81,17 @@ class Worker:
             self._news.notify_all()
 
     def _take(self, line: Line) -> None:
-        """A state is kept the first time, a checkpoint until the next: a long run has too many of both."""
-        if line["event"] in ("state", "over"):
-            self.state = line["state"]
-            self.reason = self.reason or line["error"]
+        """It has said this."""
         if line["event"] == "checkpoint":
             self.checkpoints += 1
             self.last_checkpoint = line
-        elif line["event"] != "state" or self.find("state", state=line["state"]) is None:
-            self.lines.append(line)
 
-    def find(self, event: str, **fields: object) -> Line | None:
-        """The first line of this kind with these fields."""
-        wanted = {"event": event, **fields}
-        return next((x for x in self.lines if wanted.items() <= x.items()), None)
-
-    async def line(self, event: str, timeout: float) -> Line:
-        """The first line of this kind, waited for. Raises WorkerFailed."""
-        await self._until(lambda: self.find(event) is not None, timeout)
-        found = self.find(event)
-        if found is None:
-            ended = f"ended before '{event}'" if self.over else f"did not say '{event}' in {timeout:g} s"
-            raise WorkerFailed(f"the {self.side} {ended}: {self.complaint or 'no reason given'}")
-        return found
-
-    async def settled(self, timeout: float) -> None:
-        """Until it goes on alone or has ended."""
-        await self._until(lambda: self.alone, timeout)
-
-    async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Until this is so, it has ended, or so many seconds have passed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._news:
                 while not condition() and not self.over:
                     await self._news.wait()
-
-    @property
-    def alone(self) -> bool:
-        """Whether it goes on without the other side."""
-        return self.state in self._alone
-
-    @property
-    def broken(self) -> bool:
-        """Whether it does not replicate any more."""
-        return self.over or self.state not in self._whole
-
-    @property
-    def final_state(self) -> str:
-        """The state that it was last in, `killed` for a killed one."""
-        return "killed" if self.killed else self.state
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -149,3 +110,87 @@ class Worker:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
+
+
+class MemberWorker(Followed):
+    """A member of a data set."""
+
+    state = ""
+    address = ""
+    """Where it serves, or has served."""
+
+    def __init__(
+        self, name: str, arguments: list[str], environment: dict[str, str], folder: Path | None = None
+    ) -> None:
+        super().__init__(name, ["member", *arguments], environment, folder)
+
+    def _take(self, line: Line) -> None:
+        super()._take(line)
+        if line["event"] == "member":
+            self.state = line["state"]
+        elif line["event"] == "serving":
+            self.address = line["address"]
+
+    @property
+    def protected(self) -> bool:
+        """Whether it runs the guest, and the other one has what it acknowledges."""
+        return self.state == "primary" and not self.killed and not self.over
+
+
+class Worker(Followed):
+    """A side of a pair."""
+
+    def __init__(self, side: Side, arguments: list[str], environment: dict[str, str]) -> None:
+        super().__init__(side, [side, "--guest", GUEST, *arguments], environment)
+        self.side = side
+        table = complete(TABLES[side], Variant())
+        self.state: str = table.initial
+        self._alone = table.alone
+        self._whole = {s for s, at in table.status.items() if at is FailoverStatus.NONE} - table.final
+        self.lines: list[Line] = []
+        self.reason: str | None = None
+        """What first went wrong on this side."""
+
+    def _take(self, line: Line) -> None:
+        """A state is kept the first time: a long run has too many."""
+        super()._take(line)
+        if line["event"] in ("state", "over"):
+            self.state = line["state"]
+            self.reason = self.reason or line["error"]
+        if line["event"] == "checkpoint":
+            return
+        if line["event"] != "state" or self.find("state", state=line["state"]) is None:
+            self.lines.append(line)
+
+    def find(self, event: str, **fields: object) -> Line | None:
+        """The first line of this kind with these fields."""
+        wanted = {"event": event, **fields}
+        return next((x for x in self.lines if wanted.items() <= x.items()), None)
+
+    async def line(self, event: str, timeout: float) -> Line:
+        """The first line of this kind, waited for. Raises WorkerFailed."""
+        await self.until(lambda: self.find(event) is not None, timeout)
+        found = self.find(event)
+        if found is None:
+            ended = f"ended before '{event}'" if self.over else f"did not say '{event}' in {timeout:g} s"
+            raise WorkerFailed(f"the {self.side} {ended}: {self.complaint or 'no reason given'}")
+        return found
+
+    async def settled(self, timeout: float) -> None:
+        """Until it goes on alone or has ended."""
+        await self.until(lambda: self.alone, timeout)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it goes on without the other side."""
+        return self.state in self._alone
+
+    @property
+    def broken(self) -> bool:
+        """Whether it does not replicate any more."""
+        return self.over or self.state not in self._whole
+
+    @property
+    def final_state(self) -> str:
+        """The state that it was last in, `killed` for a killed one."""
+        return "killed" if self.killed else self.state
