@@ -6,8 +6,6 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 import attrs
 import click
@@ -110,10 +108,11 @@ def demo(
             if not as_json:
                 await (show.on_terminal if console.is_terminal else show.as_lines)(run, console)
 
-        work: Coroutine[Any, Any, Verdict | Rejoined]
-        work = run_rejoin(plan, watch) if rejoin else run_demo(plan, watch)
+        async def go() -> Verdict | Rejoined:
+            return await (run_rejoin(plan, watch) if rejoin else run_demo(plan, watch))
+
         try:
-            verdict = asyncio.run(work)
+            verdict = asyncio.run(go())
         except (WorkerFailed, OSError) as error:
             raise click.ClickException(str(error)) from None
         if as_json:
