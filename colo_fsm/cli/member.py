@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.member import DATA_SET, Active, Member
+from colo_fsm.member import DATA_SET, Active, Member, MemberFailed
 from colo_fsm.member import member as make_member
 from colo_fsm.replica import AsyncGuest, Event, Guest, Options, Pair, StoreError
 from colo_fsm.services.sqlite_server import CAPACITY, described
@@ -138,7 +138,7 @@ def member(
             raise click.ClickException(shown(error)) from None
         try:
             asyncio.run(_run(made, MemberReporter(voices.out, as_json, level)))
-        except (StoreError, OSError) as error:
+        except (MemberFailed, StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
     sys.exit(0)
 

@@ -13,10 +13,11 @@ from colo_fsm.replica import Address, AsyncGuest, Guest, Options
 from colo_fsm.replica.events import MemberMoved
 
 from .active import Active
-from .life import Member, Plan
+from .ground import MemberFailed, NotPossible, Plan
+from .life import Member
 from .seat import Seat, Standing
 
-__all__ = ["Active", "Member", "MemberMoved", "Plan", "member"]
+__all__ = ["Active", "Member", "MemberFailed", "MemberMoved", "NotPossible", "Plan", "member"]
 
 DATA_SET = "main"
 

@@ -72,7 +72,7 @@ class _Holder:
         self.token = 0
 
     def open(self) -> int:
-        return self._standing.next_generation()
+        return self._standing.begin_to_keep()
 
     def check(self, generation: int) -> None:
         """Nobody else can have it."""
@@ -102,6 +102,11 @@ class Keeper:
     def token(self) -> int:
         """The fencing token under which the guest runs."""
         return self._holder.token
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why it is over, where it is not because somebody has left."""
+        return self._store.session.error or self.pair.session.error
 
     async def __aenter__(self) -> Self:
         """Until the store has the guest's whole state, and it runs. Raises ProtocolError, NotRunning."""

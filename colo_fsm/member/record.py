@@ -199,7 +199,12 @@ def joined(record: Record, me: Member, generation: int) -> Record | None:
 
 
 def claimed(record: Record, me: Member, generation: int, token: int) -> Record | None:
-    """One side of a pair goes on alone; the Secondary, whose store has it all, may do so after a restart."""
+    """One side of a pair goes on alone; the Secondary, whose store has it all, may do so after a restart.
+
+    So does the one to which it was handed over.
+    """
+    if record.phase is Phase.VACANT and record.holder == me and record.generation == generation:
+        return attrs.evolve(record, phase=Phase.ALONE, token=token)
     if record.phase is not Phase.PAIRED or record.generation != generation:
         return None
     if me not in (record.holder, record.mate):

@@ -67,6 +67,11 @@ class Seat:
         newest = self.store.newest
         return None if newest is None else Point(self.id or "", newest.generation, newest.number)
 
+    def reopen(self) -> None:
+        """After a fault of the disk's: a store that has closed itself is opened again."""
+        self.store.close()
+        self.store = DirectoryStore(self.path / _STORE, fsync=self._fsync)
+
     def clear(self) -> None:
         """Throw away what the store holds. Raises StoreError, OSError."""
         self.store.close()
@@ -150,6 +155,12 @@ class Standing:
         after = to.insisted(found, self.me, have).encode()
         if not self.register.swap(None if entry is None else entry.version, after):
             raise Refused("the record has changed meanwhile")
+
+    def begin_to_keep(self) -> int:
+        """The number of a generation that our own store is about to hold."""
+        if (found := self.read()) is not None and found.id != self.seat.id:
+            self.seat.belongs_to(found.id)
+        return self.next_generation()
 
     def next_generation(self) -> int:
         """A number for a generation of our own, above all that anybody has."""

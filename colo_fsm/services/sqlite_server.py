@@ -41,6 +41,7 @@ from typing import Self
 
 from colo_fsm.fsm import ProtocolError, Side
 from colo_fsm.replica.address import Address, AddressError, address_of
+from colo_fsm.replica.aio import Pair
 from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.guest import CapacityExceeded
 
@@ -115,7 +116,7 @@ class SqliteServer:
             try:
                 return self._listen.listen()
             except OSError as error:
-                if self.pair.side is Side.PRIMARY:
+                if isinstance(self.pair, Pair) and self.pair.side is Side.PRIMARY:
                     raise
                 self.pair.announce_trouble(str(self._listen), error, retry)
                 _log.warning("cannot serve at %s: %s; trying again in %g s", self._listen, error, retry)

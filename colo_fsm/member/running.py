@@ -1,0 +1,211 @@
+"""A member whose guest runs: alone, kept by its own store, or as the Primary of a pair."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from colo_fsm.arbiter import ArbiterUnreachable
+from colo_fsm.replica import NotCommitted, NotRunning, Pair, primary
+
+from .active import Active
+from .ground import BROKEN, Ground, MemberFailed, NotPossible
+from .keeper import Keeper
+from .machine import On
+from .seat import Refused
+from .tables import MEMBER_PRIMARY
+
+MOST_PAUSE = 30.0
+"""Seconds between two tries to have a Secondary that came and did not stay, at most."""
+
+
+class Running:
+    """The guest's time here, from pair to pair."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.active: Active | None = None
+        self.failed: Exception | None = None
+        """What the guest's own service has ended with."""
+        self._ground = ground
+        self._pair: Pair | None = None
+        self._handed = False
+        self._pause = ground.plan.connect
+        self._service: asyncio.Task[None] | None = None
+
+    # -- from nothing, alone, protected -------------------------------------------------------------
+
+    async def offer(self) -> On:
+        """Find a Secondary for a data set that is begun: nobody is served before it has one."""
+        plan = self._ground.plan
+        link = await self._reached(tries=max(1, round(plan.look / plan.connect)))
+        if self._ground.leave.is_set():
+            return On.LEAVE
+        return On.LOOK if link is None else await self._join(link)
+
+    async def alone(self) -> On:
+        """Run, and keep in the store what is acknowledged, until a Secondary has come."""
+        ground, link = self._ground, None
+        try:
+            keeper = Keeper(ground.guest, ground.seat, ground.standing, ground.plan.options)
+            active = await self._begin(keeper.pair)
+            async with ground.told(keeper.pair), keeper:
+                active.token, active.generation = keeper.token, keeper.pair.generation
+                active.protected = False
+                ground.tell("it runs unprotected: its own store keeps what is acknowledged")
+                self._serve(active)
+                link = await self._reached(keeper.pair)
+            trouble = keeper.trouble if link is None else None
+        except BROKEN as error:
+            trouble = error
+        if ground.leave.is_set():
+            return On.LEAVE
+        if link is not None:
+            return await self._join(link)
+        if _refused(trouble):
+            return On.LOST
+        return await self._kept_out(trouble)
+
+    async def _kept_out(self, trouble: BaseException | None) -> On:
+        """The store takes nothing: nobody is answered before it does again."""
+        ground = self._ground
+        ground.tell(f"its store takes nothing, and it answers nobody meanwhile: {trouble}")
+        if await ground.left_within(ground.plan.options.claim_retry):
+            return On.LEAVE
+        with contextlib.suppress(OSError):
+            await ground.asked(ground.seat.reopen)
+        return On.KEPT_OUT
+
+    async def protected(self) -> On:
+        """Run as the Primary of a pair, until that is over."""
+        ground, pair, self._handed = self._ground, self._pair, False
+        assert pair is not None
+        async with ground.told(pair):
+            await ground.first_of(pair.wait())
+            pair.request_leave()
+            with contextlib.suppress(*BROKEN):
+                await pair.wait()
+        self._pair = None
+        if self._handed:
+            return On.HANDED
+        if pair.token:
+            return On.WON
+        return On.LEAVE if ground.leave.is_set() else On.LOST
+
+    async def _join(self, link: socket.socket) -> On:
+        """Have this Secondary take it all; it is ours still as long as it does not."""
+        ground = self._ground
+        pair = primary(
+            ground.guest,
+            peer=link,
+            arbiter=ground.standing,
+            options=ground.plan.options,
+            table=MEMBER_PRIMARY,
+        )
+        active = await self._begin(pair)
+        entering = asyncio.create_task(pair.__aenter__())
+        await ground.first_of(asyncio.shield(entering))
+        if not entering.done():
+            pair.request_leave()
+        try:
+            await entering
+        except BROKEN as error:
+            self._pause = min(MOST_PAUSE, 2 * self._pause)
+            ground.tell(f"the Secondary at {ground.plan.peer} did not get ready: {error}")
+            return On.LOST if pair._replica._lost_to is not None else On.UNPROTECTED
+        self._pause = ground.plan.connect
+        active.generation, active.protected = pair.generation, True
+        self._pair = pair
+        self._serve(active)
+        return On.PROTECTED
+
+    async def _reached(self, pair: Pair | None = None, tries: int | None = None) -> socket.socket | None:
+        """A Secondary that listens; None when this pair is over, after so many tries, or to leave."""
+        ground, pause = self._ground, self._pause
+        while not ground.leave.is_set() and tries != 0:
+            over = () if pair is None else (pair.wait(),)
+            if await ground.first_of(*over, timeout=pause):
+                return None
+            pause, tries = ground.plan.connect, None if tries is None else tries - 1
+            with contextlib.suppress(OSError):
+                return await ground.asked(ground.plan.peer.connect, 0.0)
+        return None
+
+    # -- the guest's time here ----------------------------------------------------------------------
+
+    async def _begin(self, pair: Pair) -> Active:
+        """The guest runs here, or will in a moment, in this pair."""
+        if self.active is None:
+            self.active = Active(self._ground.feed)
+        await self.active.goes_to(pair)
+        return self.active
+
+    def _serve(self, active: Active) -> None:
+        """The guest's own service, from the moment that it runs here."""
+        if self._service is None and hasattr(self._ground.guest, "serve"):
+            self._service = asyncio.create_task(self._served(active))
+
+    async def _served(self, active: Active) -> None:
+        """A service that fails ends the member: nobody would be answered."""
+        try:
+            await self._ground.guest.serve(active)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the member ends with
+            self.failed = (
+                error if isinstance(error, OSError) else MemberFailed(f"the service failed: {error}")
+            )
+            self._ground.leave.set()
+
+    async def rest(self, why: str) -> None:
+        """The guest does not run here any more, if it has."""
+        active, self.active = self.active, None
+        if active is not None:
+            await active.end(NotRunning(why))
+        service, self._service = self._service, None
+        if service is not None:
+            service.cancel()
+            await asyncio.gather(service, return_exceptions=True)
+
+    # -- switching over -----------------------------------------------------------------------------
+
+    async def switch_over(self) -> None:
+        """See `Member.switchover`."""
+        pair, active = self._pair, self.active
+        if pair is None or active is None:
+            raise NotPossible("only a member that runs with a Secondary can be switched over")
+        await active.hold_up(True)
+        try:
+            pair.request_checkpoint()
+            await pair.committed()
+            await self._hand_over()
+            self._handed = True
+        except (NotCommitted, ArbiterUnreachable, Refused) as error:
+            raise NotPossible(f"not switched over: {error}") from error
+        finally:
+            if not self._handed:
+                await active.hold_up(False)
+        pair.request_leave()
+
+    async def _hand_over(self) -> None:
+        """Write it to the record. What came of an answer that was lost is asked for until it is known."""
+        ground = self._ground
+        try:
+            await ground.asked(ground.standing.hand_over)
+            return
+        except ArbiterUnreachable as error:
+            lost = error
+        while True:
+            with contextlib.suppress(ArbiterUnreachable):
+                found = await ground.asked(ground.standing.read)
+                if found is not None and found.mate == ground.seat.me:
+                    return
+                raise lost
+            await asyncio.sleep(ground.plan.options.claim_retry)
+
+
+def _refused(error: BaseException | None) -> bool:
+    """Whether the record did not allow it."""
+    while error is not None:
+        if isinstance(error, Refused):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,253 @@
+"""A member inside one process: what an embedder sees of it, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from colo_fsm.arbiter.register import Register, SqliteRegister
+from colo_fsm.member import Active, Member, NotPossible, member
+from colo_fsm.member.record import Member as Holder
+from colo_fsm.member.record import Phase, Point, Record
+from colo_fsm.member.seat import Seat, Standing
+from colo_fsm.replica import NotRunning, Options, StateGuest
+
+PATIENCE = 60.0
+
+
+class Words:
+    """A service: some text."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def get_state(self) -> bytes:
+        return self.text
+
+    def set_state(self, state: bytes) -> None:
+        self.text = state
+
+
+class Place:
+    """Where members of one data set are made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.words: dict[str, Words] = {}
+        self.said: dict[str, list[str]] = {}
+
+    @asynccontextmanager
+    async def member(
+        self,
+        name: str,
+        arbiter: Register | None = None,
+        *,
+        accept_loss: bool = False,
+        replace_store: bool = False,
+    ) -> AsyncIterator[Member]:
+        peer = {"a": "b", "b": "a"}[name]
+        words = self.words[name] = Words()
+        made = member(
+            StateGuest(words, 1 << 16),
+            name=name,
+            listen=f"unix:{self.folder}/{name}.link",
+            peer=f"unix:{self.folder}/{peer}.link",
+            arbiter=arbiter or f"sqlite:{self.folder}/claim.db",
+            store=self.folder / name,
+            options=Options(interval=0.01, deadline=PATIENCE),
+            accept_loss=accept_loss,
+            replace_store=replace_store,
+        )
+        said = self.said.setdefault(name, [])
+
+        async def listen() -> None:
+            async for event in events:
+                if why := getattr(event, "why", ""):
+                    said.append(why)
+
+        events = made.events()
+        listening = asyncio.create_task(listen())
+        async with made:
+            yield made
+        await listening
+
+    async def says(self, name: str, part: str) -> str:
+        await until(lambda: any(part in why for why in self.said.get(name, [])))
+        return next(why for why in self.said[name] if part in why)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def running(*members: Member) -> tuple[Member, Active]:
+    """The one that runs protected, and what its service has."""
+    await until(lambda: any(m.state == "primary" for m in members))
+    runs = next(m for m in members if m.state == "primary")
+    assert runs.active is not None
+    return runs, runs.active
+
+
+async def write(active: Active, words: Words, text: bytes) -> None:
+    async with active.turn():
+        words.text = text
+    await active.committed()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_switchover_under_turns_loses_nothing_and_nobody_claims(place: Place) -> None:
+    async def story() -> None:
+        async with place.member("a") as a, place.member("b") as b:
+            first, active = await running(a, b)
+            words = place.words[first.name]
+            await write(active, words, b"one")
+            waiting = asyncio.create_task(write(active, words, b"two"))
+            await first.switchover()
+            with pytest.raises(NotRunning):
+                await active.running()
+            (second,) = {a, b} - {first}
+            await until(lambda: second.state == "primary")
+            assert first.state == "secondary"
+            after = place.words[second.name].text
+            acknowledged = not (await asyncio.gather(waiting, return_exceptions=True))[0]
+            assert after == b"two" if acknowledged else after in (b"one", b"two")
+
+    asyncio.run(story())
+
+
+def test_only_a_protected_primary_can_be_switched_over(place: Place) -> None:
+    async def story() -> None:
+        async with place.member("a") as a:
+            with pytest.raises(NotPossible, match="this member is"):
+                await a.switchover()
+
+    asyncio.run(story())
+
+
+def test_an_answer_between_two_pairs_waits_for_the_next_one(place: Place) -> None:
+    """The Secondary goes, and what was not covered yet is covered by the member's own store."""
+
+    async def story() -> None:
+        async with place.member("a") as a:
+            async with place.member("b") as b:
+                runs, active = await running(a, b)
+                await write(active, place.words[runs.name], b"one")
+                if runs is b:
+                    await b.switchover()
+                    await until(lambda: a.state == "primary")
+                assert a.active is not None
+                active = a.active
+                leaving = asyncio.create_task(b.wait())
+                b.request_leave()
+                await write(active, place.words["a"], b"two")
+                await leaving
+            await write(active, place.words["a"], b"three")
+            assert a.active is active
+            assert not active.protected
+        async with place.member("a") as again:
+            await until(lambda: again.active is not None)
+            assert again.active is not None
+            await again.active.running()
+            assert place.words["a"].text == b"three"
+
+    asyncio.run(story())
+
+
+def alone_before(folder: Path, name: str, text: bytes) -> None:
+    """This member has run, and has this in its store."""
+
+    async def story() -> None:
+        place = Place(folder)
+        async with place.member("a") as a, place.member("b") as b:
+            runs, active = await running(a, b)
+            if runs.name != name:
+                await runs.switchover()
+                await until(lambda: {"a": a, "b": b}[name].state == "primary")
+                active = {"a": a, "b": b}[name].active  # type: ignore[assignment]
+            (other,) = {a, b} - {{"a": a, "b": b}[name]}
+            other.request_leave()
+            await other.wait()
+            await write(active, place.words[name], text)
+
+    asyncio.run(story())
+
+
+def test_a_store_of_another_data_set_waits_and_can_be_thrown_away(tmp_path: Path) -> None:
+    alone_before(tmp_path, "a", b"old")
+    (tmp_path / "claim.db").rename(tmp_path / "other.db")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        standing = Standing(SqliteRegister(tmp_path / "claim.db", "main"), Seat(tmp_path / "c", "c"))
+        standing.begin()
+        standing.seat.close()
+        async with place.member("a"):
+            assert "--replace-store" in await place.says("a", "this store holds data set")
+        async with place.member("a", replace_store=True):
+            assert "checkpoint" in await place.says("a", "thrown away")
+
+    asyncio.run(story())
+
+
+def test_a_forgetful_arbiter_makes_a_member_wait_until_somebody_accepts_the_loss(tmp_path: Path) -> None:
+    alone_before(tmp_path, "a", b"kept")
+    (tmp_path / "claim.db").unlink()
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a"):
+            assert "--accept-loss" in await place.says("a", "the arbiter knows of no data set")
+        async with place.member("a", accept_loss=True) as a:
+            await place.says("a", "loss accepted")
+            await until(lambda: a.active is not None)
+            assert a.active is not None
+            await a.active.running()
+            assert place.words["a"].text == b"kept"
+
+    asyncio.run(story())
+
+
+def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_on(tmp_path: Path) -> None:
+    alone_before(tmp_path, "a", b"kept")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        register = SqliteRegister(tmp_path / "claim.db", "main", timeout=0.05)
+        with closing(sqlite3.connect(tmp_path / "claim.db", isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            async with place.member("a", arbiter=register) as a:
+                await place.says("a", "is unreachable")
+                assert a.active is None
+                other.close()
+                await until(lambda: a.active is not None)
+                assert a.active is not None
+                assert not place.words["a"].text
+                assert place.words["a"].text == b"kept"
+
+    asyncio.run(story())
+
+
+def test_a_directory_is_one_members(tmp_path: Path) -> None:
+    Seat(tmp_path, "a").close()
+    with pytest.raises(Exception, match="--name a"):
+        Seat(tmp_path, "b")
+
+
+def test_a_record_is_text_and_back() -> None:
+    record = Record("id", Phase.PAIRED, Holder("a", "1"), 3, mate=Holder("b", "2"))
+    assert Record.decode(record.encode()) == record
+    with pytest.raises(ValueError, match="no record"):
+        Record.decode("{}")
+    assert "generation 3" in str(Point("id", 3, 1))
