@@ -3,7 +3,7 @@
 A stranger costs a descriptor and a few bytes for as long as `greeting_deadline`, whatever it sends: nothing
 is read from a connection here, what it shows stays in the kernel for whoever takes it. When more than
 `MOST_VISITORS` wait, the one that has shown least for longest has to go. Who comes while somebody is inside
-is told that we are busy: in words if it speaks our own wire (see `refusal`), else its link just ends.
+is told that we are busy: in words if it speaks our own wire (see `fsm.wire`), else its link just ends.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from colo_fsm.fsm import SIGN_OF_LIFE
+from colo_fsm.fsm import SIGN_OF_LIFE, encode_refusal
 from colo_fsm.stream import Greeting, StreamError
 from colo_fsm.stream.format import MACHINE, MULTIFD_MAGIC, U32
 
 from .link import MOMENT, UNUSABLE, Link, Listener, accept, hang_up, tuned
-from .refusal import refusal
 from .wish import LONGEST, Script, Wait
 
 MOST_VISITORS = 64
@@ -321,7 +320,7 @@ class Door:
                 hang_up(link)
                 return
             try:
-                link.send(refusal(why))
+                link.send(encode_refusal(why))
                 link.shutdown(socket.SHUT_WR)
             except OSError:
                 hang_up(link)

@@ -17,6 +17,7 @@ from colo_fsm.fsm import (
     ProtocolError,
     Truncated,
 )
+from colo_fsm.fsm.wire import MOST_WORDS
 from colo_fsm.stream import (
     Blocks,
     Decoder,
@@ -32,7 +33,6 @@ from colo_fsm.stream import (
 from .door import Visitors
 from .events import CheckpointTaken, Refused
 from .outside import FIRST_COPY
-from .refusal import MOST
 from .script import Replica, Round, Step
 from .store.base import Checkpoint, Store
 from .wish import Script
@@ -93,6 +93,9 @@ class SecondaryReplica(Replica):
 
     # -- who comes ----------------------------------------------------------------------------
 
+    def come_from(self, visitors: Visitors) -> None:
+        self.visitors = visitors
+
     def _moved_on(self, size: int) -> None:
         """In the first copy only so many bytes are progress; signs of life as long as a save may take."""
         self._arrived += size
@@ -120,7 +123,7 @@ class SecondaryReplica(Replica):
 
     def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
         """Whoever this was is told why, all that it brought is dropped, and the next one comes in."""
-        why = str(error.worded(self.table.words.texts))[:MOST]
+        why = str(error.worded(self.table.words.texts))[:MOST_WORDS]
         self.events.put(Refused(why))
         link, self.link = self.link, None
         if link is not None:
