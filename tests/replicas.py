@@ -24,11 +24,12 @@ from colo_fsm.colo import PRIMARY, SECONDARY, State
 from colo_fsm.fsm import Side, Table
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
+from colo_fsm.replica.link import Link
 from colo_fsm.replica.pair import session_for
 from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
-from colo_fsm.replica.wish import Call, Wait, Wish
+from colo_fsm.replica.wish import Call, Script, Wait, Wish
 from colo_fsm.stream import PAGE_SIZE, Blocks, Page
 
 T = TypeVar("T")
@@ -382,6 +383,30 @@ class Bench:
         """The hooks of a call, which may come several at a time."""
         hooks = [arg[1] for arg in call.args if isinstance(arg, tuple)] or [call.hook]
         return [hook.__name__ for hook in hooks]
+
+
+class Visits:
+    """Who comes to a bench: always over the same link, whoever was dismissed before. `dismissed`: why."""
+
+    def __init__(self) -> None:
+        self.came = FakeLink()
+        self.dismissed: list[str] = []
+        self.busy = False
+
+    def next(self, given_up: Callable[[], bool]) -> Script[Link | None]:
+        yield from ()  # a script that waits for nothing
+        return self.came
+
+    def dismiss(self, link: Link, why: str) -> None:
+        self.dismissed.append(why)
+
+    def engaged(self) -> None:
+        self.busy = True
+
+    def parted(self) -> None:
+        self.busy = False
+
+    def close(self) -> None: ...
 
 
 class Told(EventQueue):

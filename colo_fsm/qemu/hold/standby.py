@@ -112,7 +112,10 @@ class Standby:
         if reached & table.idle or pair.state is State.ENDED:
             state = next(iter(reached & table.alone), pair.state)
             return Outcome(state, pair.session.error, pair.token)
-        self._say(Refused(str(pair.session.error)))
+        error = pair.session.error
+        if error is not None and replica.fails_here(error):
+            return Outcome(pair.state, error, pair.token)
+        self._say(Refused(str(error)))
         return None
 
     def _say(self, event: Event) -> None:
