@@ -280,6 +280,17 @@ class TestVisitors:
         assert "is over, the primary has claimed it" in visitors.dismissed[0]
         assert (made.state, made.reads) == (State.INIT, True)
 
+    def test_the_time_that_the_arbiter_takes_is_not_the_primarys(self) -> None:
+        made, _ = visited()
+
+        def take_long() -> None:
+            made.now += 45.0
+
+        made.during["check"] = take_long
+        stream = initial_bytes(b"4", {0: page(4)})
+        made.receive(stream[: stream.index(b"guest")])
+        assert made.wait.timeout == 50.0
+
     @pytest.mark.parametrize("step", [1, 1 << 20])
     def test_a_state_behind_the_generation_is_taken_in_any_pieces(self, step: int) -> None:
         made, visitors = visited()

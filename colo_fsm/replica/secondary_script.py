@@ -167,6 +167,7 @@ class SecondaryReplica(Replica):
         try:  # a device state is held in memory: none of a generation that is over
             yield from self.decode(decoder, lambda: decoder.generation is not None)
             yield from self.call("arbiter", self.arbiter.check, decoder.generation)
+            self._progress()
             yield from self.decode(decoder)
         except BaseException:
             decoder.close()
