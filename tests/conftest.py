@@ -59,7 +59,7 @@ def pytest_runtest_makereport(
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What strangers have cost: a row for each listener and phase (test_strangers)."""
-    rows: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    rows: dict[tuple[str, str], list[tuple[int, ...]]] = {}
     for report in (r for found in terminalreporter.stats.values() for r in found):
         at = str(getattr(report, "nodeid", "")).partition("[")[2].partition("]")[0].partition("-")[0]
         for what, value in getattr(report, "user_properties", ()):
@@ -68,8 +68,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if rows:
         terminalreporter.section("strangers")
     for (at, phase), found in sorted(rows.items()):
-        kinds, made, grown = sum(r[0] for r in found), sum(r[1] for r in found), max(r[2] for r in found)
-        cost = f"at most {grown / (1 << 20):4.1f} MiB more"
+        kinds, made = sum(r[0] for r in found), sum(r[1] for r in found)
+        after, within = (max(r[n] for r in found) / (1 << 20) for n in (2, 3))
+        cost = f"at most {after:4.1f} MiB more when they have gone, {within:5.1f} while they are there"
         terminalreporter.line(f"{at:10} {phase:7} {kinds:4} kinds, {made:6} connections, {cost}")
 
 

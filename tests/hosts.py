@@ -23,7 +23,7 @@ import replicas
 from replicas import NEVER, Counting
 from served_pair import Client, side
 from standby_process import COMMAND, StandbyProcess, StreamPrimary, until
-from strangers import GREETERS
+from strangers import FLOOD, GREETERS
 from vm_link import keep, number_in
 
 from colo_fsm.fsm import ProtocolError
@@ -34,6 +34,9 @@ ROUNDS = 3
 GREETING = "0.3"
 """Seconds that strangers have."""
 
+MOST_GROWTH = 20 << 20
+"""Bytes of memory that strangers may have cost when they have gone."""
+
 
 class Host(ABC):
     """A process of ours that listens at `address`."""
@@ -42,6 +45,8 @@ class Host(ABC):
     """Kinds that it takes for its peer when that has not come yet, as it must."""
     slack = 1 << 16
     """Bytes of disk that its true session may take."""
+    peak = MOST_GROWTH
+    """Bytes of memory that strangers may cost while they are there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,12 +63,15 @@ class Host(ABC):
         self.stack.close()
 
     @property
-    def memory(self) -> int:
-        """Bytes of it that are resident; 0 when it has ended."""
+    def memory(self) -> tuple[int, int]:
+        """Bytes of it that are resident, and at most since this was asked last; 0 when it has ended."""
+        pid = self.process.pid
         try:
-            return replicas.memory(self.process.pid)
-        except (FileNotFoundError, IndexError):  # gone, or a zombie
-            return 0
+            found = replicas.memory(pid), replicas.memory(pid, "VmHWM")
+            replicas.forget_peak(pid)
+        except (OSError, IndexError):  # gone, or a zombie
+            return 0, 0
+        return found
 
     @property
     def room(self) -> int:
@@ -120,7 +128,12 @@ def sooner_or_later(come: Callable[[], None]) -> None:
 
 
 class AtStandby(Host):
-    """Its store holds the checkpoint of another VM, which no stranger may replace."""
+    """Its store holds the checkpoint of another VM, which no stranger may replace.
+
+    A VM's device state is in memory while it arrives, and no generation tells whose it is.
+    """
+
+    peak = MOST_GROWTH + 2 * FLOOD
 
     def start(self) -> None:
         with DirectoryStore(self.folder / "vm") as store:
@@ -176,6 +189,7 @@ class AtTap(AtStandby):
     """What must not happen is seen at the standby behind it: that takes who reaches it for a Primary."""
 
     not_before = GREETERS
+    peak = MOST_GROWTH
 
     def start(self) -> None:
         super().start()

@@ -720,10 +720,15 @@ def descriptors(pid: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def memory(pid: int) -> int:
-    """What is resident of a process, in bytes."""
+def memory(pid: int, what: str = "VmRSS") -> int:
+    """What is resident of a process, in bytes; VmHWM: at most since `forget_peak`."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    return int(status.split(f"{what}:")[1].split()[0]) * 1024
+
+
+def forget_peak(pid: int) -> None:
+    """The most that was resident of a process is what is so now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def unix(path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import strangers
-from hosts import HOSTS, Host
+from hosts import HOSTS, MOST_GROWTH, Host
 from replicas import Counting, OneShot
 from strangers import STRANGERS
 
@@ -24,14 +24,13 @@ from colo_fsm.fsm import TurnedAway
 from colo_fsm.replica import Refused, blocking
 from colo_fsm.stream import PAGE_SIZE
 
-MOST_GROWTH = 20 << 20
 STAY = 0.3
 """Seconds that strangers have for themselves, before somebody else does anything."""
 
 SAMPLE = [
     "silent", "a port scan", "half closed", "HTTP", "TLS", "garbage", "slow garbage", "deaf",
     "a line without an end", "a multifd channel", "a head and silence", "a memory of 1 EiB",
-    "devices for ever", "a device without end", "a VM that is not ours", "a Primary of an older generation",
+    "a device without end", "a VM that is not ours", "a Primary of an older generation",
     "a Primary of another capacity", "a device state of 1 GiB", "a thousand after each other",
 ]  # fmt: skip
 
@@ -82,11 +81,12 @@ def visited(host: Host, names: list[str], note: Note) -> None:
 @contextlib.contextmanager
 def measured(host: Host, phase: str, names: list[str], note: Note) -> Iterator[None]:
     """What this phase has cost, when the strangers have gone."""
-    memory, room, made = host.memory, host.room, strangers.made
+    before, room, made = host.memory[0], host.room, strangers.made
     yield
-    grown = max(0, host.memory - memory)
-    note("strangers", (phase, len(names), strangers.made - made, grown))
+    grown, peak = (max(0, size - before) for size in host.memory)
+    note("strangers", (phase, len(names), strangers.made - made, grown, peak))
     assert grown < MOST_GROWTH
+    assert peak < host.peak
     assert abs(host.room - room) <= host.slack
 
 

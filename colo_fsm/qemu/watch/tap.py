@@ -160,12 +160,13 @@ class Tap:
 
     def _next(self, door: Door) -> socket.socket | None:
         """Who comes in next; None: it is over. Raises OSError if the listener is of no use."""
-        while not self._over:
-            self._news.clear()
+        while True:
+            self._news.clear()  # before a look at what there is news of
+            if self._over:
+                return None
             if (link := door.take()) is not None:
                 return link
             self._news.wait()
-        return None
 
     def _pass_channel_on(self, primary: socket.socket) -> None:
         """A further connection: both ways, until both have ended. Then nothing is left of it."""
