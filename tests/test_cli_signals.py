@@ -30,7 +30,7 @@ def test_the_end_is_called_from_a_thread_of_its_own(number: signal.Signals) -> N
 
 
 def test_an_error_inside_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever listens for signals may not have begun to by then. A hundred times: half of them fell into it."""
+    """Whoever listens for signals may not have begun to by then. A hundred times: half fell into it."""
     raised: list[object] = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
     for _ in range(100):
