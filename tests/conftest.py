@@ -57,6 +57,23 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What strangers have cost: a row for each listener and phase (test_strangers)."""
+    rows: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+    for report in (r for found in terminalreporter.stats.values() for r in found):
+        at = str(getattr(report, "nodeid", "")).partition("[")[2].partition("]")[0].partition("-")[0]
+        for what, value in getattr(report, "user_properties", ()):
+            if what == "strangers" and getattr(report, "when", "") == "call":
+                rows.setdefault((at, value[0]), []).append(tuple(value[1:]))
+    if rows:
+        terminalreporter.section("strangers")
+    for (at, phase), found in sorted(rows.items()):
+        kinds, made = sum(r[0] for r in found), sum(r[1] for r in found)
+        after, within = (max(r[n] for r in found) / (1 << 20) for n in (2, 3))
+        cost = f"at most {after:4.1f} MiB more when they have gone, {within:5.1f} while they are there"
+        terminalreporter.line(f"{at:10} {phase:7} {kinds:4} kinds, {made:6} connections, {cost}")
+
+
 # A shell that starts us in the background has ^C ignored, here and in every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

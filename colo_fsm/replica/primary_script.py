@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import attrs
 
 from colo_fsm import stream
-from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, TurnedAway, encode_size
+from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, encode_size
 from colo_fsm.stream.memory import Buffer
 
 from .guest import Saved
 from .link import receive
-from .refusal import may_be_refusal, words_of
 from .script import Replica, Round, Step
 from .wish import Script
 
@@ -39,8 +39,6 @@ class PrimaryReplica(Replica):
     round: SavedRound
     _number = 0
     """The newest checkpoint that was saved."""
-    _heard = b""
-    """What the Secondary has said that may still become a refusal."""
     _nearly_full = False
 
     def effects(self) -> Mapping[Do, Step]:
@@ -79,32 +77,17 @@ class PrimaryReplica(Replica):
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
 
-    def arrived(self, data: bytes) -> Effects:
-        """A refusal stands in place of the first message, and the end of the link behind it."""
-        if self.session.state is not self.table.initial:
-            return super().arrived(data)
-        heard, self._heard = self._heard + data, b""
-        if not may_be_refusal(heard):
-            return super().arrived(heard)
-        if not data:
-            raise TurnedAway(words=words_of(heard) or "")
-        self._heard = heard
-        return ()
-
     def _failed(self, error: Exception, dropped: Effects) -> Effects:
         if self.session.state is self.table.initial and type(error) in (SendFailed, LinkLost):
-            error = self._turned_away() or error
+            self._read_the_rest()
+            error = self.session.refusal() or error
         return super()._failed(error, dropped)
 
-    def _turned_away(self) -> TurnedAway | None:
-        """Why the link broke while we were sending, if the Secondary has said it."""
-        try:
+    def _read_the_rest(self) -> None:
+        """The link broke while we were sending: perhaps the Secondary has said why."""
+        with suppress(OSError):
             while self.link is not None and (data := receive(self.link)):
-                self._heard += data
-        except OSError:
-            pass
-        words = words_of(self._heard)
-        return None if words is None else TurnedAway(words=words)
+                self.session.give_back(data)
 
     def _send_initial(self) -> Script[None]:
         self.send(*(yield from self._saved(True, self._encode_initial)))
