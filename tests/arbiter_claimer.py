@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -26,20 +26,19 @@ from colo_fsm.fsm import Side
 
 
 @attrs.frozen
-class Claimer:
-    """The handle on such a process."""
+class Asker:
+    """The handle on a process that answers a line with a line."""
 
     process: subprocess.Popen[str]
 
-    def ask(self, generation: int) -> None:
+    def write(self, line: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{generation}\n")
+        self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
-    def answer(self) -> Claim:
+    def read(self) -> str:
         assert self.process.stdout is not None
-        winner, token = self.process.stdout.readline().split()
-        return Claim(Side(winner), int(token))
+        return self.process.stdout.readline().rstrip("\n")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -54,11 +53,30 @@ class Claimer:
         assert self.process.wait() == -signal.SIGKILL
 
 
+@attrs.frozen
+class Claimer(Asker):
+    """The handle on a process that claims."""
+
+    def ask(self, generation: int) -> None:
+        self.write(str(generation))
+
+    def answer(self) -> Claim:
+        winner, token = self.read().split()
+        return Claim(Side(winner), int(token))
+
+
 @contextmanager
 def claimer(url: str, side: Side, *fault: str) -> Iterator[Claimer]:
     """A process that is ready to claim; it is killed at the end, frozen or not."""
+    with asking(__file__, url, side, *fault) as process:
+        yield Claimer(process)
+
+
+@contextmanager
+def asking(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said that it is ready; it is killed at the end, frozen or not."""
     process = subprocess.Popen(
-        [sys.executable, __file__, url, side, *fault],
+        [sys.executable, script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,7 +86,7 @@ def claimer(url: str, side: Side, *fault: str) -> Iterator[Claimer]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            yield Claimer(process)
+            yield process
         finally:
             process.kill()
 
@@ -76,8 +94,8 @@ def claimer(url: str, side: Side, *fault: str) -> Iterator[Claimer]:
 _connect = sqlite3.connect
 
 
-def main(url: str, side: Side, at: str = "", name: str = "") -> None:
-    arbiter = open_arbiter(url)
+def answering(answer: Callable[[str], object], at: str = "", name: str = "") -> None:
+    """Answer every line of the standard input, and strike ourselves `at` a statement."""
 
     def strike(statement: str) -> None:
         if at and statement.startswith(at):
@@ -92,9 +110,19 @@ def main(url: str, side: Side, at: str = "", name: str = "") -> None:
     say("ready")
     for line in sys.stdin:
         with mock.patch("sqlite3.connect", traced):
-            claim = arbiter.claim(int(line), side)
+            answered = answer(line)
         strike("reply")
-        say(claim.winner.value, claim.token)
+        say(answered)
+
+
+def main(url: str, side: Side, *fault: str) -> None:
+    arbiter = open_arbiter(url)
+
+    def claim(line: str) -> str:
+        claim = arbiter.claim(int(line), side)
+        return f"{claim.winner} {claim.token}"
+
+    answering(claim, *fault)
 
 
 if __name__ == "__main__":

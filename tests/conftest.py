@@ -1,4 +1,4 @@
-"""QEMU's versions for tests that need one; with COLO_FSM_REQUIRE_ALL=1 a skipped test is a failed one."""
+"""QEMU's versions and an etcd cluster for tests; with COLO_FSM_REQUIRE_ALL=1 a skipped one has failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Generator
 
+import etcd_cluster as etcd_cluster_
 import pytest
 import qemus
 
@@ -36,6 +37,15 @@ def qemu_version(request: pytest.FixtureRequest) -> Generator[qemus.Version]:
         pytest.skip(version.missing)
     with qemus.use(version):
         yield version
+
+
+@pytest.fixture(scope="session")
+def etcd_cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[etcd_cluster_.EtcdCluster]:
+    """A real one. Its members are left alone."""
+    if reason := etcd_cluster_.missing():
+        pytest.skip(reason)
+    with etcd_cluster_.running(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

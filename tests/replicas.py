@@ -180,12 +180,15 @@ class AsyncCounting:
 
 
 class OneShot:
-    """An arbiter in memory. The next `unreachable` claims get no answer."""
+    """An arbiter in memory. The next `unreachable` claims get no answer, but `failure`."""
 
     local_only = False
 
-    def __init__(self, *, unreachable: int = 0, granted: Side | None = None) -> None:
+    def __init__(
+        self, *, unreachable: int = 0, granted: Side | None = None, failure: Exception | None = None
+    ) -> None:
         self.claims: list[Side] = []
+        self.failure = failure or ArbiterUnreachable("test:", "it is away")
         self.unreachable = unreachable
         self._winner = granted
         self._lock = threading.Lock()
@@ -202,7 +205,7 @@ class OneShot:
             self.claims.append(side)
             if self.unreachable:
                 self.unreachable -= 1
-                raise ArbiterUnreachable("test:", "it is away")
+                raise self.failure
             self._winner = self._winner or side
             return Claim(self._winner, 1)
 

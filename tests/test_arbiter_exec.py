@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from inspect import signature
 from pathlib import Path
@@ -48,9 +49,9 @@ def test_generation_and_side_come_last(tmp_path: Path) -> None:
     ("script", "claim"),
     [
         ("exit 0", Claim(P, 17)),
-        ("exit 1", Claim(S, 17)),
+        ("exit 10", Claim(S, 17)),
         ("echo 42; echo 43; exit 0", Claim(P, 42)),
-        ("echo 42; exit 1", Claim(S, 42)),
+        ("echo 42; exit 10", Claim(S, 42)),
         ("echo granted; echo 42; exit 0", Claim(P, 17)),
         ("echo -5; exit 0", Claim(P, 17)),
     ],
@@ -62,9 +63,14 @@ def test_the_answer(script: str, claim: Claim) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo one >&2; echo no quorum >&2; exit 2", r"status 2 .*: no quorum$"),
-        ("echo no >&2; exit 2", r"status 2 \(0 is won, 1 is lost\): no$"),
-        ("exit 255", r"status 255 \(0 is won, 1 is lost\)$"),
+        ("echo one >&2; echo no quorum >&2; exit 2", r"status 2 .*; it says: no quorum$"),
+        ("echo no >&2; exit 2", r"status 2 is no answer: 0 is won, 10 is lost; it says: no$"),
+        ("exit 255", r"status 255 is no answer: 0 is won, 10 is lost$"),
+        ("exit 1", r"status 1 is no answer: 0 is won, 10 is lost$"),  # "lost" in the contract before this one
+        (
+            f"{sys.executable} -c 'import claims.of.ours'",
+            r"status 1 .*; it says: ModuleNotFoundError: No module",
+        ),
         ("kill -9 $$", "ended by signal 9$"),
         ("/no/such/command", "status 127 .*not found"),
     ],
@@ -78,7 +84,7 @@ def test_no_answer(script: str, reason: str) -> None:
 def test_of_what_it_wrote_the_last_4_kib_are_told() -> None:
     with pytest.raises(ArbiterUnreachable) as caught:
         ExecArbiter(shell("head -c 5000 /dev/zero | tr '\\0' x >&2; exit 2")).claim(17, P)
-    assert caught.value.reason.endswith("is lost): " + "x" * 4096)
+    assert caught.value.reason.endswith("it says: " + "x" * 4096)
 
 
 def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     with os.fdopen(reader, "rb") as alive:
         hanging = shell(f"exec 3>{fifo}; echo begun >&3; sleep 600 & echo hangs >&2; wait")
         begun = time.monotonic()
-        with pytest.raises(ArbiterUnreachable, match="took too long and was killed: hangs"):
+        with pytest.raises(ArbiterUnreachable, match="took too long and was killed; it says: hangs"):
             ExecArbiter(hanging, timeout=1).claim(17, P)
         assert time.monotonic() - begun >= 1
         os.set_blocking(reader, True)

@@ -57,7 +57,7 @@ def test_check_accepts_an_open_generation_only(arbiter: SqliteArbiter) -> None:
 def test_a_generation_never_opened(arbiter: SqliteArbiter, generation: int) -> None:
     arbiter.open()
     for call in (arbiter.check, lambda number: arbiter.claim(number, P)):
-        with pytest.raises(UnknownGeneration, match=f"{generation} was never opened at sqlite"):
+        with pytest.raises(UnknownGeneration, match=f"{generation} is unknown at sqlite"):
             call(generation)
 
 
@@ -75,6 +75,16 @@ def test_tokens_follow_the_grants_not_the_generations(
     first = arbiter.claim(newer, P)
     monkeypatch.setattr("time.time_ns", lambda: 0)
     assert arbiter.claim(older, P).token > first.token
+
+
+def test_numbers_rise_though_every_start_finds_an_earlier_clock(tmp_path: Path) -> None:
+    tokens, generations = [0], [0]
+    for time_now in (10**15, 10**12, 7, 0, -(10**15)):
+        starting = SqliteArbiter(tmp_path / "claim.db", clock=lambda now=time_now: now)  # type: ignore[misc]
+        generations.append(starting.open())
+        tokens.append(starting.claim(generations[-1], P).token)
+    assert tokens == sorted(set(tokens))
+    assert generations == sorted(set(generations))
 
 
 @pytest.mark.parametrize("statement", ["BEGIN", "UPDATE", "COMMIT"])
@@ -154,9 +164,20 @@ def test_a_new_file_knows_no_old_generation(arbiter: SqliteArbiter) -> None:
     arbiter.path.unlink()
     new = arbiter.open()
     assert new > old
-    with pytest.raises(UnknownGeneration):
+    with pytest.raises(UnknownGeneration, match="put its record back"):
         arbiter.claim(old, S)
     assert arbiter.claim(new, S).token > token
+
+
+def test_the_right_file_put_back_answers_again(arbiter: SqliteArbiter, tmp_path: Path) -> None:
+    old = arbiter.open()
+    claim = arbiter.claim(old, P)
+    arbiter.path.rename(tmp_path / "kept.db")
+    arbiter.open()
+    with pytest.raises(UnknownGeneration):
+        arbiter.claim(old, S)
+    (tmp_path / "kept.db").replace(arbiter.path)
+    assert arbiter.claim(old, S) == claim
 
 
 def test_a_file_overwritten_later(arbiter: SqliteArbiter) -> None:

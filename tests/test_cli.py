@@ -166,7 +166,12 @@ GUEST = ["--guest", "guests:guest"]
     [
         ([*SECONDARY, *GUEST], 2, "say who answers claims: --arbiter URL, or --no-arbiter"),
         ([*SECONDARY, *GUEST, "--no-arbiter", "--arbiter", "sqlite:c"], 2, "say who answers claims"),
-        ([*SECONDARY, *GUEST, "--arbiter", "etcd:x"], 2, "write sqlite:PATH or exec:COMMAND"),
+        ([*SECONDARY, *GUEST, "--arbiter", "etcd:x"], 2, "write sqlite:PATH, etcd://"),
+        (
+            [*SECONDARY, *GUEST, "--no-arbiter", "--fence", "no/such"],
+            2,
+            "'no/such' cannot fence: name a",
+        ),
         ([*SECONDARY, *GUEST, "--arbiter", "exec:/no/such/command"], 2, "/no/such/command"),
         (["secondary", "--listen", "here", *GUEST, "--no-arbiter"], 2, "write tcp:HOST:PORT or unix:PATH"),
         (["secondary", "--listen", "tcp:0.0.0.0:1", *GUEST, "--arbiter", "sqlite:c"], 2, "one machine only"),

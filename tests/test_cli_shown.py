@@ -112,11 +112,12 @@ def test_qemu_s_own_words_are_one_line_too(tmp_path: Path, stream: Path) -> None
 
 def test_an_arbiter_s_words_cannot_drive_the_standby_s_terminal(tmp_path: Path) -> None:
     arbiter = tmp_path / "arbiter"
-    arbiter.write_text("#!/bin/sh\nprintf '[/bold]\\033[2Jgone' >&2\nexit 9\n")
+    arbiter.write_text("#!/bin/sh\nprintf '[/bold]\\033[2Jgone' >&2\nexit 1\n")
     arbiter.chmod(0o755)
     with StandbyProcess(tmp_path, "--arbiter", f"exec:{arbiter}") as standby:
         with StreamPrimary(standby.connect()) as primary:
             primary.begin()
             primary.round(1)
         standby.says("the arbiter does not answer: ")
+        assert "status 1 is no answer: 0 is won, 10 is lost; it says: " in standby.said
         assert r"[/bold]\x1b[2Jgone; suspended, asking again in 1 s" in standby.said

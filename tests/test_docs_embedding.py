@@ -44,4 +44,4 @@ def test_a_folder_that_is_not_there_is_no_answer(tmp_path: Path) -> None:
     script = tmp_path / "claim.sh"
     script.write_text(example("failover.md", "claim.sh"))
     ran = subprocess.run(["sh", script, tmp_path / "none", "7", "primary"], capture_output=True, check=False)
-    assert ran.returncode == 2
+    assert ran.returncode == 1

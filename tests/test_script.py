@@ -29,7 +29,7 @@ from replicas import (
     state_bytes,
 )
 
-from colo_fsm.arbiter import UnknownGeneration
+from colo_fsm.arbiter import NotFenced, UnknownGeneration
 from colo_fsm.colo import State
 from colo_fsm.fsm import (
     SIGN_OF_LIFE,
@@ -361,6 +361,17 @@ class TestClaim:
             made.lapse()
         assert (made.state, made.guest.running, made.replica.token) == (State.ALONE, True, 1)
 
+    def test_fencing_is_tried_ever_more_slowly_up_to_a_bound(self) -> None:
+        """A claim that nobody answers is asked for at one pace; a machine that resists is not hammered."""
+        arbiter = OneShot(unreachable=8, failure=NotFenced("fence", "no route"))
+        made = at(P, State.SIZED, arbiter=arbiter, options=Options(claim_retry=0.5)).end_of_link()
+        for _ in range(8):
+            assert (made.state, made.guest.running) == (State.FAILOVER, False)
+            made.lapse()
+        said = [e.retry for e in made.events if isinstance(e, ClaimUnanswered)]
+        assert said == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]
+        assert (made.state, made.guest.running) == (State.ALONE, True)
+
     def test_a_side_that_failed_itself_lets_the_other_ask_first(self) -> None:
         """It is the first to know, and would take the claim away from the side that is well."""
         made = at(P, State.REQUESTED, options=Options(claim_retry=3.0))
@@ -394,12 +405,15 @@ class TestClaim:
         made.wake()
         assert (made.state, made.over) == (State.STOPPED, True)
 
-    def test_a_generation_that_nobody_knows_is_not_asked_for_again(self) -> None:
-        """`Arbiter.claim`: stop; no retry will help."""
-        made = at(S, State.SIZED)
-        made.during["claim"] = raising(UnknownGeneration("test:", 7))
-        made.end_of_link()
-        assert (made.state, made.over) == (State.STOPPED, True)
+    def test_a_generation_that_nobody_knows_is_no_answer(self) -> None:
+        """A claim file was made anew: put back, it answers. "Lost" would end a healthy survivor."""
+        arbiter = OneShot(unreachable=1, failure=UnknownGeneration("test:", 7))
+        made = at(S, State.SIZED, arbiter=arbiter, options=Options(claim_retry=3.0)).end_of_link()
+        assert (made.state, made.guest.running, made.wait) == (State.FAILOVER, False, Wait(timeout=3.0))
+        (said,) = (e for e in made.events if isinstance(e, ClaimUnanswered))
+        assert isinstance(said.cause, UnknownGeneration)
+        made.lapse()
+        assert (made.state, made.guest.running) == (State.ALONE, True)
 
     @pytest.mark.parametrize("side", SIDES)
     def test_a_fault_before_ready_claims_nothing(self, side: Side) -> None:

@@ -3,7 +3,8 @@
     ArbiterError
     +-- ArbiterUnreachable      no answer: count it as denied, stay suspended, retry, say so
     +-- GenerationClaimed       asked at start: this generation is over
-    +-- UnknownGeneration       nobody opened this generation here
+    +-- UnknownGeneration       no record of this generation here: no answer either
+    +-- NotFenced               won, but the peer is not stopped yet (fence.py)
 
 When the link breaks, each side may believe that it is the survivor. Timeouts and heartbeats decide
 when to ask; only the answer to a claim decides who runs. The claim is one-shot and final, so it
@@ -56,15 +57,18 @@ class GenerationClaimed(ArbiterError):
 
 @attrs.define
 class UnknownGeneration(ArbiterError):
-    """`generation` was never opened at `arbiter` (a URL)."""
+    """`arbiter` (a URL) has no record of `generation`: it was deleted and made anew, or is another one.
+
+    Asked for a claim, that is no answer: whether the peer has won stands in the record that is missing.
+    """
 
     arbiter: str
     generation: int
 
     def __str__(self) -> str:
         return (
-            f"generation {self.generation} was never opened at {self.arbiter}: "
-            "name the same arbiter on both sides"
+            f"generation {self.generation} is unknown at {self.arbiter}: "
+            "put its record back, or name the same arbiter on both sides"
         )
 
 
@@ -72,8 +76,9 @@ class UnknownGeneration(ArbiterError):
 class Claim:
     """The final answer for one generation; everybody who asks gets an equal one.
 
-    `token` rises strictly over all grants of this arbiter: hand it to whoever guards a shared
-    resource (a disk, an address), who refuses a token older than the newest it has seen.
+    `token` rises strictly over all grants of this arbiter, for as long as its record lives and whatever
+    any clock does: hand it to whoever guards a shared resource (a disk, an address), who refuses a token
+    older than the newest it has seen. (`ExecArbiter` says what its command must do for that.)
     """
 
     winner: Side
@@ -119,8 +124,7 @@ class Arbiter(Protocol):
         a lost reply or a crash, returns the same answer.
 
         Raises:
-            ArbiterUnreachable: stay suspended and claim again.
-            UnknownGeneration: stop; no retry will help.
+            ArbiterUnreachable, UnknownGeneration: stay suspended, say so and claim again.
         """
         ...
 

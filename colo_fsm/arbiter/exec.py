@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import signal
-import subprocess
-import tempfile
 from threading import Lock
-from typing import IO, ClassVar
+from typing import ClassVar
 
 import attrs
 
 from colo_fsm.fsm import Side
 
-from . import spare
 from .base import ArbiterUnreachable, Claim, a_time, fresh_number, wall_clock
+from .command import run, split
 
-_WON, _LOST = 0, 1
-_LINE_LIMIT = 4096
+_WON, _LOST = 0, 10
+_MEANING = f"is no answer: {_WON} is won, {_LOST} is lost"
 
 
 @attrs.define(eq=False)
@@ -27,17 +21,18 @@ class ExecArbiter:
     """Claims by running `command` (split like a shell would, but no shell) for at most `timeout` s.
 
     The generation (decimal) and the side (`primary`, `secondary`) are appended as its last two
-    arguments. Exit status 0: this side has won. 1: the other side has. Anything else, a signal, a
+    arguments. Exit status 0: this side has won. 10: the other side has. Anything else, a signal, a
     time-out (the process group is killed) or a command that cannot be run is `ArbiterUnreachable`,
-    with the last line it wrote to stderr.
+    with the last line it wrote to stderr. No shell or interpreter fails with 10 by itself: "lost" stops a
+    side for good, and must not be said by accident.
 
     The command must record the first claim atomically and durably, out of reach of either side's
     failure, and must be idempotent: it runs again for every retry, and after a reply was lost.
-    Take care that it cannot fail with status 1, as shells and interpreters like to do: a side that
-    hears "lost" stops for good.
 
-    If the first line of its stdout is a number, that is the token: it must rise over generations,
-    and be the same for both sides. Without one, the generation is the token.
+    If the first line of its stdout is a number, that is the token: the command must see to it that it rises
+    over the claims, whatever any clock does, and is the same for both sides (a counter that it keeps with
+    its record). Without one, the generation is the token. That is the time at which the Primary started, and
+    falls where its clock was set back between two starts: print a token where anything is guarded by it.
 
     Raises:
         ValueError: there is no such command, or no such time.
@@ -54,13 +49,9 @@ class ExecArbiter:
     @_argv.default
     def _split(self) -> tuple[str, ...]:
         try:
-            argv = tuple(shlex.split(self.command))
+            return split(self.command)
         except ValueError as error:
             raise ValueError(f"{self}: {error}") from None
-        if not argv or shutil.which(argv[0]) is None:
-            raise ValueError(f"{self}: name a command that can be executed")
-        spare.keep()
-        return argv
 
     def __str__(self) -> str:
         return f"exec:{self.command}"
@@ -80,52 +71,11 @@ class ExecArbiter:
 
     def claim(self, generation: int, side: Side) -> Claim:
         try:
-            with spare.lent(), tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-                status = self._run((*self._argv, str(generation), side.value), stdout, stderr)
-                if status in (_WON, _LOST):
-                    winner = side if status == _WON else side.peer
-                    return Claim(winner, _token(stdout, default=generation))
-                raise ArbiterUnreachable(str(self), f"{_describe(status)}{_last_line(stderr)}")
+            ran = run(self._argv, generation, side, self.timeout)
         except OSError as error:
             raise ArbiterUnreachable(str(self), str(error)) from error
-
-    def _run(self, argv: tuple[str, ...], stdout: IO[bytes], stderr: IO[bytes]) -> int | None:
-        """The exit status (negative: the signal), None after a time-out.
-
-        Files, not pipes: a process the command leaves behind must not hold up the answer.
-        """
-        process = subprocess.Popen(  # noqa: S603 - the embedder's command and two words of ours, no shell
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(self.timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _token(stdout: IO[bytes], default: int) -> int:
-    stdout.seek(0)
-    line = stdout.readline(_LINE_LIMIT).strip()
-    return int(line) if line.isdigit() else default
-
-
-def _describe(status: int | None) -> str:
-    if status is None:
-        return "the command took too long and was killed"
-    if status < 0:
-        return f"the command was ended by signal {-status}"
-    return f"the command exited with status {status} (0 is won, 1 is lost)"
-
-
-def _last_line(stderr: IO[bytes]) -> str:
-    stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _LINE_LIMIT))
-    lines = stderr.read().decode(errors="replace").strip().splitlines()
-    return f": {lines[-1]}" if lines else ""
+        if ran.status not in (_WON, _LOST):
+            raise ArbiterUnreachable(str(self), ran.told(_MEANING))
+        winner = side if ran.status == _WON else side.peer
+        printed = ran.first.isascii() and ran.first.isdigit()
+        return Claim(winner, int(ran.first) if printed else generation)

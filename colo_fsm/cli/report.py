@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from colo_fsm.arbiter import NotFenced
 from colo_fsm.fsm import Transition
 from colo_fsm.fsm.errors import link_ended
 from colo_fsm.replica import (
@@ -61,9 +62,10 @@ def why(error: Exception | None) -> str | None:
 
 
 def unanswered(event: ClaimUnanswered) -> str:
-    """That nobody has answered a claim, for people."""
-    then = "stopping" if event.retry is None else f"suspended, asking again in {event.retry:g} s"
-    return f"the arbiter does not answer: {event.cause}; {then}"
+    """That nobody has answered a claim, or that the peer is not fenced, for people."""
+    if isinstance(event.cause, NotFenced):
+        return f"{event.cause}; suspended, fencing again in {event.retry:g} s"
+    return f"the arbiter does not answer: {event.cause}; suspended, asking again in {event.retry:g} s"
 
 
 def turned_away(event: Refused) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
 from colo_fsm.colo import ReleaseOn
 from colo_fsm.fsm import ProtocolError, Session, begin
 from colo_fsm.replica import (
@@ -29,6 +28,7 @@ from colo_fsm.replica import (
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
+from .judge import arbiter_option, fence_option, judge
 from .load import named, table_named
 from .numbers import MILLISECONDS, SECONDS, greeting_deadline
 from .report import Reporter, loud, loudness, missing_object, why
@@ -66,17 +66,13 @@ def common(command: Command) -> Command:
                 metavar="MODULE:FACTORY",
                 help="Makes the guest; its coroutine `serve(pair)`, if any, runs beside the pair.",
             ),
-            click.option(
-                "--arbiter",
-                metavar="URL",
-                help="Who answers claims: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
-                "appended; exit 0 won, 1 lost, else unreachable).",
-            ),
+            arbiter_option,
             click.option(
                 "--no-arbiter",
                 is_flag=True,
                 help="Every claim is won: after a cut link BOTH sides run, unless something else fences.",
             ),
+            fence_option,
             click.option(
                 "--release-on",
                 type=click.Choice([r.value for r in ReleaseOn]),
@@ -177,6 +173,7 @@ def run(
     guest_spec: str,
     arbiter: str | None,
     no_arbiter: bool,
+    fence: str | None,
     release_on: str,
     deadline: float,
     hook_deadline: float,
@@ -189,8 +186,7 @@ def run(
     greeting_deadline: float = 5.0,
 ) -> None:
     """Make this side and run it to its end; exits with the documented status."""
-    if (arbiter is None) is not no_arbiter:
-        raise click.UsageError("say who answers claims: --arbiter URL, or --no-arbiter")
+    decides = judge(arbiter, no_arbiter, fence, hook_deadline)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
@@ -203,8 +199,7 @@ def run(
             limit_clients(guest, max_clients)
         chosen = {} if table is None else {"table": table_named(table, "--table")}
         try:
-            judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
-            pair = make(guest, arbiter=judge, options=options, **chosen)
+            pair = make(guest, arbiter=decides, options=options, **chosen)
         except (ValueError, OSError) as error:
             raise click.UsageError(shown(error)) from None
         try:

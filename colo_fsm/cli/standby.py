@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from colo_fsm.arbiter import Arbiter, Unarbitrated, open_arbiter
+from colo_fsm.arbiter import Arbiter
 from colo_fsm.colo import State
 from colo_fsm.fsm import Fault, ProtocolError, Transition
 from colo_fsm.qemu import Held, Outcome, Standby, StandbyReplica, VmRound
@@ -28,6 +28,7 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from .judge import arbiter_option, fence_option, judge
 from .numbers import SECONDS, greeting_deadline
 from .report import Loud, loud, loudness, missing_object, turned_away, unanswered, why
 from .shown import log_to_stderr
@@ -48,8 +49,8 @@ EXIT_CODES = f"""
 }
 
 \b
-A won claim does not stop a Primary that still lives: its link may only be cut. COMMAND must fence it
-(power it off, or make its QEMU quit) before it starts the VM from DIR. See docs/standby.md.
+A won claim does not stop a Primary that still lives: its link may only be cut. Let --fence power it off, or
+make its QEMU quit, before --on-failover starts the VM from DIR. See docs/standby.md.
 """
 
 
@@ -65,23 +66,19 @@ A won claim does not stop a Primary that still lives: its link may only be cut. 
     help="Where the newest checkpoint is kept; safe from SIGKILL at any moment.",
 )
 @click.option("--fsync", is_flag=True, help="Safe from power loss, too.")
-@click.option(
-    "--arbiter",
-    metavar="URL",
-    help="Who answers the claim: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
-    "appended; exit 0 won, 1 lost, else unreachable).",
-)
+@arbiter_option
 @click.option(
     "--generation", type=click.IntRange(min=0), help="What is claimed.  [default: a new one is opened]"
 )
 @click.option(
     "--no-arbiter", is_flag=True, help="The claim is won without asking. Fencing is then all there is."
 )
+@fence_option
 @click.option(
     "--on-failover",
     metavar="COMMAND",
     help="Run by the shell when the claim is won for a VM that had a round, with COLO_FSM_GENERATION, "
-    "COLO_FSM_TOKEN, COLO_FSM_STORE, COLO_FSM_REASON (docs/standby.md). Must fence the Primary first.",
+    "COLO_FSM_TOKEN, COLO_FSM_STORE, COLO_FSM_REASON (docs/standby.md). Must fence, where --fence does not.",
 )
 @click.option(
     "--disks-elsewhere",
@@ -124,6 +121,7 @@ def standby(
     arbiter: str | None,
     generation: int | None,
     no_arbiter: bool,
+    fence: str | None,
     on_failover: str | None,
     disks_elsewhere: bool,
     size_limit: int,
@@ -139,20 +137,21 @@ def standby(
 
     \b
     Example:
-      colo-fsm standby --listen tcp:0.0.0.0:9998 --store vm1 --arbiter exec:/etc/fence-vm1 \\
+      colo-fsm standby --listen tcp:0.0.0.0:9998 --store vm1 --arbiter exec:/etc/claim-vm1 \\
+          --fence /etc/power-off-host1 \\
           --on-failover 'colo-fsm restore vm1 -o vm1.mig && start-vm1 vm1.mig'
     """
-    judge, address = judge_and_address(arbiter, no_arbiter, listen)
     options = Options(deadline=deadline, state_limit=size_limit, greeting_deadline=greeting_deadline)
+    decides, address = judge_and_address(arbiter, no_arbiter, fence, options, listen)
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
-            number = judge.open() if generation is None else generation
-            judge.check(number)
+            number = decides.open() if generation is None else generation
+            decides.check(number)
             make = partial(
-                StandbyReplica, guest=Held(), arbiter=judge, options=options, store=kept,
+                StandbyReplica, guest=Held(), arbiter=decides, options=options, store=kept,
                 generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
                 after_initial=after_initial,
             )  # fmt: skip
@@ -170,18 +169,18 @@ def standby(
     sys.exit(0 if outcome.state in (State.ALONE, State.ENDED) else 1)
 
 
-def judge_and_address(arbiter: str | None, no_arbiter: bool, listen: str) -> tuple[Arbiter, Address]:
+def judge_and_address(
+    arbiter: str | None, no_arbiter: bool, fence: str | None, options: Options, listen: str
+) -> tuple[Arbiter, Address]:
     """Who answers the claim, and where to listen. Raises click.UsageError."""
-    if (arbiter is None) is not no_arbiter:
-        raise click.UsageError("say who answers the claim: --arbiter URL, or --no-arbiter")
+    decides = judge(arbiter, no_arbiter, fence, options.hook_deadline)
     try:
-        judge: Arbiter = Unarbitrated() if arbiter is None else open_arbiter(arbiter)
         address = Address.parse(listen)
-        if judge.local_only and not address.on_this_machine:
+        if decides.local_only and not address.on_this_machine:
             raise ValueError(f"{address} is open to other machines, and an SQLite claim serves one only")
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
-    return judge, address
+    return decides, address
 
 
 def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None:

@@ -42,13 +42,12 @@ class ClaimAnswered:
 
 @attrs.frozen
 class ClaimUnanswered:
-    """The arbiter does not answer: this side stays suspended and asks again in `retry` seconds.
-
-    None: it does not know the generation, and never will; this side stops.
+    """The arbiter does not answer, or the peer is not fenced yet (`NotFenced`): this side stays suspended and
+    asks again in `retry` seconds.
     """
 
     cause: Exception
-    retry: float | None
+    retry: float
 
 
 @attrs.frozen

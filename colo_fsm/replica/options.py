@@ -22,7 +22,8 @@ class Options:
     - `deadline`: how long the link may stand still before it is a fault, in every state that must go on.
     - `hook_deadline`: how long a hook may take, or a turn that a checkpoint waits for, before it is a
       fault. Ten times that for the first copy.
-    - `claim_retry`: how long to wait before asking an arbiter again that did not answer.
+    - `claim_retry`: how long to wait before asking an arbiter again that did not answer. From one try to
+      fence the peer (`Fenced`) to the next it is doubled, up to 32 times that.
     - `connect_timeout`: how long to try to reach a Secondary that does not listen yet (Primary).
     - `greeting_deadline`: how long a connection has to show the first bytes of a stream (Secondary).
     - `state_limit`: the largest device state accepted, in bytes (Secondary).

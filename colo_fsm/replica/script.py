@@ -15,11 +15,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from colo_fsm.arbiter import Arbiter, Claim, UnknownGeneration
+from colo_fsm.arbiter import Arbiter, Claim, NotFenced
 from colo_fsm.fsm import (
     Do,
     Effects,
@@ -48,6 +48,9 @@ from .outside import Leaving, Outside
 from .wish import Call, Script, Wait
 
 _log = logging.getLogger(__name__)
+
+FENCE_BACK_OFF: Final = 32
+"""How many times `claim_retry` passes at most between two tries to fence the peer."""
 
 Step = Callable[[], Script[Effects | None] | None]
 """Performs an effect: at once, or as a script, which returns what follows from it at once."""
@@ -101,6 +104,7 @@ class Replica(Outside):
         self._due_at: float | None = None
         self._claim_at: float | None = None
         self._claim: Call | None = None
+        self._unfenced = 0
         self.unready: ProtocolError | None = None
         """What was wrong before this side was ready for its first round."""
         self._lost_to: Claim | None = None
@@ -367,12 +371,10 @@ class Replica(Outside):
         self._claim_at = None
         try:
             claim = yield from self._claimed()
-        except UnknownGeneration as cause:
-            self.events.put(ClaimUnanswered(cause, None))
-            return self.session.fire(lost)
         except Exception as cause:  # noqa: BLE001 - whatever it is, the claim is not granted
-            self._claim_at = self.clock() + self.options.claim_retry
-            self.events.put(ClaimUnanswered(cause, self.options.claim_retry))
+            retry = self._next_claim(cause)
+            self._claim_at = self.clock() + retry
+            self.events.put(ClaimUnanswered(cause, retry))
             return ()
         granted = claim.winner is self.session.side
         if granted:
@@ -381,6 +383,11 @@ class Replica(Outside):
             self._lost_to = claim
         self.events.put(ClaimAnswered(claim, granted))
         return self.session.fire(won if granted else lost)
+
+    def _next_claim(self, cause: Exception) -> float:
+        """In how many seconds to ask again: fencing works on a machine, and is tried ever more slowly."""
+        self._unfenced = self._unfenced + 1 if isinstance(cause, NotFenced) else 0
+        return float(self.options.claim_retry * min(2 ** max(0, self._unfenced - 1), FENCE_BACK_OFF))
 
     def _claimed(self) -> Script[Any]:
         """The arbiter's answer. One that hangs is not asked a second time until it has come back."""
