@@ -42,15 +42,17 @@ diagrams: .venv/test.done
 clean:
 	rm -rf .venv build dist *.egg-info
 
-# What the tests need of the system: real QEMU; SPIN and a C compiler for what it writes. Without the right
-# to install them their tests are skipped, and say so.
-PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu spin gcc libc6-dev debian-archive-keyring
-PROGRAMS := qemu-system-x86_64 qemu-img spin gcc
+# What the tests need of the system: real QEMU; SPIN and a C compiler for what it writes; etcd, of which they
+# start their own: the service that comes with it is ended, unless etcd was here before. Without the right to
+# install them their tests are skipped, and say so.
+PACKAGES := qemu-system-x86 qemu-utils seabios ipxe-qemu spin gcc libc6-dev debian-archive-keyring etcd-server
+PROGRAMS := qemu-system-x86_64 qemu-img spin gcc etcd
 .venv/system.done: .venv/made.done Makefile
 	@if ! (for each in $(PROGRAMS); do command -v $$each >/dev/null || exit 1; done); then \
-	  as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	  as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; etcd=$$(command -v etcd); \
 	  { $$as apt-get update -q && $$as apt-get install -qy --no-install-recommends $(PACKAGES); } \
-	  || echo "the tests with real QEMU or SPIN will be skipped; for them: apt-get install $(PACKAGES)" >&2; fi
+	  || echo "the tests with real QEMU, SPIN or etcd will be skipped; for them: apt-get install $(PACKAGES)" >&2; \
+	  [ "$$etcd" ] || ! command -v etcd >/dev/null || { $$as service etcd stop; $$as update-rc.d etcd disable; } || :; fi
 	@touch $@
 
 # A bare Debian has Python without venv: install that, or say what to type.

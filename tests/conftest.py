@@ -1,4 +1,4 @@
-"""QEMU's versions for tests that need one; with COLO_FSM_REQUIRE_ALL=1 a skipped test is a failed one."""
+"""QEMU's versions and an etcd cluster for tests; with COLO_FSM_REQUIRE_ALL=1 a skipped one has failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Generator
 
+import etcd_cluster as etcd_cluster_
 import pytest
 import qemus
 
@@ -38,6 +39,15 @@ def qemu_version(request: pytest.FixtureRequest) -> Generator[qemus.Version]:
         yield version
 
 
+@pytest.fixture(scope="session")
+def etcd_cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[etcd_cluster_.EtcdCluster]:
+    """A real one. Its members are left alone."""
+    if reason := etcd_cluster_.missing():
+        pytest.skip(reason)
+    with etcd_cluster_.running(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("real_qemu"):
         if shutil.which("setpriv") is None:
@@ -55,6 +65,23 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and COLO_FSM_REQUIRE_ALL=1 forbids that"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What strangers have cost: a row for each listener and phase (test_strangers)."""
+    rows: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+    for report in (r for found in terminalreporter.stats.values() for r in found):
+        at = str(getattr(report, "nodeid", "")).partition("[")[2].partition("]")[0].partition("-")[0]
+        for what, value in getattr(report, "user_properties", ()):
+            if what == "strangers" and getattr(report, "when", "") == "call":
+                rows.setdefault((at, value[0]), []).append(tuple(value[1:]))
+    if rows:
+        terminalreporter.section("strangers")
+    for (at, phase), found in sorted(rows.items()):
+        kinds, made = sum(r[0] for r in found), sum(r[1] for r in found)
+        after, within = (max(r[n] for r in found) / (1 << 20) for n in (2, 3))
+        cost = f"at most {after:4.1f} MiB more when they have gone, {within:5.1f} while they are there"
+        terminalreporter.line(f"{at:10} {phase:7} {kinds:4} kinds, {made:6} connections, {cost}")
 
 
 # A shell that starts us in the background has ^C ignored, here and in every process that a test starts.

@@ -24,11 +24,12 @@ from colo_fsm.colo import PRIMARY, SECONDARY, State
 from colo_fsm.fsm import Side, Table
 from colo_fsm.replica import Checkpoint, MemoryStore, Options, Saved, Store, aio, blocking
 from colo_fsm.replica.events import Event, EventQueue
+from colo_fsm.replica.link import Link
 from colo_fsm.replica.pair import session_for
 from colo_fsm.replica.primary_script import PrimaryReplica
 from colo_fsm.replica.script import Replica
 from colo_fsm.replica.secondary_script import SecondaryReplica
-from colo_fsm.replica.wish import Call, Wait, Wish
+from colo_fsm.replica.wish import Call, Script, Wait, Wish
 from colo_fsm.stream import PAGE_SIZE, Blocks, Page
 
 T = TypeVar("T")
@@ -387,6 +388,30 @@ class Bench:
         return [hook.__name__ for hook in hooks]
 
 
+class Visits:
+    """Who comes to a bench: always over the same link, whoever was dismissed before. `dismissed`: why."""
+
+    def __init__(self) -> None:
+        self.came = FakeLink()
+        self.dismissed: list[str] = []
+        self.busy = False
+
+    def next(self, given_up: Callable[[], bool]) -> Script[Link | None]:
+        yield from ()  # a script that waits for nothing
+        return self.came
+
+    def dismiss(self, link: Link, why: str) -> None:
+        self.dismissed.append(why)
+
+    def engaged(self) -> None:
+        self.busy = True
+
+    def parted(self) -> None:
+        self.busy = False
+
+    def close(self) -> None: ...
+
+
 class Told(EventQueue):
     """Events as they happen."""
 
@@ -698,10 +723,15 @@ def descriptors(pid: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def memory(pid: int) -> int:
-    """What is resident of a process, in bytes."""
+def memory(pid: int, what: str = "VmRSS") -> int:
+    """What is resident of a process, in bytes; VmHWM: at most since `forget_peak`."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    return int(status.split(f"{what}:")[1].split()[0]) * 1024
+
+
+def forget_peak(pid: int) -> None:
+    """The most that was resident of a process is what is so now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def unix(path: Path) -> str:

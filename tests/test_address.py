@@ -79,7 +79,7 @@ class TestOneMachine:
         arbiter = f"sqlite:{tmp_path / 'claim.db'}"
         make: Any = blocking if module == "blocking" else aio
         for side, where in ((make.primary, "peer"), (make.secondary, "listen")):
-            with pytest.raises(ValueError, match=r"another machine.*SQLite.*use exec:COMMAND"):
+            with pytest.raises(ValueError, match=r"another machine.*SQLite.*use etcd://.* or exec:COMMAND"):
                 side(Counting(), arbiter=arbiter, **{where: "tcp:192.0.2.1:9998"})
         assert not (tmp_path / "claim.db").exists()
 

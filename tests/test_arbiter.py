@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -15,11 +16,13 @@ from pathlib import Path
 import pytest
 from arbiter_claimer import claimer
 from arbiter_once import once
+from etcd_cluster import EtcdCluster
 
 from colo_fsm.arbiter import (
     Arbiter,
     ArbiterError,
     Claim,
+    EtcdArbiter,
     ExecArbiter,
     SqliteArbiter,
     Unarbitrated,
@@ -29,14 +32,33 @@ from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
 
+NO_CLUSTERS = [
+    f"etcd://{where}"
+    for where in (
+        "",
+        "h1",
+        "h1/",
+        "/x",
+        "h1,,h2/x",
+        "h1:0/x",
+        "h1:65536/x",
+        "h1:2379:1/x",
+        "me@h1/x",
+        "h1/a\nb",
+    )
+]
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     return f"sqlite:{tmp_path / 'claim.db'}"
 
 
-@pytest.fixture(params=["sqlite", "exec"])
+@pytest.fixture(params=["sqlite", "etcd", "exec"])
 def url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> str:
+    if request.param == "etcd":
+        cluster: EtcdCluster = request.getfixturevalue("etcd_cluster")
+        return cluster.url()
     return database if request.param == "sqlite" else once(tmp_path)
 
 
@@ -162,12 +184,13 @@ def test_no_call_leaves_a_descriptor_open(arbiter: Arbiter, tmp_path: Path) -> N
 
 def test_each_form(database: str) -> None:
     assert str(open_arbiter(database)) == database
+    assert str(open_arbiter("etcd://h1:2379,[::1],h2/some/where")) == "etcd://h1:2379,[::1],h2/some/where"
     assert str(open_arbiter("exec:true  'a b'")) == "exec:true  'a b'"
 
 
-@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "exec:", "etcd:host", "claim.db"])
+@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "exec:", "etcd:host/x", "claim.db"])
 def test_another_form(url: str) -> None:
-    with pytest.raises(ValueError, match=r"sqlite:PATH or exec:COMMAND ARGS\.\.\.$"):
+    with pytest.raises(ValueError, match=r"sqlite:PATH, etcd://HOST.*/PREFIX or exec:COMMAND ARGS\.\.\.$"):
         open_arbiter(url)
 
 
@@ -177,13 +200,14 @@ def test_another_form(url: str) -> None:
         ("exec: ", "name a command that can be executed"),
         ("exec:/no/such/command", "name a command that can be executed"),
         ("exec:sh 'unclosed", "No closing quotation"),
+        *((url, "write etcd://HOST\\[:PORT\\],HOST,HOST/PREFIX") for url in NO_CLUSTERS),
         ("sqlite:/no/such/directory/claim.db", "name a file in an existing directory"),
         ("sqlite:/", "name a file in an existing directory"),
         (f"sqlite:{__file__}", "this file is no claim database, name another one"),
     ],
 )
 def test_nothing_that_could_work(url: str, text: str) -> None:
-    with pytest.raises(ValueError, match=f"^{url}: {text}$"):
+    with pytest.raises(ValueError, match=f"^'?{re.escape(url)}'?: {text}$"):
         open_arbiter(url)
 
 
@@ -194,8 +218,15 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
         open_arbiter(f"sqlite:{tmp_path / 'other.db'}")
 
 
+TIMED: list[Callable[[float], Arbiter]] = [
+    lambda t: ExecArbiter("true", t),
+    lambda t: SqliteArbiter("claim.db", t),
+    lambda t: EtcdArbiter("localhost/x", t),
+]
+
+
 @pytest.mark.parametrize("timeout", [math.nan, math.inf, -1.0, 1e5])
-@pytest.mark.parametrize("made", [lambda t: ExecArbiter("true", t), lambda t: SqliteArbiter("claim.db", t)])
+@pytest.mark.parametrize("made", TIMED)
 def test_a_time_that_never_ends_is_none(made: Callable[[float], Arbiter], timeout: float) -> None:
     with pytest.raises(ValueError, match="'timeout' must be"):
         made(timeout)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import etcd_cluster
 import pytest
 import served_pair
 from served_pair import Process
@@ -42,9 +43,9 @@ class Fence:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *more: str) -> Iterator[tuple[Process, Process]]:
+def served(folder: Path, *more: str, arbiter: str = "sqlite:claim.db") -> Iterator[tuple[Process, Process]]:
     """Primary and Secondary, whose first checkpoint is taken."""
-    common = ["--arbiter", "sqlite:claim.db", *more]
+    common = ["--arbiter", arbiter, *more]
     with served_pair.side(folder, "secondary", "--listen", "unix:link", *common) as secondary:
         secondary.until("listening")
         with served_pair.side(folder, "primary", "--connect", "unix:link", *common) as primary:
@@ -100,3 +101,24 @@ def test_a_side_fences_before_it_serves_alone(tmp_path: Path, survivor: Side) ->
     tries = fencing.log.read_text().splitlines()
     assert len(tries) == 3
     assert {tuple(line.split()[1:]) for line in tries} == {(survivor.value, str(won["token"]))}
+
+
+@pytest.mark.parametrize("survivor", [pytest.param(Side.PRIMARY, marks=pytest.mark.soak), Side.SECONDARY])
+def test_without_a_quorum_a_pair_goes_on_and_a_survivor_waits_for_it(tmp_path: Path, survivor: Side) -> None:
+    if reason := etcd_cluster.missing():
+        pytest.skip(reason)
+    with (
+        etcd_cluster.running(tmp_path / "etcd") as cluster,
+        served(tmp_path, arbiter=cluster.url()) as (primary, secondary),
+    ):
+        for member in cluster.members[:2]:
+            member.kill()
+        for _ in range(3):
+            primary.until("checkpoint")
+            secondary.until("checkpoint")
+        lives, dies = (primary, secondary) if survivor is Side.PRIMARY else (secondary, primary)
+        dies.process.kill()
+        assert "is unreachable: " in lives.until("claim-unanswered")["error"]
+        cluster.start()
+        lives.until("claim", won=True, winner=survivor.value)
+        lives.until("state", state="alone")

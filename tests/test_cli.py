@@ -166,7 +166,7 @@ GUEST = ["--guest", "guests:guest"]
     [
         ([*SECONDARY, *GUEST], 2, "say who answers claims: --arbiter URL, or --no-arbiter"),
         ([*SECONDARY, *GUEST, "--no-arbiter", "--arbiter", "sqlite:c"], 2, "say who answers claims"),
-        ([*SECONDARY, *GUEST, "--arbiter", "etcd:x"], 2, "write sqlite:PATH or exec:COMMAND"),
+        ([*SECONDARY, *GUEST, "--arbiter", "etcd:x"], 2, "write sqlite:PATH, etcd://"),
         (
             [*SECONDARY, *GUEST, "--no-arbiter", "--fence", "no/such"],
             2,

@@ -29,6 +29,16 @@ def test_the_end_is_called_from_a_thread_of_its_own(number: signal.Signals) -> N
     assert [signal.getsignal(n) for n in NUMBERS] == before
 
 
+def test_an_error_inside_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever listens for signals may not have begun to by then. A hundred times: half fell into it."""
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    for _ in range(100):
+        with pytest.raises(LookupError), ended_by_signals(lambda: None):
+            raise LookupError
+    assert raised == []
+
+
 def test_another_signal_is_not_the_end() -> None:
     called = threading.Event()
     before = signal.signal(signal.SIGUSR1, lambda *_: None)

@@ -12,7 +12,7 @@ import pytest
 PACKAGES = [
     "", ".fsm", ".colo", ".stream", ".arbiter", ".replica", ".services", ".qemu", ".check", ".draw", ".cli"
 ]  # fmt: skip
-EXTRAS = ("click", "rich", "graphviz", "pygraphviz")
+EXTRAS = ("click", "rich", "graphviz", "pygraphviz", "etcd3gw", "requests")
 
 
 def public_names(module: ModuleType) -> set[str]:

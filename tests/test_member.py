@@ -76,6 +76,9 @@ class Place:
             yield made
         await listening
 
+    def text(self, name: str) -> bytes:
+        return self.words[name].text
+
     async def says(self, name: str, part: str) -> str:
         await until(lambda: any(part in why for why in self.said.get(name, [])))
         return next(why for why in self.said[name] if part in why)
@@ -229,12 +232,12 @@ def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_
             other.execute("BEGIN EXCLUSIVE")
             async with place.member("a", arbiter=register) as a:
                 await place.says("a", "is unreachable")
-                assert not place.words["a"].text
+                assert place.text("a") == b""
                 other.close()
                 await until(lambda: a.active is not None)
                 assert a.active is not None
                 await a.active.running()
-                assert place.words["a"].text == b"kept"
+                assert place.text("a") == b"kept"
 
     asyncio.run(story())
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import socket
 import struct
 import threading
@@ -17,7 +19,7 @@ from standby_process import READY, REPLY, StreamPrimary, initial, live, state
 from vm_link import keep, number_in
 from vm_stream import command, head, start
 
-from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, Unarbitrated
+from colo_fsm.arbiter import Arbiter, ArbiterError, Claim, GenerationClaimed, Unarbitrated
 from colo_fsm.colo import State
 from colo_fsm.fsm import LinkLost, Side
 from colo_fsm.qemu import Held, Outcome, Standby, StandbyReplica, VmRound
@@ -245,6 +247,51 @@ class TestStrangers:
                 stranger.link.sendall(head() + start(blocks={"pc.ram": 1 << 50}))
                 assert "over the limit of" in holding.says(Refused).why
             assert not list(tmp_path.glob("image-*"))
+
+
+class Closed(Unarbitrated):
+    """Its generation is over."""
+
+    def check(self, generation: int) -> None:
+        raise GenerationClaimed(generation, Side.PRIMARY)
+
+
+class Failing(MemoryStore):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def complete(self, *_: Any, **__: Any) -> None:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+class TestItsOwnFault:
+    """What nobody's VM could be held with ends it; what is about one VM does not."""
+
+    @pytest.mark.parametrize(
+        ("arbiter", "store", "said"),
+        [
+            (Closed(), None, "generation 7 is over"),
+            (None, Failing(errno.EIO), "store failed: OSError: [Errno 5] Input/output error"),
+        ],
+    )
+    def test_ends_it_with_its_own_error(
+        self, arbiter: Arbiter | None, store: Store | None, said: str
+    ) -> None:
+        with Holding(arbiter, store=store) as holding, holding.primary() as primary:
+            primary.link.sendall(initial())
+            outcome = holding.outcome()
+            assert outcome.state is State.STOPPED
+            assert said in str(outcome.error)
+            assert not [event for event in holding.told if isinstance(event, Refused)]
+
+    def test_a_vm_that_is_too_large_for_the_disk_does_not_keep_the_next_one_out(self) -> None:
+        with Holding(store=Failing(errno.ENOSPC)) as holding:
+            for _ in range(2):
+                with holding.primary() as primary:
+                    primary.link.sendall(initial())
+                    assert primary.link.recv(4) == b""
+            assert "No space left on device" in holding.says(Refused).why
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ import gc
 import itertools
 import json
 import os
+import queue
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -21,9 +23,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from standby_process import READY, REQUEST, SEND, every_page
+from replicas import descriptors
+from standby_process import READY, REQUEST, SEND, every_page, initial, until
 from vm_link import link, number_in
-from vm_stream import ram
+from vm_stream import head, ram
 
 from colo_fsm.cli.app import cli
 from colo_fsm.fsm import Side
@@ -31,7 +34,7 @@ from colo_fsm.qemu.watch import tap as tap_module
 from colo_fsm.qemu.watch.capture import Capture, CaptureError, Recorder
 from colo_fsm.qemu.watch.rounds import Kind, Round
 from colo_fsm.qemu.watch.tap import Tap
-from colo_fsm.replica import MemoryStore
+from colo_fsm.replica import MemoryStore, Refused
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,8 +45,22 @@ def sent(capture: Capture, side: Side) -> bytes:
     return b"".join(piece.data for piece in capture if piece.side is side)
 
 
+BEGUN = initial()[: len(head()) + 1]
+"""What a Primary has to show: then its link to the Secondary is made."""
+
+CHANNEL = bytes.fromhex("1122334400000001")
+"""What a further connection of multifd's begins with."""
+
+
+def pieces(rounds: int, most: int | None = None) -> Iterator[tuple[Side, bytes]]:
+    """What passes behind BEGUN: the first `most` pieces of so many rounds."""
+    (side, first), *others = itertools.islice(link(rounds), most)
+    yield side, first.removeprefix(BEGUN)
+    yield from others
+
+
 class Ends:
-    """A tap with our own sockets at both of its ends."""
+    """A tap with our own sockets at both of its ends, behind BEGUN."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
@@ -55,13 +72,20 @@ class Ends:
         self.primary, self.secondary = self.connect()
         return self
 
-    def connect(self) -> tuple[socket.socket, socket.socket]:
-        """Another connection through the tap."""
-        primary = socket.socket(socket.AF_UNIX)
-        primary.connect(self.tap.address.path)
+    def come(self) -> socket.socket:
+        """Whoever connects."""
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(20)
+        link.connect(self.tap.address.path)
+        return link
+
+    def connect(self, begun: bytes = BEGUN) -> tuple[socket.socket, socket.socket]:
+        """Another connection through the tap, which begins with this."""
+        primary = self.come()
+        primary.sendall(begun)
         secondary = self.server.accept()[0]
-        for end in (primary, secondary):
-            end.settimeout(20)
+        secondary.settimeout(20)
+        assert secondary.recv(len(begun), socket.MSG_WAITALL) == begun
         return primary, secondary
 
     def play(self, pieces: Iterable[tuple[Side, bytes]]) -> None:
@@ -99,7 +123,7 @@ def received(link: socket.socket) -> bytes:
 
 def test_garbage_passes_unchanged_and_has_a_verdict(ends: Ends, tmp_path: Path) -> None:
     rng = random.Random(1)
-    there, back = rng.randbytes(3 << 20), rng.randbytes(1 << 20)
+    there, back = rng.randbytes(3 << 20), rng.randbytes(1 << 20)  # the first of them behind BEGUN
     links = ((ends.primary, there), (ends.secondary, back))
 
     def send(link: socket.socket, data: bytes) -> None:
@@ -118,30 +142,36 @@ def test_garbage_passes_unchanged_and_has_a_verdict(ends: Ends, tmp_path: Path) 
     # whichever channel was looked at first
     assert ends.tap.wait(20).kind in (Kind.NOT_DECODED, Kind.DEVIATION)
     capture = Capture(tmp_path / "capture")
-    assert (sent(capture, P2S), sent(capture, S2P)) == (there, back)
+    assert (sent(capture, P2S), sent(capture, S2P)) == (BEGUN + there, back)
 
 
 @pytest.mark.parametrize("most", [1999, 2000])
 def test_slow_decoding_holds_nothing_and_is_given_up(
-    ends: Ends, most: int, monkeypatch: pytest.MonkeyPatch
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the second piece is looked at, it is all that has not been."""
     monkeypatch.setattr(tap_module, "MOST_BEHIND", most)
-    looked, go_on = threading.Event(), threading.Event()
+    begun, looked, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def slow(at: float, side: Side, data: bytes) -> None:
-        looked.set()
-        assert go_on.wait(20)
+        if data == BEGUN:
+            begun.set()
+        else:
+            looked.set()
+            assert go_on.wait(20)
 
+    ends = Ends(tmp_path)
     monkeypatch.setattr(ends.tap.watch, "saw", slow)
-    for _ in range(2):
-        ends.primary.sendall(bytes(2000))
-        assert len(ends.secondary.recv(2000, socket.MSG_WAITALL)) == 2000
-        assert looked.wait(20)
-    go_on.set()
-    ends.primary.close()
-    ends.secondary.close()
-    said = ends.tap.wait(20).text
+    with ends:
+        assert begun.wait(20)
+        for _ in range(2):
+            ends.primary.sendall(bytes(2000))
+            assert len(ends.secondary.recv(2000, socket.MSG_WAITALL)) == 2000
+            assert looked.wait(20)
+        go_on.set()
+        ends.primary.close()
+        ends.secondary.close()
+        said = ends.tap.wait(20).text
     assert ("behind the link" in said) == (most < 2000)
     assert most == 2000 or said == "decoding is 2000 bytes behind the link"
 
@@ -157,9 +187,10 @@ class Failing(Recorder):
 
 @pytest.mark.parametrize("error", [Failing.error, ValueError("write to closed file")])
 def test_a_recorder_that_fails_ends_the_recording_only(error: Exception, tmp_path: Path) -> None:
-    with Failing(tmp_path / "capture") as recorder, Ends(tmp_path, recorder=recorder) as ends:
-        recorder.error = error
-        ends.play(itertools.islice(link(2), 12))
+    recorder = Failing(tmp_path / "capture")
+    recorder.error = error
+    with recorder, Ends(tmp_path, recorder=recorder) as ends:
+        ends.play(pieces(2, 12))
         assert ends.tap.wait(20).kind is Kind.OK
         assert (ends.tap.record_error, recorder.asked) == (error, 1)
 
@@ -171,7 +202,7 @@ class FullStore(MemoryStore):
 
 def test_a_store_that_fails_ends_the_decoding_only(tmp_path: Path) -> None:
     with FullStore() as store, Ends(tmp_path, store=store) as ends:
-        ends.play(itertools.islice(link(2), 12))
+        ends.play(pieces(2, 12))
         verdict = ends.tap.wait(20)
         assert verdict.kind is Kind.NOT_DECODED
         assert "OSError: [Errno 28] No space left" in verdict.text
@@ -190,7 +221,7 @@ def test_what_on_round_raises_wait_raises_and_the_bytes_go_on(bad: int, tmp_path
             raise LookupError(f"in round {bad}")
 
     with Recorder(tmp_path / "capture") as recorder, Ends(tmp_path, on_round=fail, recorder=recorder) as ends:
-        ends.play(itertools.islice(link(2), 9))
+        ends.play(pieces(2, 9))
         for _ in range(2):
             with pytest.raises(LookupError, match=f"in round {bad}"):
                 ends.tap.wait(20)
@@ -199,13 +230,13 @@ def test_what_on_round_raises_wait_raises_and_the_bytes_go_on(bad: int, tmp_path
 
 
 def test_further_connections_are_passed_on_and_not_looked_at(ends: Ends) -> None:
-    there, back = ends.connect()
+    there, back = ends.connect(CHANNEL)
     there.sendall(b"a page")
     assert back.recv(6) == b"a page"
     back.close()
     assert there.recv(1) == b""
     there.close()
-    ends.play(itertools.islice(link(1), 7))
+    ends.play(pieces(1, 7))
     assert "1 round; the " in ends.tap.wait(20).text
 
 
@@ -214,16 +245,15 @@ def test_a_further_connection_that_leads_nowhere_is_the_only_one_to_end(
 ) -> None:
     monkeypatch.setattr(tap_module, "CONNECT_TIMEOUT", 0.0)
     ends.server.close()
-    with socket.socket(socket.AF_UNIX) as another:
-        another.connect(ends.tap.address.path)
-        another.settimeout(20)
+    with ends.come() as another, contextlib.suppress(ConnectionResetError):
+        another.sendall(CHANNEL)
         assert another.recv(1) == b""
-    ends.play(itertools.islice(link(1), 7))
+    ends.play(pieces(1, 7))
     assert ends.tap.wait(20).kind is Kind.OK
 
 
 def test_a_link_that_is_stopped_did_not_break(ends: Ends) -> None:
-    for _, data in itertools.islice(link(1), 1):
+    for _, data in pieces(1, 1):
         ends.primary.sendall(data)
         ends.secondary.recv(len(data), socket.MSG_WAITALL)
     ends.secondary.sendall(READY)
@@ -241,7 +271,7 @@ def test_a_link_that_is_stopped_did_not_break(ends: Ends) -> None:
 
 def test_a_link_that_has_ended_by_itself_was_not_stopped(tmp_path: Path) -> None:
     with Ends(tmp_path) as ends:
-        ends.play([next(link(0))])
+        ends.play(pieces(0, 1))
         assert ends.tap.wait(20).kind is Kind.BROKE
         ends.tap.stop()
         assert "'s link ended with" in ends.tap.wait(20).text
@@ -258,7 +288,7 @@ def test_a_secondary_that_aborts_is_not_blamed_on_the_primary(
     end: Callable[[socket.socket], None], ends: Ends, tmp_path: Path
 ) -> None:
     """QEMU 7.2's Primary answers the end with another request."""
-    pass_on(ends, itertools.islice(link(1), 6))
+    pass_on(ends, pieces(1, 6))
     end(ends.secondary)
     assert ends.primary.recv(1) == b""
     with contextlib.suppress(BrokenPipeError):
@@ -276,7 +306,7 @@ def test_a_secondary_that_aborts_is_not_blamed_on_the_primary(
 
 def test_a_secondary_that_does_not_read_and_is_killed_is_the_one_that_ended(ends: Ends) -> None:
     """Writing to it fails before its own end is read."""
-    pass_on(ends, itertools.islice(link(1), 4))
+    pass_on(ends, pieces(1, 4))
 
     def send() -> None:
         with contextlib.suppress(OSError):
@@ -318,8 +348,8 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     gc.collect()
     before = os.listdir("/proc/self/fd")
     with Ends(tmp_path) as ends:
-        more = ends.connect()
-        ends.play(itertools.islice(link(1), 7))
+        more = ends.connect(CHANNEL)
+        ends.play(pieces(1, 7))
         ends.tap.wait(20)
         for end in more:
             end.close()
@@ -336,9 +366,113 @@ def test_nobody_at_the_other_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         socket.socket(socket.AF_UNIX) as link,
     ):
         link.connect(tap.address.path)
+        link.sendall(BEGUN)
         with pytest.raises(ConnectionRefusedError, match="nobody listens at unix:"):
             tap.wait(20)
-        assert link.recv(1) == b""
+        link.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            assert link.recv(1) == b""
+
+
+class Uncertain:
+    """A tap that nobody has come to yet. `refused`: who was."""
+
+    def __init__(self, folder: Path, greeting_deadline: float = 60.0) -> None:
+        self.refused: queue.SimpleQueue[Refused] = queue.SimpleQueue()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.tap = Tap(
+            f"unix:{folder / 'tap'}", f"tcp:127.0.0.1:{self.server.getsockname()[1]}",
+            greeting_deadline=greeting_deadline, on_refused=lambda event: self.refused.put(event),
+        )  # fmt: skip
+
+    def __enter__(self) -> Uncertain:
+        self.tap.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tap.__exit__()
+        self.server.close()
+
+    def come(self, says: bytes = b"") -> socket.socket:
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(20)
+        link.connect(self.tap.address.path)
+        link.sendall(says)
+        return link
+
+    def nobody_has_reached_the_secondary(self) -> bool:
+        return not select.select([self.server], [], [], 0)[0]
+
+
+class TestStrangers:
+    """A connection that begins no stream of a VM never reaches the Secondary."""
+
+    @pytest.mark.parametrize(
+        ("says", "why"),
+        [
+            (b"GET / HTTP/1.1\r\n\r\n", "nothing that begins a migration stream"),
+            (head("colo-fsm"), "only a VM"),
+        ],
+    )
+    def test_who_is_no_primary_is_refused_and_the_next_one_is_served(
+        self, says: bytes, why: str, tmp_path: Path
+    ) -> None:
+        with Uncertain(tmp_path) as before:
+            with before.come(says) as stranger, contextlib.suppress(ConnectionResetError):
+                while stranger.recv(1000):
+                    pass
+            assert why in before.refused.get(timeout=20).why
+            assert before.nobody_has_reached_the_secondary()
+            with before.come(BEGUN), before.server.accept()[0] as secondary:
+                assert secondary.recv(len(BEGUN), socket.MSG_WAITALL) == BEGUN
+
+    def test_who_is_silent_is_hung_up_on(self, tmp_path: Path) -> None:
+        with Uncertain(tmp_path, greeting_deadline=0.01) as before:
+            for says in (b"", b"QEVM", head()):
+                with before.come(says) as stranger, contextlib.suppress(ConnectionResetError):
+                    assert stranger.recv(1) == b""
+            assert before.nobody_has_reached_the_secondary()
+
+    def test_a_second_primary_is_refused_and_the_first_goes_on(self, ends: Ends) -> None:
+        with ends.come() as second, contextlib.suppress(ConnectionResetError):
+            second.sendall(initial())
+            assert second.recv(1) == b""
+        ends.play(pieces(2))
+        assert ends.tap.wait(20).text.startswith("2 rounds;")
+        assert not select.select([ends.server], [], [], 0)[0]
+
+    def test_multifds_connections_may_come_before_its_stream(self, tmp_path: Path) -> None:
+        with Uncertain(tmp_path) as before, before.come(CHANNEL), before.come(BEGUN):
+            for expected in (BEGUN, CHANNEL):
+                with before.server.accept()[0] as link:
+                    assert link.recv(len(expected), socket.MSG_WAITALL) == expected
+
+    def test_a_connection_of_multifds_that_has_ended_leaves_nothing(self, ends: Ends) -> None:
+        before = descriptors()
+        for _ in range(20):
+            for end in ends.connect(CHANNEL):
+                end.close()
+        until(lambda: descriptors() == before or None, "descriptors given back")
+
+    def test_nobody_can_come_when_it_is_over(self, ends: Ends) -> None:
+        ends.play(pieces(1))
+        ends.tap.wait(20)
+        with (
+            socket.socket(socket.AF_UNIX) as late,
+            pytest.raises((ConnectionRefusedError, FileNotFoundError)),
+        ):
+            late.connect(ends.tap.address.path)
+
+    def test_on_refused_may_raise(self, tmp_path: Path) -> None:
+        before = Uncertain(tmp_path)
+        before.refused = None  # type: ignore[assignment]
+        with before:
+            for _ in range(2):
+                with (
+                    before.come(b"GET / HTTP/1.1\r\n") as stranger,
+                    contextlib.suppress(ConnectionResetError),
+                ):
+                    assert stranger.recv(1) == b""
 
 
 def test_stopped_before_anybody_came(tmp_path: Path) -> None:
@@ -389,8 +523,8 @@ server = socket.create_server(("127.0.0.1", 0))
 tap = Tap("unix:{tmp_path}/tap", f"tcp:127.0.0.1:{{server.getsockname()[1]}}").__enter__()
 link = socket.socket(socket.AF_UNIX)
 link.connect("{tmp_path}/tap")
-link.sendall(b"through")
+link.sendall({BEGUN!r})
 there = server.accept()[0]
-assert there.recv(7) == b"through"
+assert there.recv(1000) == {BEGUN!r}
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=20)

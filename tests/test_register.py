@@ -10,6 +10,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from etcd3gw.client import Etcd3Client
+from etcd_cluster import EtcdCluster
 from register_swapper import swapper
 
 from colo_fsm.arbiter import Entry, Register, open_arbiter, open_register
@@ -18,8 +20,11 @@ from colo_fsm.fsm import Side
 NAME = "orders"
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "etcd"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "etcd":
+        cluster: EtcdCluster = request.getfixturevalue("etcd_cluster")
+        return cluster.url()
     return f"sqlite:{tmp_path / 'claim.db'}"
 
 
@@ -32,11 +37,16 @@ def register(url: str) -> Register:
 def remove(url: str) -> Callable[[], object]:
     """Removes the record by hand."""
 
+    def from_cluster() -> None:
+        host, _, prefix = url.removeprefix("etcd://").partition("/")
+        key = f"{prefix}/register/{NAME}"
+        assert Etcd3Client(host.split(",")[0], api_path="/v3/").delete(key)
+
     def from_database() -> None:
         with closing(sqlite3.connect(url.removeprefix("sqlite:"), isolation_level=None)) as db:
             db.execute("DELETE FROM colo_register WHERE name = ?", (NAME,))
 
-    return from_database
+    return from_cluster if url.startswith("etcd:") else from_database
 
 
 def now_at(register: Register) -> Entry:
@@ -197,18 +207,19 @@ def test_no_call_leaves_a_descriptor_open(register: Register) -> None:
     assert descriptors() == before
 
 
-@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "claim.db", "http://host"])
+@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "etcd:h/x", "claim.db", "http://host"])
 def test_another_form(url: str) -> None:
-    with pytest.raises(ValueError, match=rf"^'{url}' names no register: write sqlite:PATH"):
+    with pytest.raises(ValueError, match=rf"^'{url}' names no register: write sqlite:PATH or etcd://"):
         open_register(url, NAME)
 
 
 def test_a_command_keeps_no_record() -> None:
-    with pytest.raises(ValueError, match="'exec:true': a command keeps no record: name sqlite:"):
+    with pytest.raises(ValueError, match="'exec:true': a command keeps no record: name sqlite:PATH or etcd:"):
         open_register("exec:true", NAME)
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "x" * 256, "é" * 128, "\ud800"])
+@pytest.mark.parametrize("url", ["sqlite:claim.db", "etcd://localhost/x"])
 def test_a_name_that_is_none(url: str, name: str) -> None:
     with pytest.raises(ValueError, match="names no data set: write 1 to 255 bytes of printable text"):
         open_register(url, name)

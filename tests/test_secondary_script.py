@@ -21,16 +21,18 @@ from replicas import (
     Broken,
     Counting,
     OneShot,
+    Visits,
     initial_bytes,
     live_bytes,
     round_bytes,
     state_bytes,
 )
 
-from colo_fsm.arbiter import GenerationClaimed
+from colo_fsm.arbiter import ArbiterUnreachable, GenerationClaimed
 from colo_fsm.colo import State
 from colo_fsm.fsm import GuestFailed, InvalidState, Side, Truncated, UnknownMessage
 from colo_fsm.replica import Checkpoint, CheckpointTaken, MemoryStore, Options
+from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import PAGE_SIZE, Blocks, Delta, PatchSink, StreamError
 
 
@@ -39,6 +41,14 @@ def secondary(guest: Any = None, **more: Any) -> Bench:
     made = Bench(Side.SECONDARY, guest, **more).start().receive(initial_bytes(b"4", {0: page(4)}))
     assert made.state is State.READY
     return made
+
+
+def visited(guest: Any = None, **more: Any) -> tuple[Bench, Visits]:
+    """A Secondary whose first visitor is let in, and who comes after that one."""
+    made, visitors = Bench(Side.SECONDARY, guest, **more), Visits()
+    made.replica.come_from(visitors)
+    visitors.came = made.link
+    return made.start(), visitors
 
 
 def page(count: int) -> bytes:
@@ -239,6 +249,75 @@ class FullSink:
 
     def get(self, block: str, offset: int) -> bytes:
         raise AssertionError("nobody asks for a page of our own streams")
+
+
+class Away(OneShot):
+    """An arbiter that cannot be reached."""
+
+    def check(self, generation: int) -> None:
+        raise ArbiterUnreachable("test:", "it is away")
+
+
+class TestVisitors:
+    """Several may come, one after the other; see `door`."""
+
+    def test_a_state_of_a_generation_that_is_over_is_not_taken(self) -> None:
+        """Its device state would be held in memory: what is read of it is one piece at the most."""
+        piece = READ_SIZE
+        stream = initial_bytes(bytes(64 << 20), {0: page(4)})
+        made, visitors = visited(arbiter=OneShot(granted=Side.PRIMARY))
+        taken = 0
+        tracemalloc.start()
+        try:
+            while not visitors.dismissed:
+                made.receive(stream[taken : taken + piece])
+                taken += piece
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert taken < stream.index(b"colo-fsm/generation") + 2 * piece
+        assert most < 8 * piece
+        assert "is over, the primary has claimed it" in visitors.dismissed[0]
+        assert (made.state, made.reads) == (State.INIT, True)
+
+    def test_the_time_that_the_arbiter_takes_is_not_the_primarys(self) -> None:
+        made, _ = visited()
+
+        def take_long() -> None:
+            made.now += 45.0
+
+        made.during["check"] = take_long
+        stream = initial_bytes(b"4", {0: page(4)})
+        made.receive(stream[: stream.index(b"guest")])
+        assert made.wait.timeout == 50.0
+
+    @pytest.mark.parametrize("step", [1, 1 << 20])
+    def test_a_state_behind_the_generation_is_taken_in_any_pieces(self, step: int) -> None:
+        made, visitors = visited()
+        made.receive(initial_bytes(b"4" * 100, {0: page(4)}) + REQUEST, step)
+        assert (newest(made)[1], made.state, visitors.dismissed) == (b"4" * 100, State.REPLIED, [])
+
+    @pytest.mark.parametrize("method", ["begin", "put", "complete"])
+    def test_a_store_that_fails_ends_this_side(self, method: str) -> None:
+        """Whoever comes next would fare no better."""
+        made, visitors = visited(store=FullStore(method))
+        made.receive(initial_bytes(b"4", {0: page(4)}))
+        assert (made.state, made.over, visitors.dismissed) == (State.STOPPED, True, [])
+        assert str(made.session.error) == "store failed: OSError: [Errno 28] No space left on device"
+
+    def test_an_arbiter_that_fails_ends_this_side(self) -> None:
+        made, visitors = visited(arbiter=Away())
+        made.receive(initial_bytes(b"4", {0: page(4)}))
+        assert (made.state, made.over, visitors.dismissed) == (State.STOPPED, True, [])
+        assert "arbiter test: is unreachable" in str(made.session.error)
+
+    def test_a_state_that_does_not_load_is_its_primarys(self) -> None:
+        made, visitors = visited(Counting(failing=("load",)))
+        made.receive(initial_bytes(b"4", {0: page(4)}))
+        assert (made.state, len(visitors.dismissed)) == (State.INIT, 1)
+        made.guest.failing = set()
+        made.receive(initial_bytes(b"5", {0: page(5)}))
+        assert (made.state, made.guest.count) == (State.READY, 5)
 
 
 class TestEmbedder:

@@ -1,41 +1,40 @@
 """Whoever connects: the true pair is unharmed, memory stays, the disk is as before.
 
-Each kind of `strangers` plays against a process of ours before, during and after a true Primary's session.
+Each kind of `strangers` comes to each of the `hosts` before, during and after a true peer's session. In the
+normal run a sample of the kinds comes at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 import strangers
-from replicas import NEVER, Counting, OneShot, memory
-from standby_process import StandbyProcess, StreamPrimary
+from hosts import HOSTS, MOST_GROWTH, Host
+from replicas import Counting, OneShot
 from strangers import STRANGERS
-from vm_link import number_in
 
 from colo_fsm.colo import State
 from colo_fsm.fsm import TurnedAway
-from colo_fsm.replica import DirectoryStore, Options, Refused, blocking
+from colo_fsm.replica import Refused, blocking
 from colo_fsm.stream import PAGE_SIZE
 
-MOST_GROWTH = 20 << 20
-ROUNDS = 3
+STAY = 0.3
+"""Seconds that strangers have for themselves, before somebody else does anything."""
+
 SAMPLE = [
-    "silent", "a port scan", "HTTP", "garbage", "a head and silence", "a memory of 1 EiB", "devices for ever",
+    "silent", "a port scan", "half closed", "HTTP", "TLS", "garbage", "slow garbage", "deaf",
+    "a line without an end", "a multifd channel", "a head and silence", "a memory of 1 EiB",
     "a device without end", "a VM that is not ours", "a Primary of an older generation",
-    "a Primary of another capacity",
+    "a Primary of another capacity", "a device state of 1 GiB", "a thousand after each other",
 ]  # fmt: skip
-KINDS = [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.soak) for n in STRANGERS]
-"""All of them in the long tests, a sample in the normal run."""
+
+Note = Callable[[str, object], None]
 
 
 def test_there_are_forty_kinds() -> None:
@@ -43,146 +42,64 @@ def test_there_are_forty_kinds() -> None:
     assert set(SAMPLE) | strangers.GREETERS <= STRANGERS.keys()
 
 
-def room(folder: Path) -> int:
-    """The disk that a folder takes, in bytes."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-
-
 @contextlib.contextmanager
-def playing(name: str, address: str) -> Iterator[None]:
-    """A stranger of this kind comes, and is still there, inside."""
+def playing(names: list[str], address: str) -> Iterator[None]:
+    """Strangers of these kinds come, and are still there, inside."""
     stop = threading.Event()
-    thread = threading.Thread(target=STRANGERS[name], args=(address, stop))
-    thread.start()
+    threads = [threading.Thread(target=STRANGERS[name], args=(address, stop)) for name in names]
+    for thread in threads:
+        thread.start()
     try:
-        thread.join(0.3)
+        end = time.monotonic() + STAY
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
         yield
     finally:
         stop.set()
-        thread.join(60)
-    assert not thread.is_alive()
+        for thread in threads:
+            thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_standby_and_a_stranger(tmp_path: Path, name: str) -> None:
-    options = (
-        "--greeting-deadline",
-        "0.3",
-        "--deadline",
-        "1",
-        "--on-failover",
-        "touch $COLO_FSM_STORE/../ran",
-    )
-    with StandbyProcess(tmp_path) as standby, StreamPrimary(standby.connect()) as primary:
-        primary.begin().rounds(1, ROUNDS)
-        primary.link.close()
-        assert standby.wait() == 0
-    with StandbyProcess(tmp_path, *options) as standby:
-        before, disk = memory(standby.process.pid), room(standby.store)
-        with playing(name, standby.uri):
+def visited(host: Host, names: list[str], note: Note) -> None:
+    """Strangers of these kinds at this host, before, during and after."""
+    early = [name for name in names if name not in host.not_before]
+    with host:
+        with measured(host, "before", early, note):
+            with playing(early, host.address):  # come and gone
+                pass
+            with playing(early, host.address):  # still there when it comes
+                host.begin()
+        with measured(host, "during", names, note), playing(names, host.address):
+            host.go_on()
+        host.end()
+        with measured(host, "after", names, note), playing(names, host.address):
             pass
-        assert not (tmp_path / "ran").exists(), "nobody is fenced for a stranger"
-        with playing(name, standby.uri), patient(standby) as primary:
-            primary.round(1)
-            with playing(name, standby.uri):
-                primary.rounds(2, ROUNDS)
-            assert memory(standby.process.pid) - before < MOST_GROWTH
-            assert abs(room(standby.store) - disk) < 1 << 16
-        assert standby.wait() == 0
-        assert (tmp_path / "ran").exists()
-    with DirectoryStore(standby.store) as store:
-        assert number_in(store) == ROUNDS
+        host.check()
 
 
 @contextlib.contextmanager
-def patient(standby: StandbyProcess) -> Iterator[StreamPrimary]:
-    """A true Primary among strangers; QEMU's operator tries again when a link was closed on it."""
-    end = time.monotonic() + 30
-    while True:
-        with StreamPrimary(standby.connect()) as primary:
-            try:
-                primary.begin()
-            except OSError:
-                assert time.monotonic() < end
-                continue
-            yield primary
-            return
+def measured(host: Host, phase: str, names: list[str], note: Note) -> Iterator[None]:
+    """What this phase has cost, when the strangers have gone."""
+    before, room, made = host.memory[0], host.room, strangers.made
+    yield
+    grown, peak = (max(0, size - before) for size in host.memory)
+    note("strangers", (phase, len(names), strangers.made - made, grown, peak))
+    assert grown < MOST_GROWTH
+    assert peak < host.peak
+    assert abs(host.room - room) <= host.slack
 
 
-# -- a pair of ours -----------------------------------------------------------------------------
-
-SIDE = """
-import sys, threading
-sys.path.insert(0, {tests!r})
-from replicas import Counting, NEVER
-from colo_fsm.replica import Options, blocking
-
-options = Options(greeting_deadline=0.3, deadline=1.0, interval=NEVER, claim_retry=0.05)
-pair = blocking.secondary(
-    Counting(), listen="tcp:127.0.0.1:0", arbiter="sqlite:" + sys.argv[1] + "/claim.db",
-    store=sys.argv[1] + "/store", options=options,
-)
-with pair:
-    print(pair.address, flush=True)
-    sys.stdin.readline()
-    print(pair.state, pair.checkpoint, flush=True)
-    sys.stdin.readline()
-"""
+@pytest.mark.parametrize("at", HOSTS)
+def test_strangers_of_many_kinds_at_once(at: str, tmp_path: Path, record_property: Note) -> None:
+    visited(HOSTS[at](tmp_path), SAMPLE, record_property)
 
 
-class SecondaryProcess:
-    """A Secondary of ours as a process, in a `with` block that ends it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = folder / "store"
-
-    def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SIDE.format(tests=str(Path(__file__).parent)), str(self.folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.uri = self._line()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def state(self) -> str:
-        """Where it stands, and its newest checkpoint; once."""
-        assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
-        return self._line()
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_secondary_and_a_stranger(tmp_path: Path, name: str) -> None:
-    options = Options(interval=NEVER, deadline=20)
-    arbiter = f"sqlite:{tmp_path}/claim.db"
-    with SecondaryProcess(tmp_path) as secondary:
-        before, disk = memory(secondary.process.pid), room(secondary.store)
-        with playing(name, secondary.uri):
-            pass
-        assert abs(room(secondary.store) - disk) < 1 << 16
-        guest = Counting()
-        with (
-            playing(name, secondary.uri),
-            blocking.primary(guest, peer=secondary.uri, arbiter=arbiter, options=options) as primary,
-        ):
-            with playing(name, secondary.uri):
-                for count in range(1, ROUNDS + 1):
-                    with primary.turn():
-                        guest.count = count
-                    primary.request_checkpoint()
-                    primary.committed(20)
-            assert memory(secondary.process.pid) - before < MOST_GROWTH
-            assert secondary.state() == f"loaded {ROUNDS}"
-            assert primary.session.error is None
+@pytest.mark.soak
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("at", HOSTS)
+def test_a_stranger(at: str, name: str, tmp_path: Path, record_property: Note) -> None:
+    visited(HOSTS[at](tmp_path), [name], record_property)
 
 
 class TestBusy:

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colo_fsm.colo import COLO, PRIMARY, COLOMessage, PrimarySession, State, Variant
-from colo_fsm.fsm import SIGN_OF_LIFE, Inbox, InvalidMessage, Session, Truncated, encode_size, machine_for
+from colo_fsm.fsm import (
+    SIGN_OF_LIFE,
+    Inbox,
+    InvalidMessage,
+    Session,
+    Truncated,
+    TurnedAway,
+    encode_refusal,
+    encode_size,
+    machine_for,
+)
 
 
 @pytest.mark.parametrize("message", COLOMessage)
@@ -162,3 +172,47 @@ def test_a_link_that_ends_inside_a_sign_of_life_has_ended_too_early() -> None:
     session.receive_data(SIGN_OF_LIFE[:2])
     session.receive_data(b"")
     assert isinstance(session.error, Truncated)
+
+
+def refused(words: bytes) -> bytes:
+    return b"\xff\xff\xff\xff" + len(words).to_bytes(2, "big") + words
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 100])
+@pytest.mark.parametrize("signs", [0, 2])
+def test_a_refusal_in_any_pieces_is_told_in_the_secondarys_own_words(step: int, signs: int) -> None:
+    session = Session(machine_for(PRIMARY, Variant()), signs=True)
+    data = SIGN_OF_LIFE * signs + refused("zwölf\n\x1b[2J".encode())
+    for at in range(0, len(data), step):
+        assert session.wants_data
+        session.receive_data(data[at : at + step])
+    assert isinstance(session.error, TurnedAway)
+    assert session.error.words == "zwölf??[2J"
+
+
+@pytest.mark.parametrize("cut", range(4, 10))
+def test_a_refusal_that_breaks_off_says_what_has_come(cut: int) -> None:
+    session = Session(machine_for(PRIMARY, Variant()), signs=True)
+    session.receive_data(refused(b"busy")[:cut])
+    session.receive_data(b"")
+    assert isinstance(session.error, TurnedAway)
+    assert session.error.words == (b"busy"[: max(0, cut - 6)].decode() or "no reason given")
+
+
+def test_a_refusal_is_what_our_own_decoder_reads() -> None:
+    """Longer ones are cut."""
+    inbox = Inbox(signs=True, refusable=True)
+    inbox.feed(encode_refusal("why " * 1000))
+    assert inbox.refusal() == "why " * 250
+
+
+def test_who_may_not_refuse_sends_an_invalid_message() -> None:
+    """A QEMU; one of ours behind its first message; a Primary."""
+    for session in (PrimarySession(), Session(machine_for(PRIMARY, Variant()), signs=True)):
+        if session.signs:
+            session.receive_data(COLO.encode(COLOMessage.CHECKPOINT_READY))
+        session.receive_data(refused(b"busy"))
+        assert isinstance(session.error, InvalidMessage)
+    inbox = Inbox(signs=True)
+    inbox.feed(refused(b""))
+    assert (inbox.refusal(), inbox.peek()) == (None, 2**32 - 1)

@@ -14,6 +14,8 @@ from .base import (
     GenerationClaimed,
     UnknownGeneration,
 )
+from .cluster import FORM as _ETCD_FORM
+from .etcd import EtcdArbiter, EtcdRegister
 from .exec import ExecArbiter
 from .fence import Fenced, NotFenced
 from .none import Unarbitrated
@@ -26,6 +28,8 @@ __all__ = [
     "ArbiterUnreachable",
     "Claim",
     "Entry",
+    "EtcdArbiter",
+    "EtcdRegister",
     "ExecArbiter",
     "Fenced",
     "GenerationClaimed",
@@ -41,7 +45,8 @@ __all__ = [
 
 
 def open_arbiter(url: str) -> Arbiter:
-    """The arbiter that `url` names: `sqlite:PATH` (one machine) or `exec:COMMAND ARGS...`.
+    """The arbiter that `url` names: `sqlite:PATH` (one machine), `etcd://HOST,HOST,HOST/PREFIX` or
+    `exec:COMMAND ARGS...`.
 
     Raises:
         ValueError: the URL has another form, or names what cannot be an arbiter.
@@ -51,4 +56,6 @@ def open_arbiter(url: str) -> Arbiter:
         return SqliteArbiter(rest)
     if scheme == "exec" and rest:
         return ExecArbiter(rest)
-    raise ValueError(f"'{url}' names no arbiter: write sqlite:PATH or exec:COMMAND ARGS...")
+    if scheme == "etcd" and rest.startswith("//"):
+        return EtcdArbiter(rest[2:])
+    raise ValueError(f"'{url}' names no arbiter: write sqlite:PATH, {_ETCD_FORM} or exec:COMMAND ARGS...")

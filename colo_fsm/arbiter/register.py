@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Protocol
 import attrs
 
 from .base import a_time, fresh_number, wall_clock
+from .cluster import FORM as ETCD_FORM
 from .database import Database, absolute, now
 
 VALUE_LIMIT: Final = 1 << 16
@@ -140,7 +141,8 @@ class SqliteRegister:
 
 
 def open_register(url: str, name: str) -> Register:
-    """The record `name` at the arbiter that `url` names: `sqlite:PATH` (one machine).
+    """The record `name` at the arbiter that `url` names: `sqlite:PATH` (one machine) or
+    `etcd://HOST,HOST,HOST/PREFIX`.
 
     Raises:
         ValueError: the URL has another form, or names what keeps no record; or no data set is called so.
@@ -148,6 +150,10 @@ def open_register(url: str, name: str) -> Register:
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest:
         return SqliteRegister(rest, name)
+    if scheme == "etcd" and rest.startswith("//"):
+        from .etcd import EtcdRegister
+
+        return EtcdRegister(rest[2:], name)
     if scheme == "exec":
-        raise ValueError(f"'{url}': a command keeps no record: name sqlite:PATH")
-    raise ValueError(f"'{url}' names no register: write sqlite:PATH")
+        raise ValueError(f"'{url}': a command keeps no record: name sqlite:PATH or {ETCD_FORM}")
+    raise ValueError(f"'{url}' names no register: write sqlite:PATH or {ETCD_FORM}")

@@ -82,6 +82,8 @@ class SqliteArbiter:
         return generation
 
     def check(self, generation: int) -> None:
+        if not self.path.exists():  # nobody has opened any yet: that is an answer
+            raise UnknownGeneration(str(self), generation)
         with self._database.writing() as db:
             claim = self._lookup(db, generation)
         if claim is not None:

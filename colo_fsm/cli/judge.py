@@ -14,8 +14,8 @@ LONGEST_FENCE = 30.0
 arbiter_option = click.option(
     "--arbiter",
     metavar="URL",
-    help="Who answers claims: sqlite:PATH (one machine) or exec:COMMAND (generation and side are "
-    "appended; exit 0 won, 10 lost, all else is no answer).",
+    help="Who answers claims: sqlite:PATH (one machine), etcd://HOST,HOST,HOST/PREFIX or exec:COMMAND "
+    "(generation and side are appended; exit 0 won, 10 lost, all else is no answer).",
 )
 
 

@@ -31,4 +31,4 @@ greeting_deadline = click.option(
     metavar="SECONDS",
     help="How long a connection has to show the first bytes of a Primary's stream.",
 )
-"""Of whoever listens for a Primary: `secondary` and `standby`."""
+"""Of whoever listens for a Primary: `secondary`, `standby` and `tap`."""

@@ -70,6 +70,12 @@ def unanswered(event: ClaimUnanswered) -> str:
     return f"the arbiter does not answer: {event.cause}; suspended, asking again in {event.retry:g} s"
 
 
+def turned_away(event: Refused) -> str:
+    """That somebody was not let in, for people."""
+    who = "a connection" if event.count == 1 else f"{event.count} connections, the last of them"
+    return f"refused {who}: {event.why}"
+
+
 def missing_object(count: int) -> str:
     """What stands where objects are missing, because nobody read them in time."""
     return json.dumps({"event": "dropped", "at": time.monotonic_ns(), "count": count})
@@ -107,8 +113,7 @@ class Reporter:
             case ClaimUnanswered(cause, retry):
                 self._say("claim-unanswered", unanswered(event), error=str(cause), retry=retry)
             case Refused(why, count):
-                who = "a connection" if count == 1 else f"{count} connections, the last of them"
-                self._say("refused", f"refused {who}: {why}; listening goes on", why=why, count=count)
+                self._say("refused", f"{turned_away(event)}; listening goes on", why=why, count=count)
             case Dropped(count):
                 self._say("dropped", f"{count} events were not told in time", count=count)
             case Serving(address):

@@ -22,20 +22,22 @@ def ended_by_signals(end: Callable[[], object]) -> Iterator[None]:
     something else does not. What the kernel writes to the wakeup descriptor is heard at once.
     """
     hear, tell = socket.socketpair()
+    thread = threading.Thread(target=_listen, args=(hear, end), name="signals", daemon=True)
     with hear:
-        with tell:
-            tell.setblocking(False)
-            thread = threading.Thread(target=_listen, args=(hear, end), name="signals", daemon=True)
-            thread.start()
-            fd = signal.set_wakeup_fd(tell.fileno())
-            before = [signal.signal(number, lambda *_: None) for number in NUMBERS]
-            try:
-                yield
-            finally:
-                for number, handler in zip(NUMBERS, before, strict=True):
-                    signal.signal(number, handler)
-                signal.set_wakeup_fd(fd)
-        thread.join()
+        thread.start()
+        try:
+            with tell:
+                tell.setblocking(False)
+                fd = signal.set_wakeup_fd(tell.fileno())
+                before = [signal.signal(number, lambda *_: None) for number in NUMBERS]
+                try:
+                    yield
+                finally:
+                    for number, handler in zip(NUMBERS, before, strict=True):
+                        signal.signal(number, handler)
+                    signal.set_wakeup_fd(fd)
+        finally:
+            thread.join()  # also behind an error: what it listens to is closed then
 
 
 def _listen(hear: socket.socket, end: Callable[[], object]) -> None:

@@ -30,7 +30,7 @@ from colo_fsm.replica.address import address_of
 
 from .judge import arbiter_option, fence_option, judge
 from .numbers import SECONDS, greeting_deadline
-from .report import Loud, loud, loudness, missing_object, unanswered, why
+from .report import Loud, loud, loudness, missing_object, turned_away, unanswered, why
 from .shown import log_to_stderr
 from .signals import ended_by_signals
 from .status import exit_codes, one_line_errors
@@ -230,9 +230,8 @@ class Teller:
                 self.line("ready: the initial state is stored", Loud.CHANGES)
             case Transition(error=error) if error is not None:
                 self.line(f"{why(error)}")
-            case Refused(told, count):
-                who = "a connection" if count == 1 else f"{count} connections, the last of them"
-                self.line(f"refused {who}: {told}; the store is unchanged, listening goes on", Loud.CHANGES)
+            case Refused():
+                self.line(f"{turned_away(event)}; the store is unchanged, listening goes on", Loud.CHANGES)
 
     def _round(self, taken: VmRound) -> None:
         self.rounds += 1

@@ -18,10 +18,10 @@ from colo_fsm.qemu.watch.replay import End, How, Outcome, Recorded, Replay, Sour
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict
 from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
 from colo_fsm.qemu.watch.trace import check
-from colo_fsm.replica import Address
+from colo_fsm.replica import Address, Refused
 
-from .numbers import SECONDS
-from .report import missing_object
+from .numbers import SECONDS, greeting_deadline
+from .report import missing_object, turned_away
 from .restore import stored
 from .shown import shown
 from .signals import ended_by_signals
@@ -41,17 +41,24 @@ _ADDRESS = "tcp:HOST:PORT or unix:PATH"
 @click.option(
     "--from", "recorded", type=click.Path(path_type=Path), metavar="DIR", help="Say it of a recording."
 )
+@greeting_deadline
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a round, and a last one with the verdict."
 )
 def tap(
-    listen: str | None, connect: str | None, record: Path | None, recorded: Path | None, as_json: bool
+    listen: str | None,
+    connect: str | None,
+    record: Path | None,
+    recorded: Path | None,
+    greeting_deadline: float,
+    as_json: bool,
 ) -> None:
     """Watch two real QEMUs from between them.
 
-    Every byte is passed on as it comes. For each round it says who sent what when (milliseconds since the
-    request), the pages, and the bytes of live state and vmstate; and when the link ends, whether both
-    kept to the protocol. ^C ends the link.
+    Who begins the stream of a VM is the Primary, and every byte is passed on as it comes; others are
+    refused and never reach the Secondary. For each round it says who sent what when (milliseconds since
+    the request), the pages, and the bytes of live state and vmstate; and when the link ends, whether both
+    kept to the protocol. That ends the tap, too; ^C ends the link.
 
     \b
     Example:
@@ -69,18 +76,28 @@ def tap(
         elif listen is None or connect is None:
             raise click.UsageError("say --listen ADDR and --connect ADDR, or --from DIR")
         else:
-            verdict = _tap(listen, connect, record, on_round, as_json)
+            verdict = _tap(listen, connect, record, greeting_deadline, on_round, as_json)
         _say(as_json, str(verdict), verdict=verdict.kind, ended=verdict.ended, text=verdict.text)
     sys.exit(verdict.kind is not Kind.OK)
 
 
 def _tap(
-    listen: str, connect: str, record: Path | None, on_round: Callable[[Round], None], as_json: bool
+    listen: str,
+    connect: str,
+    record: Path | None,
+    greeting_deadline: float,
+    on_round: Callable[[Round], None],
+    as_json: bool,
 ) -> Verdict:
     Address.parse(connect)  # before anything is created
     with contextlib.ExitStack() as stack:
         recorder = None if record is None else stack.enter_context(Recorder(record))
-        between = stack.enter_context(Tap(listen, connect, on_round, recorder=recorder))
+        between = stack.enter_context(
+            Tap(
+                listen, connect, on_round, recorder=recorder,
+                greeting_deadline=greeting_deadline, on_refused=_refusal_printer(as_json),
+            )
+        )  # fmt: skip
         stack.enter_context(ended_by_signals(between.stop))
         _say(as_json, f"listening at {between.address}", listening=str(between.address))
         verdict = between.wait()
@@ -92,6 +109,12 @@ def _tap(
 
 def _round_printer(as_json: bool) -> Callable[[Round], None]:
     return lambda done: _say(as_json, str(done), **done.as_json())
+
+
+def _refusal_printer(as_json: bool) -> Callable[[Refused], None]:
+    return lambda event: _say(
+        as_json, f"{turned_away(event)}; listening goes on", refused=event.why, count=event.count
+    )
 
 
 def _say(as_json: bool, line: str, **fields: object) -> None:

@@ -45,7 +45,7 @@ from .table import (
 )
 from .terms import Do, Effect, FailoverStatus, Fault, Message, OnlyIf, Send, Side
 from .validate import TableError, validate
-from .wire import MESSAGE_SIZE, SIGN_OF_LIFE, SIZE_SIZE, Inbox, encode_size
+from .wire import MESSAGE_SIZE, SIGN_OF_LIFE, SIZE_SIZE, Inbox, encode_refusal, encode_size
 from .words import SyncPoint, Words
 
 __all__ = [
@@ -97,6 +97,7 @@ __all__ = [
     "complete",
     "definition",
     "done",
+    "encode_refusal",
     "encode_size",
     "fault",
     "lost",

@@ -38,6 +38,7 @@ from .errors import (
     SendFailed,
     TimedOut,
     Truncated,
+    TurnedAway,
     UnexpectedMessage,
     UnknownMessage,
     link_ended,
@@ -45,7 +46,7 @@ from .errors import (
 from .machine import TableMachine
 from .table import Row, Trigger, begin, fault
 from .terms import Do, Effect, FailoverStatus, Fault, Side
-from .wire import Inbox
+from .wire import REFUSED, Inbox
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ Observer = Callable[[Transition], object]
 class Session:
     """One side, in the initial state of the machine's table: `Session(machine_for(table))`.
 
-    `signs`: whether the peer may send signs of life between its messages, as this side may then.
+    `signs`: whether the peer may send signs of life between its messages, as this side may then; a
+    Secondary that does may refuse its Primary in words, too.
     """
 
     machine: TableMachine = attrs.field(repr=False)
@@ -96,7 +98,8 @@ class Session:
         self.state = machine.table.initial
         self.error = None
         self._observers = ()
-        self._inbox = Inbox(signs=True) if signs else None
+        refusable = self.side is Side.PRIMARY
+        self._inbox = Inbox(signs=True, refusable=refusable) if signs else None
         self._telling = False
 
     # -- what it is ---------------------------------------------------------------------------
@@ -216,12 +219,19 @@ class Session:
             value = inbox.peek()
             if value is None:
                 return self._end_of_link(inbox) if inbox.eof else ()
+            if value == REFUSED and (refused := self.refusal()) is not None:
+                return self.fire(fault(Fault.EOF), refused)
             if not self.awaits_message and value == self.table.expects[self.state]:
                 return ()  # early: its turn comes
             inbox.take_value()
             if effects := self._arrived(value):
                 return effects
         return ()
+
+    def refusal(self) -> TurnedAway | None:
+        """What the Secondary has said in place of its first message, if it refuses this side."""
+        words = None if self._inbox is None else self._inbox.refusal()
+        return None if words is None else TurnedAway(words=words)
 
     def unread(self) -> bytes:
         """Take the bytes that were received and not looked at."""
@@ -244,7 +254,8 @@ class Session:
         return self.fire(trigger, error)
 
     def _end_of_link(self, inbox: Inbox) -> Effects:
-        return self.fire(fault(Fault.EOF), Truncated() if len(inbox) else LinkLost())
+        error = self.refusal() or (Truncated() if len(inbox) else LinkLost())
+        return self.fire(fault(Fault.EOF), error)
 
     # -- what is told -------------------------------------------------------------------------
 

@@ -1,30 +1,21 @@
-"""Taking connections for as long as somebody wants them, whatever happens to a single one."""
+"""Where QEMU migrates to: whose stream is taken there, and how a link is ended for all who wait on it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
 
-from colo_fsm.replica.link import accept
-from colo_fsm.replica.wish import serve_here
+from colo_fsm.stream.format import MACHINE
 
 
-def next_link(listener: socket.socket, over: Callable[[], bool]) -> socket.socket | None:
-    """The next connection, as `accept` has it, or None: it is over, and `listener` was shut down for that.
-
-    Raises OSError if the listener is of no use.
-    """
-    listener.setblocking(False)
-    try:
-        return serve_here(accept(listener, over))  # type: ignore[return-value]
-    except OSError:
-        if over():
-            return None
-        raise
+def vms(machine: str) -> str | None:
+    """Why a stream of this machine is not a VM of QEMU's; see `Door`."""
+    if machine != MACHINE:
+        return None
+    return "only a VM of QEMU's is taken here: a guest of our own needs colo-fsm secondary"
 
 
 def shut_down(link: socket.socket) -> None:
-    """End this connection, or this listening, for whoever waits on it, too; close it later."""
+    """End this connection for whoever waits on it, too; close it later."""
     with contextlib.suppress(OSError):  # it is not connected any more
         link.shutdown(socket.SHUT_RDWR)

@@ -352,8 +352,8 @@ def primary(
     """Replicate this guest to the Secondary at `peer`, and run it.
 
     peer: `tcp:HOST:PORT`, `unix:PATH`, or a connected socket. arbiter: `sqlite:PATH` (both sides on
-    one machine), `exec:COMMAND`, or an object. table: the Primary's side of another protocol. Raises
-    ValueError for what cannot work, TableError for a table that is no machine.
+    one machine), `etcd://HOST,HOST,HOST/PREFIX`, `exec:COMMAND`, or an object. table: the Primary's side of
+    another protocol. Raises ValueError for what cannot work, TableError for a table that is no machine.
     """
     return Pair(*primary_parts(guest, peer, arbiter, options, table))
 

@@ -3,7 +3,7 @@
 A stranger costs a descriptor and a few bytes for as long as `greeting_deadline`, whatever it sends: nothing
 is read from a connection here, what it shows stays in the kernel for whoever takes it. When more than
 `MOST_VISITORS` wait, the one that has shown least for longest has to go. Who comes while somebody is inside
-is told that we are busy: in words if it speaks our own wire (see `refusal`), else its link just ends.
+is told that we are busy: in words if it speaks our own wire (see `fsm.wire`), else its link just ends.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from colo_fsm.fsm import SIGN_OF_LIFE
+from colo_fsm.fsm import SIGN_OF_LIFE, encode_refusal
 from colo_fsm.stream import Greeting, StreamError
 from colo_fsm.stream.format import MACHINE, MULTIFD_MAGIC, U32
 
 from .link import MOMENT, UNUSABLE, Link, Listener, accept, hang_up, tuned
-from .refusal import refusal
 from .wish import LONGEST, Script, Wait
 
 MOST_VISITORS = 64
@@ -98,12 +97,14 @@ class OneByOne:
 class _Visitor:
     """One who waits, until `due`.
 
-    `shown`: it has begun a stream, `own`: one of our own; `leaving`: it was told why not.
+    `shown`: it has begun a stream, `own`: one of our own; `channel`: it is a further connection of
+    multifd's; `leaving`: it was told why not.
     """
 
     link: socket.socket
     due: float
     own: bool = False
+    channel: bool = False
     shown: bool = False
     leaving: bool = False
 
@@ -113,7 +114,8 @@ class Door:
 
     `wanted` says of a machine's name why its stream is not, or None; `own`: those are our own. `knock` is
     called when `next` may have an answer. `patience`: seconds between the first bytes of a stream and what
-    follows. `once`: when the one inside has gone nobody else may come.
+    follows. `once`: when the one inside has gone nobody else may come. `channels`: multifd's further
+    connections may come behind their Primary.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Door:
         knock: Callable[[], object] = lambda: None,
         report: Report = lambda why, count: None,
         once: bool = True,
+        channels: bool = False,
     ) -> None:
         self.knock = knock
         self.report = report
@@ -136,6 +139,7 @@ class Door:
         self._greeting = greeting_deadline
         self._patience = patience
         self._once = once
+        self._channels = channels
         self._lock = threading.RLock()
         self._poll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -182,8 +186,11 @@ class Door:
         """See `Visitors.engaged`."""
         with self._lock:
             self._busy = True
-            for visitor in [v for v in self._visitors.values() if v.shown]:
-                self._refuse(visitor, BUSY)
+            for visitor in list(self._visitors.values()):
+                if visitor.channel:
+                    self._welcome(visitor, more=True)
+                elif visitor.shown:
+                    self._refuse(visitor, BUSY)
 
     def parted(self) -> None:
         """See `Visitors.parted`."""
@@ -280,6 +287,11 @@ class Door:
         except OSError as error:
             self._refuse(visitor, f"{NO_STREAM}: {error.strerror}")
             return
+        if self._channels and head.startswith(_CHANNEL):
+            visitor.channel = True  # QEMU makes them before its stream has begun
+            if self._busy:
+                self._welcome(visitor, more=True)
+            return
         try:
             size = greeting.feed(head)
         except StreamError as error:
@@ -321,7 +333,7 @@ class Door:
                 hang_up(link)
                 return
             try:
-                link.send(refusal(why))
+                link.send(encode_refusal(why))
                 link.shutdown(socket.SHUT_WR)
             except OSError:
                 hang_up(link)
@@ -361,7 +373,10 @@ class Door:
     def _report(self) -> None:
         count, self._unreported = self._unreported, 0
         self._report_at = time.monotonic() + QUIET
-        self.report(self._why, count)
+        try:
+            self.report(self._why, count)
+        except Exception:  # noqa: BLE001 - whoever is told must not keep the others out
+            _log.exception("whoever is told of those refused has failed at %s", self._why)
 
 
 def ours(machine: str) -> str | None:

@@ -15,7 +15,6 @@ from .gate import Answer
 from .link import Link, Listener, Place, connect, tuned
 from .outside import FIRST_COPY
 from .script import Replica
-from .secondary_script import SecondaryReplica
 from .wish import Call, Script
 
 
@@ -86,8 +85,7 @@ class Life:
 
     def _first(self, visitors: Visitors) -> Script[Link | None]:
         """The first of them; when it turns out to be the wrong one, the script asks for the next."""
-        if isinstance(self.replica, SecondaryReplica):
-            self.replica.visitors = visitors
+        self.replica.come_from(visitors)
         self.met.settle()
         return (yield from visitors.next(self._given_up))
 

@@ -92,7 +92,7 @@ def _place(where: Where, arbiter: Arbiter) -> Address | socket.socket:
     if arbiter.local_only and not address.on_this_machine:
         raise ValueError(
             f"{address} is another machine, and an SQLite claim serves one machine only: "
-            "use exec:COMMAND with a claim that both machines reach"
+            "use etcd://HOST,HOST,HOST/PREFIX, or exec:COMMAND with a claim that both machines reach"
         )
     return address
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol, TypeVar, runtime_checkable
 
 import attrs
 
 from colo_fsm import stream
-from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, TurnedAway, encode_size
+from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, encode_size
 from colo_fsm.stream.memory import Buffer
 
 from .guest import Saved
 from .link import receive
-from .refusal import may_be_refusal, words_of
 from .script import Replica, Round, Step
 from .wish import Script
 
@@ -50,14 +50,12 @@ class PrimaryReplica(Replica):
     round: SavedRound
     _number = 0
     """The newest checkpoint that was saved."""
-    _heard = b""
-    """What the Secondary has said that may still become a refusal."""
     _nearly_full = False
-    _protected = False
 
     def effects(self) -> Mapping[Do, Step]:
         return {
             **super().effects(),
+            Do.resume: self._begin,
             Do.send_initial: self._send_initial,
             Do.save: self._save,
             Do.send_live: self._send_live,
@@ -91,38 +89,24 @@ class PrimaryReplica(Replica):
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
 
-    def _resume(self) -> Script[None]:
-        if not self._protected and isinstance(self.arbiter, Protects):
+    def _begin(self) -> Script[None]:
+        """Run for the first time: from now on what the Secondary has stored counts."""
+        if isinstance(self.arbiter, Protects):
             yield from self.call("arbiter", self.arbiter.protect, self.generation)
-        self._protected = True
-        yield from super()._resume()
-
-    def arrived(self, data: bytes) -> Effects:
-        """A refusal stands in place of the first message, and the end of the link behind it."""
-        if self.session.state is not self.table.initial:
-            return super().arrived(data)
-        heard, self._heard = self._heard + data, b""
-        if not may_be_refusal(heard):
-            return super().arrived(heard)
-        if not data:
-            raise TurnedAway(words=words_of(heard) or "")
-        self._heard = heard
-        return ()
+        self._effects = {**self._effects, Do.resume: self._resume}
+        yield from self._resume()
 
     def _failed(self, error: Exception, dropped: Effects) -> Effects:
         if self.session.state is self.table.initial and type(error) in (SendFailed, LinkLost):
-            error = self._turned_away() or error
+            self._read_the_rest()
+            error = self.session.refusal() or error
         return super()._failed(error, dropped)
 
-    def _turned_away(self) -> TurnedAway | None:
-        """Why the link broke while we were sending, if the Secondary has said it."""
-        try:
+    def _read_the_rest(self) -> None:
+        """The link broke while we were sending: perhaps the Secondary has said why."""
+        with suppress(OSError):
             while self.link is not None and (data := receive(self.link)):
-                self._heard += data
-        except OSError:
-            pass
-        words = words_of(self._heard)
-        return None if words is None else TurnedAway(words=words)
+                self.session.give_back(data)
 
     def _send_initial(self) -> Script[None]:
         self.send(*(yield from self._saved(True, self._encode_initial)))

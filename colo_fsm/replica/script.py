@@ -38,6 +38,7 @@ from colo_fsm.fsm import (
     won,
 )
 
+from .door import Visitors
 from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Feed
 from .gate import Gate
 from .guest import AsyncGuest, Guest
@@ -133,6 +134,9 @@ class Replica(Outside):
     def begin(self) -> Script[None] | None:
         """What comes before the table's start."""
         return None
+
+    def come_from(self, visitors: Visitors) -> None:
+        """Links come from there: for who wants another one when the first was the wrong one."""
 
     @property
     def failover_status(self) -> FailoverStatus:

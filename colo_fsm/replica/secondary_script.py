@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
+from colo_fsm.arbiter import GenerationClaimed, UnknownGeneration
 from colo_fsm.fsm import (
+    SIGN_OF_LIFE,
     SIZE_SIZE,
     Do,
     FailoverRequested,
@@ -17,6 +19,7 @@ from colo_fsm.fsm import (
     ProtocolError,
     Truncated,
 )
+from colo_fsm.fsm.wire import MOST_WORDS
 from colo_fsm.stream import (
     Blocks,
     Decoder,
@@ -32,7 +35,6 @@ from colo_fsm.stream import (
 from .door import Visitors
 from .events import CheckpointTaken, Refused
 from .outside import FIRST_COPY
-from .refusal import MOST
 from .script import Replica, Round, Step
 from .store.base import Checkpoint, Store
 from .wish import Script
@@ -93,16 +95,23 @@ class SecondaryReplica(Replica):
 
     # -- who comes ----------------------------------------------------------------------------
 
+    def come_from(self, visitors: Visitors) -> None:
+        self.visitors = visitors
+
     def _moved_on(self, size: int) -> None:
-        """In the first copy only so many bytes are progress; signs of life as long as a save may take."""
+        """In the first copy only so many bytes are progress."""
         if self._first_copy:
             self._arrived += size
-            longest = FIRST_COPY * self.options.hook_deadline
-            saving = self.session.signs and not self._begun and self.clock() < self._came + longest
-            if self._arrived < LEAST and not saving:
+            if self._arrived < self._least:
                 return
         self._arrived = 0
         self._progress()
+
+    @property
+    def _least(self) -> int:
+        """Bytes a deadline; of signs of life, for as long as a save may take, one in each usual deadline."""
+        saving = self.session.signs and self.clock() < self._came + FIRST_COPY * self.options.hook_deadline
+        return FIRST_COPY * len(SIGN_OF_LIFE) if saving and not self._begun else LEAST
 
     def receive_first(self) -> Script[None]:
         """The initial state of the first visitor who has a whole one; the others are shown out."""
@@ -115,15 +124,24 @@ class SecondaryReplica(Replica):
             except FailoverRequested:
                 raise
             except ProtocolError as error:
-                if self.visitors is None:
+                if self.visitors is None or self.fails_here(error):
                     raise
                 yield from self._show_out(self.visitors, error)
         if self.visitors is not None:
             self.visitors.engaged()
 
+    def fails_here(self, error: ProtocolError) -> bool:
+        """Whether this side can keep nobody's state: its store, or who answers claims, does not work.
+
+        That a generation is over is an answer, and about the visitor.
+        """
+        if not isinstance(error, GuestFailed) or error.hook not in ("store", "arbiter"):
+            return False
+        return not isinstance(error.cause, GenerationClaimed | UnknownGeneration)
+
     def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
         """Whoever this was is told why, all that it brought is dropped, and the next one comes in."""
-        why = str(error.worded(self.table.words.texts))[:MOST]
+        why = str(error.worded(self.table.words.texts))[:MOST_WORDS]
         self.events.put(Refused(why))
         link, self.link = self.link, None
         if link is not None:
@@ -148,9 +166,15 @@ class SecondaryReplica(Replica):
         """The initial state, and the generation with it: stored, and loaded."""
         limit = max(self.options.state_limit, sum(self.guest.blocks.values()))
         decoder = InitialDecoder(self.new_image, limit=limit)
-        yield from self.decode(decoder)
+        try:  # a device state is held in memory: none of a generation that is over
+            yield from self.decode(decoder, lambda: decoder.generation is not None)
+            yield from self.call("arbiter", self.arbiter.check, decoder.generation)
+            self._progress()
+            yield from self.decode(decoder)
+        except BaseException:
+            decoder.close()
+            raise
         self.ram, self.generation = decoder.ram, decoder.generation
-        yield from self.call("arbiter", self.arbiter.check, decoder.generation)
         yield from self.call("store", self.store.complete, decoder.generation, decoder.device)
         yield from self.load()
 
@@ -195,10 +219,10 @@ class SecondaryReplica(Replica):
         """What to store of the bytes behind a size. Raises StreamError, InvalidState."""
         return decode_device_state(data)
 
-    def decode(self, decoder: Decoder) -> Script[None]:
-        """Feed this with what arrives, until it is complete; what follows is given back."""
+    def decode(self, decoder: Decoder, enough: Callable[[], bool] = lambda: False) -> Script[None]:
+        """Feed this with what arrives, until it is complete or has `enough`; what follows is given back."""
         try:
-            while not decoder.complete:
+            while not (decoder.complete or enough()):
                 data = yield from self._some()
                 used = self._fed(decoder, data)
                 if used < len(data):

@@ -7,12 +7,13 @@ first sync point.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import Effects, InvalidState, LinkLost, lost
+from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
@@ -20,6 +21,8 @@ from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, d
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class HasDisks(ValueError):
@@ -118,6 +121,13 @@ class StandbyReplica(SecondaryReplica):
 
     def new_round(self) -> ReceivedVm:
         return ReceivedVm(self.clock())
+
+    def fails_here(self, error: ProtocolError) -> bool:
+        """The generation is our own here, and how much the store is to take is the visitor's choice."""
+        if not isinstance(error, GuestFailed):
+            return False
+        too_much = isinstance(error.cause, OSError) and error.cause.errno in _NO_ROOM
+        return error.hook == "arbiter" or (super().fails_here(error) and not too_much)
 
     def receive_initial(self) -> Script[None]:
         self._vm = self._new_vm()

@@ -16,8 +16,8 @@ from colo_fsm.replica import Event, Refused
 from colo_fsm.replica.blocking import Pair
 from colo_fsm.replica.door import Door
 from colo_fsm.replica.outside import FIRST_COPY
-from colo_fsm.stream.format import MACHINE
 
+from ..listening import vms
 from .replica import StandbyReplica
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Standby:
         options = replica.options
         patience = FIRST_COPY * options.deadline
         return Door(
-            self._listener, _qemus, own=False, once=False,
+            self._listener, vms, own=False, once=False,
             greeting_deadline=options.greeting_deadline, patience=patience,
             report=lambda why, count: self._say(Refused(why, count)),
         )  # fmt: skip
@@ -112,7 +112,10 @@ class Standby:
         if reached & table.idle or pair.state is State.ENDED:
             state = next(iter(reached & table.alone), pair.state)
             return Outcome(state, pair.session.error, pair.token)
-        self._say(Refused(str(pair.session.error)))
+        error = pair.session.error
+        if error is not None and replica.fails_here(error):
+            return Outcome(pair.state, error, pair.token)
+        self._say(Refused(str(error)))
         return None
 
     def _say(self, event: Event) -> None:
@@ -125,10 +128,3 @@ class Standby:
 def _wake(replica: StandbyReplica) -> None:
     """Whatever serves it by then."""
     replica.wake()
-
-
-def _qemus(machine: str) -> str | None:
-    """Why a stream of this machine is not a VM of QEMU's."""
-    if machine != MACHINE:
-        return None
-    return "this is a standby for a VM of QEMU's: a guest of our own needs colo-fsm secondary"

@@ -1,6 +1,7 @@
 """Between two real QEMUs: passes every byte on, and watches.
 
-Nothing holds a byte back: each direction has a thread that reads and writes, and puts what passes on a
+Nobody reaches the Secondary who has not begun a migration stream: a port scan would end its QEMU. Behind
+that nothing holds a byte back: each direction has a thread that reads and writes, and puts what passes on a
 queue; recording and decoding happen behind that.
 """
 
@@ -17,10 +18,13 @@ from typing import Self
 
 from colo_fsm.fsm import Side
 from colo_fsm.replica.address import Address, address_of
-from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.replica.door import Door
+from colo_fsm.replica.events import Refused
+from colo_fsm.replica.link import READ_SIZE, hang_up
+from colo_fsm.replica.options import Options
 from colo_fsm.replica.store import Store
 
-from ..listening import next_link, shut_down
+from ..listening import shut_down, vms
 from .capture import Capture, Recorder
 from .rounds import Round, Verdict, Watch
 
@@ -29,6 +33,9 @@ MOST_BEHIND = 1 << 30
 
 CONNECT_TIMEOUT = 2.0
 """Seconds to try to reach the Secondary, from when the Primary has come."""
+
+MOST_CHANNELS = 256
+"""Further connections at a time: multifd makes 255 at the most."""
 
 LINGER = 1.0
 """Seconds that one side may go on sending when the other has ended."""
@@ -43,10 +50,13 @@ class Tap:
             print(tap.address)
             verdict = tap.wait()
 
-    `on_round` is called from a thread of the tap's, and so is `recorder`, if there is one. Checkpoints
-    go to `store`, if there is one; it may be used when `wait` has returned. Whatever these raise, the
-    bytes go on. Further connections (QEMU's multifd makes them) are passed on and not decoded. Raises
-    AddressError, OSError.
+    The Primary is who first begins the stream of a VM; each has `greeting_deadline` seconds to. Others are
+    reported (`on_refused`) and not passed on, also a second one, but for multifd's further connections:
+    those are, and are not decoded. When its link ends the tap is over.
+
+    `on_round` is called from a thread of the tap's, and so are `recorder`, if there is one, and
+    `on_refused`. Checkpoints go to `store`, if there is one; it may be used when `wait` has returned.
+    Whatever these raise, the bytes go on. Raises AddressError, OSError.
     """
 
     def __init__(
@@ -57,6 +67,8 @@ class Tap:
         *,
         recorder: Recorder | None = None,
         store: Store | None = None,
+        greeting_deadline: float = Options().greeting_deadline,
+        on_refused: Callable[[Refused], object] = lambda _: None,
     ) -> None:
         self._target = Address.parse(connect)
         self._listener = Address.parse(listen).listen()
@@ -69,6 +81,11 @@ class Tap:
         self._passed: queue.SimpleQueue[_Passed | None] = queue.SimpleQueue()
         self._came = dict.fromkeys(Side, 0)
         self._looked_at = 0
+        self._news = threading.Event()
+        """Somebody may come in, or it is over."""
+        self._patience = greeting_deadline
+        self._on_refused = on_refused
+        self._door: Door | None = None
         self._links: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._ends = threading.Semaphore(0)
@@ -82,6 +99,11 @@ class Tap:
         ]
 
     def __enter__(self) -> Self:
+        self._door = Door(
+            self._listener, vms, own=False, channels=True, knock=self._news.set,
+            greeting_deadline=self._patience, patience=self._patience,
+            report=lambda why, count: self._on_refused(Refused(why, count)),
+        )  # fmt: skip
         for thread in self._main:
             thread.start()
         return self
@@ -90,7 +112,7 @@ class Tap:
         self.stop()
         for thread in self._main:
             thread.join()
-        for link in (self._listener, *self._links):
+        for link in self._links:
             link.close()
 
     def wait(self, timeout: float | None = None) -> Verdict:
@@ -107,36 +129,65 @@ class Tap:
 
     def _hang_up(self) -> None:
         self._over = True
-        for link in (self._listener, *self._links):
+        if self._door is not None:
+            self._door.close()
+        self._news.set()
+        for link in list(self._links):
             shut_down(link)
 
     # -- passing on
 
     def _accept(self) -> None:
+        assert self._door is not None
         try:
-            while (link := next_link(self._listener, lambda: self._over)) is not None:
-                self._connect(self._keep(link))
+            while (link := self._next(self._door)) is not None:
+                primary = self._keep(link)
+                self._door.engaged()  # whoever comes now comes second
+                if self._threads:
+                    self._begin(self._pass_channel_on, primary)
+                    continue
+                secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
+                self._begin(self._end)
+                self._begin(self._pass_on, Side.PRIMARY, primary, secondary, True)
+                self._begin(self._pass_on, Side.SECONDARY, secondary, primary, True)
         except OSError as error:
             self._unreached = None if self._over else error
+            self._hang_up()
         finally:
-            for thread in self._threads:
+            for thread in list(self._threads):
                 thread.join()
             self._passed.put(None)
 
-    def _connect(self, primary: socket.socket) -> None:
-        """Pass on what comes from there, and what comes back. The first connection is decoded."""
-        decoded = not self._threads
+    def _next(self, door: Door) -> socket.socket | None:
+        """Who comes in next; None: it is over. Raises OSError if the listener is of no use."""
+        while True:
+            self._news.clear()  # before a look at what there is news of
+            if self._over:
+                return None
+            if (link := door.take()) is not None:
+                return link
+            self._news.wait()
+
+    def _pass_channel_on(self, primary: socket.socket) -> None:
+        """A further connection: both ways, until both have ended. Then nothing is left of it."""
+        links = [primary]
         try:
-            secondary = self._keep(self._target.connect(CONNECT_TIMEOUT))
-        except OSError:
-            shut_down(primary)
-            if decoded:
-                raise
-            return
-        if decoded:
-            self._begin(self._end)
-        self._begin(self._pass_on, Side.PRIMARY, primary, secondary, decoded)
-        self._begin(self._pass_on, Side.SECONDARY, secondary, primary, decoded)
+            if len(self._links) > 2 * MOST_CHANNELS:
+                return
+            links.append(secondary := self._keep(self._target.connect(CONNECT_TIMEOUT)))
+            back = threading.Thread(
+                target=self._pass_on, args=(Side.SECONDARY, secondary, primary, False), daemon=True
+            )
+            back.start()
+            self._pass_on(Side.PRIMARY, primary, secondary, False)
+            back.join()
+        except OSError:  # the Secondary wants none, or we were stopped
+            pass
+        finally:
+            for link in links:
+                hang_up(link)
+                self._links.remove(link)
+            self._threads.remove(threading.current_thread())
 
     def _keep(self, link: socket.socket) -> socket.socket:
         link.setblocking(True)
