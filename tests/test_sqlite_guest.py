@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from sqlite_guests import SCHEMA, fixtures
 
 from colo_fsm.replica.guest import CapacityExceeded, DamagedState, Guest, Saved
 from colo_fsm.replica.store import Checkpoint, MemoryStore
@@ -23,26 +23,7 @@ from colo_fsm.services.sqlite import (
 from colo_fsm.stream.memory import PAGE_SIZE, Page
 
 CAPACITY = 64 * PAGE_SIZE
-SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
-
-
-@pytest.fixture
-def guest() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def other() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def statements(guest: SqliteGuest) -> Statements:
-    return Statements(guest.connection)
+guest, other, statements = fixtures(CAPACITY)
 
 
 def rows(guest: SqliteGuest, sql: str) -> list[tuple[object, ...]]:
