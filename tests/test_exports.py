@@ -64,3 +64,10 @@ def test_the_command_without_its_extra_says_how_to_get_it() -> None:
     result = without_extras("from colo_fsm.cli import main; main()")
     assert result.returncode == 1
     assert result.stderr == "colo-fsm: the command line is an extra: pip install 'colo-fsm[cli]'\n"
+
+
+def test_the_command_loads_little_before_it_has_its_say_on_an_interrupt() -> None:
+    """Before that ^C is a traceback of Python's."""
+    code = "import sys, colo_fsm.cli; print({'attr', 'transitions', 'asyncio', 'click'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
