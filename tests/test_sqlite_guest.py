@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -63,6 +64,14 @@ def test_a_checkpoint_carries_the_database_over(guest: SqliteGuest, other: Sqlit
     saved = guest.save(True)
     other.load(checkpoint(image(saved), saved.device))
     assert rows(other, "SELECT * FROM t") == [(1, "x"), (2, b"\x00\xff"), (3, 1.5), (4, None)]
+
+
+def test_its_hooks_may_be_called_on_any_thread(guest: SqliteGuest) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        saved = threads.submit(guest.save, True).result()
+        threads.submit(guest.load, checkpoint(image(saved), saved.device)).result()
+        threads.submit(Statements(guest.connection).run, "INSERT INTO t (b) VALUES (1)").result()
+    assert rows(guest, "SELECT b FROM t") == [(1,)]
 
 
 def test_an_empty_database_is_a_state(other: SqliteGuest) -> None:

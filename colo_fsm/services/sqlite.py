@@ -156,8 +156,6 @@ class Statements:
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {REPLIES} (key TEXT NOT NULL PRIMARY KEY, reply TEXT NOT NULL)"
         )
-        # room for a remembered reply with its key; strangers have less (`limits`)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * REPLY_LIMIT)
         self._bounds = Bounds(connection)
         self._dropping = False
         connection.set_authorizer(self._authorize)
