@@ -170,6 +170,8 @@ def test_all_rows_are_deleted_row_by_row(
     guest.connection.execute(f"INSERT INTO t {ENDLESS} SELECT NULL, 'x' FROM n LIMIT 20000")
     statements.run("CREATE TABLE copy AS SELECT * FROM t")
     statements.run("CREATE TRIGGER u AFTER DELETE ON copy WHEN old.a < 0 BEGIN DELETE FROM t; END")
+    statements.run("CREATE VIEW gone AS SELECT 1")
+    statements.run("DROP VIEW gone")
     looks = itertools.count(step=0.024)
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(looks))
