@@ -100,6 +100,7 @@ def __getattr__(name: str) -> typing.Any:
     """Load what is asked for, when it is: the command has its say on ^C before anything is loaded."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("fsm", "colo", "arbiter", "replica"))
+    # colo first: it has the Variant of COLO, and fsm what any may be
+    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("colo", "fsm", "arbiter", "replica"))
     found = globals()[name] = next(getattr(room, name) for room in rooms if name in room.__all__)
     return found
