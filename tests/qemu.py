@@ -263,10 +263,13 @@ class Qemu:
         always = (
             {"x_colo": True, "return_path": True} if qemus.current().number >= (11,) else {"x_colo": True}
         )
-        wanted = {**always, **capabilities}
-        named = [{"capability": name.replace("_", "-"), "state": on} for name, on in wanted.items()]
-        self.qmp("migrate-set-capabilities", capabilities=named)
+        self.set_capabilities(**{**always, **capabilities})
         self.qmp("migrate-set-parameters", x_checkpoint_delay=checkpoint_delay_ms)
+
+    def set_capabilities(self, **capabilities: bool) -> None:
+        """By name, as `xbzrle=True`. Raises QemuError."""
+        named = [{"capability": name.replace("_", "-"), "state": on} for name, on in capabilities.items()]
+        self.qmp("migrate-set-capabilities", capabilities=named)
 
     def migrate(self, uri: str) -> None:
         """Begin, and return at once. From here `stops` counts: STOP 0 ends the initial migration, STOP n is

@@ -62,7 +62,7 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
 
     @property
     def return_path(self) -> bool:
-        """Whether the Primary opened one, as QEMU 11 and later do."""
+        """Whether the Primary opened one, as QEMU 11 and later do for COLO, and any may without."""
         return OPEN_RETURN_PATH in self._commands.seen
 
     @property
@@ -71,9 +71,9 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         return self._devices.devices
 
     @property
-    def is_colo(self) -> bool:
-        """Whether the stream says that x-colo is on; from QEMU 10 on it does not say either."""
-        return bool(self._commands.seen & {ENABLE_COLO, OPEN_RETURN_PATH})
+    def says_colo(self) -> bool:
+        """Whether the stream says that x-colo is on, which a QEMU 7.2 or 10.0 does, and 11.1 does not."""
+        return ENABLE_COLO in self._commands.seen
 
     @property
     def sections(self) -> tuple[DeviceSection, ...]:

@@ -8,6 +8,7 @@ first sync point.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -175,14 +176,28 @@ class StandbyReplica(SecondaryReplica):
         return self.session.fire(lost)
 
     def _why_unprotected(self) -> str:
-        if isinstance(self.session.error, LinkLost) and not self._heard and not self._vm.initial.vm.is_colo:
+        vm, error = self._vm.initial.vm, self.session.error
+        if not isinstance(error, LinkLost) or self._heard or vm.says_colo:
+            return f"the VM was lost before its first round was whole, nothing is claimed: {error}"
+        if vm.return_path:  # a plain migration may have one, and a QEMU 11 with x-colo has nothing else
             return (
-                "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold; "
-                "`cont` there runs its VM again"
+                "nothing is claimed: x-colo is off on the Primary (a plain migration; `cont` there runs its "
+                f"VM again), or the VM was lost before its first round was whole: {error}"
             )
-        return f"the VM was lost before its first round was whole, nothing is claimed: {self.session.error}"
+        return (
+            "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold "
+            f"({_what_to_switch_on(vm.machine)}); `cont` there runs its VM again"
+        )
 
     def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
         found = disks(sections, devices)
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
+
+
+def _what_to_switch_on(machine: str) -> str:
+    """A machine type is at most as new as its QEMU, and x-colo needs return-path since QEMU 11."""
+    version = re.search(r"-(\d+)\.\d+$", machine)
+    if version is not None and int(version[1]) >= 11:
+        return "switch return-path on, and then x-colo"
+    return "switch x-colo on, before it return-path if this is QEMU 11 or later"
