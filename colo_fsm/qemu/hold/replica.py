@@ -147,7 +147,7 @@ class StandbyReplica(SecondaryReplica):
         self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(device_sections(data), data)
+        self._refuse_disks(device_sections(data, self._vm.initial.layout), data)
         return data
 
     def store_round(self) -> Script[None]:
