@@ -231,6 +231,10 @@ class Qemu:
         """QEMU counts it as dirty memory. Not atomic with a checkpoint: see `qemu_writer`."""
         self._ask(f"b64write {address:#x} {len(data):#x} {base64.b64encode(data).decode()}")
 
+    def out(self, port: int, value: int) -> None:
+        """Write a byte to an I/O port."""
+        self._ask(f"outb {port:#x} {value:#x}")
+
     def _ask(self, line: str) -> str:
         with self._testing:
             with contextlib.suppress(BrokenPipeError):

@@ -7,7 +7,6 @@ first sync point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -16,7 +15,7 @@ from colo_fsm.fsm import Effects, InvalidState, LinkLost, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections
+from colo_fsm.stream import Blocks, StreamError, VmLiveDecoder, device_sections
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
@@ -28,8 +27,7 @@ class HasDisks(ValueError):
     def __init__(self, names: list[str]) -> None:
         super().__init__(
             f"this VM has disks ({', '.join(names)}): a checkpoint restored onto a disk that has moved on "
-            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint. An empty "
-            "CD-ROM drive looks like one with a disk: -nodefaults leaves out the one that QEMU adds"
+            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint"
         )
 
 
@@ -124,7 +122,7 @@ class StandbyReplica(SecondaryReplica):
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
-        self._refuse_disks(vm.sections, vm.devices)
+        self._refuse_disks(disks(vm.sections, vm.devices))
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
@@ -147,7 +145,7 @@ class StandbyReplica(SecondaryReplica):
         self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(device_sections(data, self._vm.initial.layout), data)
+        self._refuse_disks(disks(device_sections(data, self._vm.initial.layout), data, fresh=False))
         return data
 
     def store_round(self) -> Script[None]:
@@ -172,7 +170,6 @@ class StandbyReplica(SecondaryReplica):
             )
         return f"the VM was lost before its first round was whole, nothing is claimed: {self.session.error}"
 
-    def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
-        found = disks(sections, devices)
+    def _refuse_disks(self, found: list[str]) -> None:
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
