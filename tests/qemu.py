@@ -351,7 +351,7 @@ def colo_pair(
 ) -> Iterator[tuple[Qemu, Qemu]]:
     """A Primary and a Secondary that replicate; `trace` leaves primary.trace and secondary.trace in `folder`.
 
-    Not with q35: a 7.2 Secondary of that type aborts in its third or fourth round.
+    Not with q35: a Secondary of that type aborts before 11, once the firmware has run.
     """
 
     def side(name: str, incoming: str | None) -> Qemu:

@@ -17,6 +17,7 @@ from vm_stream import (
     device,
     footer,
     head,
+    header,
     initial,
     ram,
     start,
@@ -64,6 +65,14 @@ class TestBait:
         assert [(s.name, s.size) for s in vm.vm.sections] == [("one", len(body)), ("two", len(BAIT))]
         assert vm.vm.devices == devices
         assert vm.layout == {("one", 0): [len(body)], ("two", 0): [len(BAIT)]}
+
+    def test_the_description_says_where_the_sections_end(self, pieces: Pieces) -> None:
+        """By the footers alone the first one ends inside the second."""
+        body = footer(5) + header(6, "two") + b"too"
+        devices = device(5, "one", b"1") + device(6, "two", body)
+        vm = take(initial(devices=devices) + described(description(("one", 1), ("two", len(body)))), pieces)
+        assert [s.size for s in vm.initial.vm.sections] != [1, len(body)]
+        assert [s.size for s in vm.initial.sections] == [1, len(body)]
 
     def test_one_after_the_other(self, pieces: Pieces) -> None:
         devices = device(5, "one", BAIT * 3) + device(6, "two", b"")

@@ -14,11 +14,13 @@ from colo_fsm.stream import (
     Buffer,
     Delta,
     DescriptionDecoder,
+    DeviceSection,
     Layout,
     PatchSink,
     StreamError,
     VmInitialDecoder,
     VmLiveDecoder,
+    device_sections,
 )
 from colo_fsm.stream.source import Decoder, Parsing, Source
 from colo_fsm.stream.vm_decode import NoText
@@ -119,6 +121,13 @@ class InitialState(Decoder):
     def meta(self) -> dict[str, str]:
         """What a store keeps of it beside memory and devices, as far as it has come."""
         return meta_of(self.vm, self._description.description)
+
+    @property
+    def sections(self) -> tuple[DeviceSection, ...]:
+        """The device sections in `vm.devices`."""
+        if self.layout is None:
+            return self.vm.sections
+        return device_sections(self.vm.devices + END_MARK, self.layout)
 
     @property
     def layout(self) -> Layout | None:

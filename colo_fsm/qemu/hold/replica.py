@@ -122,7 +122,7 @@ class StandbyReplica(SecondaryReplica):
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
-        self._refuse_disks(disks(vm.sections, vm.devices))
+        self._refuse_disks(disks(self._vm.initial.sections, vm.devices))
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
