@@ -305,6 +305,17 @@ class TestBadInput:
         assert str(error).startswith("arbiter failed: UnknownGeneration")
         assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
 
+    def test_an_ide_controller_that_is_not_understood_is_refused_at_the_start_alone(self) -> None:
+        """Nothing is added to it while the VM runs, and in the middle of something it may be hard to read."""
+        ide = device(9, "isa-ide", b"in the middle")
+        data = devices(2) + ide + b"\0"
+        busy = REQUEST + SEND + live(2) + SIZE + struct.pack(">Q", len(data)) + data
+        made = Script().run(initial() + a_round(1) + busy)
+        assert made.sent.count(RECEIVED) == 2
+        made = Script().run(initial().replace(devices(0), devices(0) + ide))
+        assert any("has disks (isa-ide)" in str(error) for error in made.errors)
+        assert not made.sent
+
     def test_a_description_that_is_none(self) -> None:
         made = Script().run(initial().replace(b'{"devices"', b'["devices"') + a_round(1))
         (error,) = made.errors

@@ -178,6 +178,12 @@ class TestLookAlikes:
         decoder.feed(initial(devices=devices))
         assert decoder.devices == devices
 
+    def test_a_description_is_of_a_size_that_is_read(self) -> None:
+        devices = device(5, "one", footer(5) + b"\0\x06\xff\xff\xff\xff") + device(6, "two", b"")
+        decoder = new_initial()
+        decoder.feed(initial(devices=devices))
+        assert decoder.devices == devices
+
     def test_command_is_looked_up_as_soon_as_its_number_has_come(self) -> None:
         stream = initial(devices=device(5, "one", b"before" + footer(5) + b"\x08\x00\x0c" + b"after"))
         cut = stream.index(b"after")
@@ -232,6 +238,7 @@ class TestLayout:
         assert device_sections(data, layout) == device_sections(data)
 
     def test_what_is_malformed_is_refused_all_the_same(self) -> None:
-        for data in (ONE, ONE + END + END, ONE + ONE + END, END):
+        no_footer = ONE[:-5] + b"\x7d" + ONE[-4:]
+        for data in (ONE, ONE + END + END, ONE + ONE + END, END, no_footer + END):
             with pytest.raises(StreamError):
                 device_sections(data, {("one", 0): [4, 4]})

@@ -147,6 +147,16 @@ class TestEarly:
         assert not decoder.complete
 
 
+def test_what_looks_like_the_start_of_ram_or_its_pages_does_not_end_an_early_section() -> None:
+    other = start("rom")[:20]
+    first = device(0x25, "early", footer(0x25) + other)
+    second = device(0x26, "early", footer(0x26) + ram(2, PAGES, RAM_ID + 1))
+    decoder = new_initial()
+    decoder.feed(head() + first + start() + second + ram(3, PAGES) + DEVICES + b"\0")
+    assert decoder.complete
+    assert decoder.early == (first, second)
+
+
 def test_nothing_is_known_before_the_first_byte() -> None:
     decoder = new_initial()
     assert (decoder.machine, decoder.head, decoder.devices, decoder.sections) == ("", b"", b"", ())
