@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -18,7 +17,7 @@ from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolE
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections
+from colo_fsm.stream import Blocks, StreamError, VmLiveDecoder, device_sections
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
@@ -32,8 +31,7 @@ class HasDisks(ValueError):
     def __init__(self, names: list[str]) -> None:
         super().__init__(
             f"this VM has disks ({', '.join(names)}): a checkpoint restored onto a disk that has moved on "
-            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint. An empty "
-            "CD-ROM drive looks like one with a disk: -nodefaults leaves out the one that QEMU adds"
+            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint"
         )
 
 
@@ -135,7 +133,7 @@ class StandbyReplica(SecondaryReplica):
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
-        self._refuse_disks(vm.sections, vm.devices)
+        self._refuse_disks(disks(self._vm.initial.sections, vm.devices))
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
@@ -158,7 +156,7 @@ class StandbyReplica(SecondaryReplica):
         self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(device_sections(data), data)
+        self._refuse_disks(disks(device_sections(data, self._vm.initial.layout), data, fresh=False))
         return data
 
     def store_round(self) -> Script[None]:
@@ -189,8 +187,7 @@ class StandbyReplica(SecondaryReplica):
             f"({_what_to_switch_on(vm.machine)}); `cont` there runs its VM again"
         )
 
-    def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
-        found = disks(sections, devices)
+    def _refuse_disks(self, found: list[str]) -> None:
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
 
