@@ -2,10 +2,11 @@
 # make setup  .venv with the colo-fsm command    make soak   the long tests
 # make bench  the figures                        make diagrams  draw what is generated anew
 # make qemus  fetch other versions of QEMU, which the tests then run with as well
+# make matrix what works with which version of QEMU, tried and written into docs/qemu-versions.md
 
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup run test lint pytest soak bench diagrams qemus clean
+.PHONY: setup run test lint pytest soak bench diagrams qemus matrix clean
 
 run: setup
 	$(BIN)/colo-fsm demo
@@ -31,6 +32,9 @@ soak: .venv/test.done
 # Fetch the other versions of QEMU that the tests run with, into ~/.cache; what is there stays.
 qemus: .venv/test.done
 	$(BIN)/python tests/qemus.py
+
+matrix: .venv/test.done qemus
+	$(BIN)/python tests/matrix.py docs/qemu-versions.md
 
 bench: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m benchmarks

@@ -10,34 +10,33 @@ from __future__ import annotations
 import importlib
 import typing
 
-from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
-from .fsm import (
-    Do,
-    Fault,
-    Message,
-    ProtocolError,
-    Session,
-    Side,
-    SyncPoint,
-    Table,
-    TableError,
-    Words,
-    begin,
-    complete,
-    definition,
-    done,
-    fault,
-    lost,
-    machine_for,
-    otherwise,
-    recv,
-    row,
-    send,
-    won,
-)
-
 if typing.TYPE_CHECKING:
     from .arbiter import Arbiter, open_arbiter
+    from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+    from .fsm import (
+        Do,
+        Fault,
+        Message,
+        ProtocolError,
+        Session,
+        Side,
+        SyncPoint,
+        Table,
+        TableError,
+        Words,
+        begin,
+        complete,
+        definition,
+        done,
+        fault,
+        lost,
+        machine_for,
+        otherwise,
+        recv,
+        row,
+        send,
+        won,
+    )
     from .replica import (
         AsyncGuest,
         Guest,
@@ -98,9 +97,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Load drivers and arbiters when they are asked for: who drives a session himself needs none."""
+    """Load what is asked for, when it is: the command has its say on ^C before anything is loaded."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("arbiter", "replica"))
+    # colo first: it has the Variant of COLO, and fsm what any may be
+    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("colo", "fsm", "arbiter", "replica"))
     found = globals()[name] = next(getattr(room, name) for room in rooms if name in room.__all__)
     return found

@@ -175,7 +175,11 @@ class AtStandby(Host):
         assert not self._has_run
         self.primary.link.close()
         until(lambda: self._has_run or None, "the command after the claim")
+        self.over()
         assert nobody_listens(self.address)
+
+    def over(self) -> None:
+        """Whatever has to end before nobody can come has ended."""
 
     def check(self) -> None:
         assert self.process.poll() is None
@@ -210,8 +214,7 @@ class AtTap(AtStandby):
         assert "refused" not in self.standby.said
         super().begin()
 
-    def end(self) -> None:
-        super().end()
+    def over(self) -> None:
         assert self.process.wait(PATIENCE) == 0
 
     def check(self) -> None:

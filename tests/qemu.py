@@ -231,6 +231,10 @@ class Qemu:
         """QEMU counts it as dirty memory. Not atomic with a checkpoint: see `qemu_writer`."""
         self._ask(f"b64write {address:#x} {len(data):#x} {base64.b64encode(data).decode()}")
 
+    def out(self, port: int, value: int) -> None:
+        """Write a byte to an I/O port."""
+        self._ask(f"outb {port:#x} {value:#x}")
+
     def _ask(self, line: str) -> str:
         with self._testing:
             with contextlib.suppress(BrokenPipeError):
@@ -263,10 +267,13 @@ class Qemu:
         always = (
             {"x_colo": True, "return_path": True} if qemus.current().number >= (11,) else {"x_colo": True}
         )
-        wanted = {**always, **capabilities}
-        named = [{"capability": name.replace("_", "-"), "state": on} for name, on in wanted.items()]
-        self.qmp("migrate-set-capabilities", capabilities=named)
+        self.set_capabilities(**{**always, **capabilities})
         self.qmp("migrate-set-parameters", x_checkpoint_delay=checkpoint_delay_ms)
+
+    def set_capabilities(self, **capabilities: bool) -> None:
+        """By name, as `xbzrle=True`. Raises QemuError."""
+        named = [{"capability": name.replace("_", "-"), "state": on} for name, on in capabilities.items()]
+        self.qmp("migrate-set-capabilities", capabilities=named)
 
     def migrate(self, uri: str) -> None:
         """Begin, and return at once. From here `stops` counts: STOP 0 ends the initial migration, STOP n is
@@ -347,7 +354,7 @@ def colo_pair(
 ) -> Iterator[tuple[Qemu, Qemu]]:
     """A Primary and a Secondary that replicate; `trace` leaves primary.trace and secondary.trace in `folder`.
 
-    Not with q35: a 7.2 Secondary of that type aborts in its third or fourth round.
+    Not with q35: a Secondary of that type aborts before 11, once the firmware has run.
     """
 
     def side(name: str, incoming: str | None) -> Qemu:

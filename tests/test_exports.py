@@ -64,3 +64,18 @@ def test_the_command_without_its_extra_says_how_to_get_it() -> None:
     result = without_extras("from colo_fsm.cli import main; main()")
     assert result.returncode == 1
     assert result.stderr == "colo-fsm: the command line is an extra: pip install 'colo-fsm[cli]'\n"
+
+
+def test_the_command_loads_little_before_it_has_its_say_on_an_interrupt() -> None:
+    """Before that ^C is a traceback of Python's."""
+    code = "import sys, colo_fsm.cli; print({'attr', 'transitions', 'asyncio', 'click'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
+
+
+def test_the_top_level_has_the_names_of_colo_where_fsm_has_them_too() -> None:
+    import colo_fsm
+    from colo_fsm import colo
+
+    for name in set(colo_fsm.__all__) & set(colo.__all__):
+        assert getattr(colo_fsm, name) is getattr(colo, name), name

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import struct
 import threading
@@ -32,6 +33,7 @@ from colo_fsm.replica import (
     Refused,
     Store,
 )
+from colo_fsm.stream.sections import shut
 
 PATIENCE = 20
 
@@ -177,12 +179,20 @@ class TestProtected:
                 primary.begin().round(1)
                 assert number_in(holding.store) == 1
 
-    def test_a_plain_migration_is_told_apart_and_can_be_restored(self) -> None:
+    @pytest.mark.parametrize(
+        ("machine", "hint"),
+        [
+            ("pc-i440fx-11.1", r"\(switch return-path on, and then x-colo\)"),
+            ("pc-q35-7.2", r"\(switch x-colo on, before it return-path if this is QEMU 11 or later\)"),
+            ("microvm", r"\(switch x-colo on, before it return-path if .*\)"),
+        ],
+    )
+    def test_a_plain_migration_is_told_apart_and_can_be_restored(self, machine: str, hint: str) -> None:
         with Holding(Asked()) as holding:
             with holding.primary() as migration:
-                migration.link.sendall(initial(3))
+                migration.link.sendall(initial(3).replace(head(), head(machine), 1))
                 migration.expect(READY)
-            assert PLAIN in holding.says(Refused).why
+            assert re.search(f"{PLAIN}.*{hint}; `cont`", holding.says(Refused).why)
             assert holding.store.newest is not None
             assert holding.store.newest.number == 0
 
@@ -191,7 +201,25 @@ class TestProtected:
             with holding.primary() as primary:
                 primary.link.sendall(initial().replace(start(), command(8) + start(), 1))
                 primary.expect(READY)
-            assert "before its first round" in holding.says(Refused).why
+            assert holding.says(Refused).why.startswith("the VM was lost before its first round")
+
+    def test_a_return_path_may_be_of_either_kind(self) -> None:
+        with Holding(Asked()) as holding:
+            with holding.primary() as primary:
+                primary.link.sendall(initial().replace(start(), command(1) + start(), 1))
+                primary.expect(shut() + READY)
+            assert "x-colo is off" in holding.says(Refused).why
+            assert "or the VM was lost before its first round was whole" in holding.says(Refused).why
+
+    def test_whoever_has_begun_a_round_is_no_plain_migration(self) -> None:
+        for opened, answers in (b"", b""), (command(1), shut()):
+            with Holding(Asked()) as holding:
+                with holding.primary() as primary:
+                    primary.link.sendall(initial().replace(start(), opened + start(), 1))
+                    primary.expect(answers + READY)
+                    primary.link.sendall(struct.pack(">I", 1))
+                    primary.expect(REPLY)
+                assert holding.says(Refused).why.startswith("the VM was lost before its first round")
 
     @pytest.mark.parametrize("more", [b"", struct.pack(">I", 1), struct.pack(">I", 5)])
     def test_the_checkpoint_of_before_is_kept_until_the_new_one_has_a_round(

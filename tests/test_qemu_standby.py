@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import qemus
 from click.testing import CliRunner
-from qemu import Qemu, each_version, needs_kvm, refused_capabilities
+from qemu import Qemu, QemuError, each_version, needs_kvm, refused_capabilities
 from qemu_guest import count, counting_guest, runs_on
 from qemu_lines import PATIENCE
 from qemu_relay import Relay
@@ -174,6 +175,34 @@ def test_a_capability_that_is_not_read_is_refused_by_its_name_and_listening_goes
                 primary.migrate(standby.uri)
                 standby.says(rf"switch .*\b{capability}\b.* off at the Primary", start=before_it)
     assert stored_number(standby.store) == before
+
+
+@each_version
+@pytest.mark.parametrize("return_path", [False, True])
+def test_a_primary_without_x_colo_is_told_what_to_switch_on(tmp_path: Path, return_path: bool) -> None:
+    """From QEMU 11 on x-colo alone is refused there, and who overlooks that begins a plain migration."""
+    with StandbyProcess(tmp_path) as standby, Qemu(tmp_path, "primary", memory=MEMORY) as primary:
+        newest = qemus.current().number >= (11,)
+        if newest and not return_path:
+            with pytest.raises(QemuError, match="requires capability 'return-path'"):
+                primary.set_capabilities(x_colo=True)
+        primary.set_capabilities(return_path=return_path)
+        primary.migrate(standby.uri)
+        told = standby.says("refused a connection: (.*); the store is unchanged")[1]
+    assert "x-colo is off on the Primary" in told
+    assert ("or the VM was lost before its first round" in told) is return_path
+    assert ("(switch return-path on, and then x-colo)" in told) is (newest and not return_path)
+
+
+@each_version
+def test_a_primary_that_is_lost_before_its_first_round_is_no_plain_migration(tmp_path: Path) -> None:
+    """A 11.1 does not say that it does COLO: then both is said."""
+    with StandbyProcess(tmp_path) as standby, Qemu(tmp_path, "primary", memory=MEMORY) as primary:
+        primary.replicate(standby.uri)
+        primary.kill()
+        told = standby.says("refused a connection: (.*); the store is unchanged")[1]
+    assert "the VM was lost before its first round was whole" in told
+    assert ("x-colo is off on the Primary" in told) is (qemus.current().number >= (11,))
 
 
 def test_a_connection_that_is_no_qemu_changes_nothing_until_the_next_primary_is_ready(tmp_path: Path) -> None:

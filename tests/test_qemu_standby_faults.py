@@ -122,7 +122,8 @@ class TestTruncated:
     """The link ends at each byte of a stream of two rounds."""
 
     DATA = initial() + a_round(1) + a_round(2)
-    BEGUN = len(DATA) - 2 * len(a_round(1)) - len(b'\x06....{"devices": []}')
+    DESCRIBED = len(DATA) - 2 * len(a_round(1))
+    BEGUN = DESCRIBED - len(b'\x06....{"devices": []}')
     ENDS = [BEGUN, len(DATA) - len(a_round(1)), len(DATA)]
 
     def test_it_is_small(self) -> None:
@@ -135,6 +136,7 @@ class TestTruncated:
         for cut in sorted((near & set(range(len(self.DATA)))) | set(range(0, len(self.DATA), stride))):
             made = Script().run(self.DATA[:cut])
             held = sum(cut >= end for end in self.ENDS) - 1
+            held -= self.BEGUN < cut < self.DESCRIBED  # once it has begun, the description belongs to it
             assert number_in(made.store) == (held if held >= 0 else None), cut
             assert made.sent.count(RECEIVED) == max(held, 0), cut
             assert made.sent.startswith(READY) is (held >= 0), cut
@@ -231,7 +233,7 @@ class TestBadInput:
             (devices(2)[:-1] + b"\0", "does not end"),
             (device(0, "timer", b"2") + b"\0\0", "does not end"),
             (device(0, "timer", b"2")[:-5] + footer(1) + b"\0", "does not end"),
-            (devices(2) + device(0, "timer", b"2") + b"\0", "there twice"),
+            (devices(2) + device(0, "timer", b"2") + b"\0", "has the id 0 of another one"),
             (b"\x02" + devices(2)[1:] + b"\0", "does not begin with a device section"),
             (b"\xff" * 300, "does not begin with a device section"),
         ],
@@ -302,6 +304,17 @@ class TestBadInput:
         (error,) = made.errors
         assert str(error).startswith("arbiter failed: UnknownGeneration")
         assert (made.store.newest, made.sent, made.state) == (None, b"", State.STOPPED)
+
+    def test_an_ide_controller_that_is_not_understood_is_refused_at_the_start_alone(self) -> None:
+        """Nothing is added to it while the VM runs, and in the middle of something it may be hard to read."""
+        ide = device(9, "isa-ide", b"in the middle")
+        data = devices(2) + ide + b"\0"
+        busy = REQUEST + SEND + live(2) + SIZE + struct.pack(">Q", len(data)) + data
+        made = Script().run(initial() + a_round(1) + busy)
+        assert made.sent.count(RECEIVED) == 2
+        made = Script().run(initial().replace(devices(0), devices(0) + ide))
+        assert any("has disks (isa-ide)" in str(error) for error in made.errors)
+        assert not made.sent
 
     def test_a_description_that_is_none(self) -> None:
         made = Script().run(initial().replace(b'{"devices"', b'["devices"') + a_round(1))

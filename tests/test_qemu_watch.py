@@ -36,6 +36,7 @@ from colo_fsm.qemu.checkpoint import VmCheckpoint
 from colo_fsm.qemu.incoming import IncomingVm
 from colo_fsm.qemu.watch.capture import HEADER, Capture, CaptureError, Piece, Recorder
 from colo_fsm.qemu.watch.channel import (
+    Described,
     DeviceState,
     Event,
     Forward,
@@ -304,9 +305,13 @@ class TestChannels:
         ]
 
     def test_the_initial_state_is_told_at_its_end_mark(self) -> None:
-        """Not when the description has come: a source without one waits for the answer."""
-        for size in (len(HEADLESS), len(HEADLESS) + 3):
-            assert [type(e) for e in Forward().events(self.DATA[:size])] == [Initial]
+        """A source without a description waits for the answer; one that has begun it goes on by itself."""
+        assert [type(e) for e in Forward().events(HEADLESS)] == [Initial]
+        forward = Forward()
+        assert list(forward.events(self.DATA[: len(HEADLESS) + 3])) == []
+        assert [type(e) for e in forward.events(self.DATA[len(HEADLESS) + 3 : len(initial())])] == [
+            Initial, Described,
+        ]  # fmt: skip
 
     def test_what_belongs_to_the_return_path_is_no_message(self) -> None:
         data = pong(3) + shut() + READY + pong(7) + REPLY + pong(1) + pong(1 << 31) + RECEIVED

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from sqlite_guests import SCHEMA, fixtures
 
 from colo_fsm.replica.guest import CapacityExceeded, DamagedState, Guest, Saved
 from colo_fsm.replica.store import Checkpoint, MemoryStore
@@ -23,26 +24,7 @@ from colo_fsm.services.sqlite import (
 from colo_fsm.stream.memory import PAGE_SIZE, Page
 
 CAPACITY = 64 * PAGE_SIZE
-SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
-
-
-@pytest.fixture
-def guest() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def other() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def statements(guest: SqliteGuest) -> Statements:
-    return Statements(guest.connection)
+guest, other, statements = fixtures(CAPACITY)
 
 
 def rows(guest: SqliteGuest, sql: str) -> list[tuple[object, ...]]:
@@ -82,6 +64,14 @@ def test_a_checkpoint_carries_the_database_over(guest: SqliteGuest, other: Sqlit
     saved = guest.save(True)
     other.load(checkpoint(image(saved), saved.device))
     assert rows(other, "SELECT * FROM t") == [(1, "x"), (2, b"\x00\xff"), (3, 1.5), (4, None)]
+
+
+def test_its_hooks_may_be_called_on_any_thread(guest: SqliteGuest) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        saved = threads.submit(guest.save, True).result()
+        threads.submit(guest.load, checkpoint(image(saved), saved.device)).result()
+        threads.submit(Statements(guest.connection).run, "INSERT INTO t (b) VALUES (1)").result()
+    assert rows(guest, "SELECT b FROM t") == [(1,)]
 
 
 def test_an_empty_database_is_a_state(other: SqliteGuest) -> None:

@@ -10,32 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from sqlite_guests import fixtures
 
 from colo_fsm.services import sqlite
-from colo_fsm.services.limits import PATTERN_LIMIT, VALUE_LIMIT
+from colo_fsm.services.limits import CHECKED_PAGES, PATTERN_LIMIT, VALUE_LIMIT
 from colo_fsm.services.sqlite import SqliteGuest, StatementError, Statements
+from colo_fsm.stream.memory import PAGE_SIZE
 
 CAPACITY = 16 << 20
-SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
-
-
-@pytest.fixture
-def guest() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def other() -> Iterator[SqliteGuest]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
-    with closing(guest.connection):
-        yield guest
-
-
-@pytest.fixture
-def statements(guest: SqliteGuest) -> Statements:
-    return Statements(guest.connection)
+guest, other, statements = fixtures(CAPACITY)
 
 
 def rows(
@@ -57,12 +40,12 @@ ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n)"
             "more than 524288 bytes, store it in parts",
         ),
         (
-            "SELECT replace(hex(zeroblob(250000)), hex(zeroblob(120000)) || 'x', '')",
-            [],
+            "SELECT replace(CAST(? AS BLOB), hex(zeroblob(120000)) || 'x', '')",
+            ["0" * 500_000],
             r"replace\(\) of 500000 and 240001 characters takes too long: give it shorter ones",
         ),
         ("SELECT replace(?, 'a', ?)", [LARGEST, LARGEST], "more than 524288 bytes"),
-        ("SELECT instr(?, ?)", [LARGEST, LARGEST[1:] + "b"], r"instr\(\) of 524188 and 524188 characters"),
+        ("SELECT instr(CAST(? AS BLOB), ?)", [LARGEST, LARGEST[1:] + "b"], r"instr\(\) of 524188 and 524188"),
         ("SELECT trim(?, ?)", [LARGEST, "bcdefghi" * 10 + "a"], r"trim\(\) of 524188 and 81 characters"),
         ("SELECT ltrim(?, ?)", [LARGEST, LARGEST], r"ltrim\(\) of"),
         ("SELECT rtrim(?, ?)", [LARGEST, LARGEST], r"rtrim\(\) of"),
@@ -73,9 +56,9 @@ ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n)"
         ("SELECT ?", [LARGEST * 2], "more than 524288 bytes"),
         ("SELECT zeroblob(600000)", [], "more than 524288 bytes"),
         ("SELECT json_remove(?" + ", '$[#-1]'" * 60 + ")", ["[1]"], "too many arguments.*: at most 50"),
-        (f"SELECT {', '.join(['? LIKE 1'] * 60)}", ["x"] * 60, "too many calls of functions in the text"),
-        (f"SELECT {', '.join(['json(1)'] * 200)}", [], "too many calls of functions in the text"),
-        (f"SELECT {', '.join(['upper(1)'] * 1000)}", [], "too many calls of functions in the text"),
+        (f"SELECT {', '.join(['? LIKE 1'] * 500)}", ["x"] * 500, "too many calls of functions in the text"),
+        (f"SELECT {', '.join(['json(1)'] * 1000)}", [], "too many calls of functions in the text"),
+        (f"SELECT {', '.join([' + '.join(['upper(1)'] * 8)] * 900)}", [], "too many calls of functions"),
         (f"INSERT INTO t (b) VALUES {', '.join(['(1 + 1)'] * 30_000)}", [], "too large for SQLite: split it"),
     ],
 )  # fmt: skip
@@ -86,6 +69,75 @@ def test_what_one_opcode_would_take_long_for_is_refused(
         with pytest.raises(StatementError, match=error):
             statements.run(sql, params, key)
     assert json.loads(statements.run("SELECT upper('x') LIKE 'X'", key="k"))["rows"] == [[1]]
+
+
+def sums(count: int, term: str) -> str:
+    terms = [term.replace("#", str(number)) for number in range(count)]
+    return f"SELECT {', '.join(' + '.join(terms[at : at + 50]) for at in range(0, count, 50))}"
+
+
+LONGER = {
+    "numbers": (sums(400, "(?1 + #)"), sums(4000, "(?1 + #)")),
+    "members": tuple(f"SELECT ? IN ({', '.join(['1 || 1'] * count)}) AS x" for count in (400, 4000)),
+    "LIKEs": (sums(40, "(?1 LIKE '%#x')"), sums(150, "(?1 LIKE '%#x')")),
+    "JSON": (sums(50, "json_valid(?1 || #)"), sums(200, "json_valid(?1 || #)")),
+    "calls": (sums(400, "length(upper(?1 || #))"), sums(2000, "length(upper(?1 || #))")),
+    "a view": ("SELECT * FROM wide WHERE ? IS NULL", "SELECT * FROM wider WHERE ? IS NULL"),
+}
+
+
+@pytest.mark.parametrize("what", LONGER)
+def test_the_more_is_in_a_statement_the_smaller_are_its_values(statements: Statements, what: str) -> None:
+    for name, count in ("wide", 400), ("wider", 4000):
+        statements.run(f"CREATE VIEW {name} AS {sums(count, '(a + 1)')} FROM t")
+    for sql, size in zip(LONGER[what], (128 << 10, 16 << 10), strict=True):
+        text = "0" * (size - 100)
+        for key in None, f"k{size}":
+            statements.run(sql, [text], key)
+            error = (
+                f"more than {size} bytes, the most in a statement as long as this one .524288 in a shorter"
+            )
+            with pytest.raises(StatementError, match=error):
+                statements.run(sql, [text + "0" * 200], key and f"{key} again")
+    assert json.loads(statements.run("SELECT length(?)", [LARGEST]))["rows"] == [[len(LARGEST)]]
+
+
+@pytest.fixture
+def large() -> Iterator[SqliteGuest]:
+    """A database with more pages than one opcode may walk."""
+    guest = SqliteGuest(2 * CHECKED_PAGES * PAGE_SIZE, schema="CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
+    with closing(guest.connection):
+        with closing(guest.connection.cursor()) as cursor:
+            cursor.executemany("INSERT INTO t (b) VALUES (zeroblob(?))", [(1 << 20,)] * 17)
+        yield guest
+
+
+WALKS = [
+    "PRAGMA integrity_check",
+    "PRAGMA Quick_Check(t)",
+    "SELECT * FROM pragma_integrity_check",
+    "SELECT * FROM hidden",
+    "ALTER TABLE v ADD COLUMN c CHECK (c > 0)",
+]
+
+
+@pytest.mark.parametrize("sql", WALKS)
+def test_the_soundness_of_a_small_database_only_is_asked_for(
+    statements: Statements, large: SqliteGuest, sql: str
+) -> None:
+    of_large = Statements(large.connection)
+    for each in statements, of_large:
+        each.run("CREATE VIEW hidden AS SELECT * FROM pragma_quick_check")
+        each.run("CREATE TABLE v (a)")
+    outcome = json.loads(statements.run(sql, key="k"))
+    assert outcome["rows"] == ([] if "ALTER" in sql else [["ok"]])
+    for key in None, "k":
+        with pytest.raises(
+            StatementError, match=r"_check .* one step, and \d+ pages are more than 4096: ask it"
+        ):
+            of_large.run(sql, key=key)
+    of_large.run("ALTER TABLE v ADD COLUMN d")
+    assert rows(large.connection, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.fixture
@@ -110,6 +162,49 @@ def test_a_run_of_slow_opcodes_is_ended_soon(statements: Statements, slow: Calla
     assert slow() < 1.5 * sqlite.STATEMENT_TIME
 
 
+@pytest.mark.parametrize("name", ["t", "copy"])
+def test_all_rows_are_deleted_row_by_row(
+    guest: SqliteGuest, statements: Statements, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Which can be ended, as one opcode for the whole table cannot."""
+    guest.connection.execute(f"INSERT INTO t {ENDLESS} SELECT NULL, 'x' FROM n LIMIT 20000")
+    statements.run("CREATE TABLE copy AS SELECT * FROM t")
+    statements.run("CREATE TRIGGER u AFTER DELETE ON copy WHEN old.a < 0 BEGIN DELETE FROM t; END")
+    statements.run("CREATE VIEW gone AS SELECT 1")
+    statements.run("DROP VIEW gone")
+    looks = itertools.count(step=0.024)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(looks))
+        with pytest.raises(StatementError, match=r"took longer than 1\.0 s: split it"):
+            statements.run(f"DELETE FROM {name}")
+    assert rows(guest.connection, f"SELECT count(*) FROM {name}") == [(20_000,)]
+    assert json.loads(statements.run(f"DELETE FROM {name}"))["changes"] == 20_000
+
+
+DROPS = {
+    "TABLE w": "CREATE TABLE w (a UNIQUE)",
+    "INDEX w": "CREATE INDEX w ON t (b)",
+    "VIEW w": "CREATE VIEW w AS SELECT 1",
+    "TRIGGER w": "CREATE TRIGGER w AFTER DELETE ON t BEGIN SELECT 1; END",
+    "TABLE r": "CREATE VIRTUAL TABLE r USING rtree(a, b, c)",
+    "TABLE f": "CREATE VIRTUAL TABLE f USING fts5(a)",
+    "TABLE n": "CREATE TABLE n (a INTEGER PRIMARY KEY AUTOINCREMENT)",
+}
+
+
+@pytest.mark.parametrize("what", DROPS)
+def test_what_was_made_can_be_dropped(guest: SqliteGuest, statements: Statements, what: str) -> None:
+    schema = "SELECT count(*) FROM sqlite_schema WHERE name != 'sqlite_sequence'"
+    before = rows(guest.connection, schema)
+    statements.run(DROPS[what])
+    if what.startswith("TABLE") and what != "TABLE r":
+        statements.run(f"INSERT INTO {what.split()[1]} (a) VALUES (1), (2)")
+    assert rows(guest.connection, schema) != before
+    statements.run("DELETE FROM t")  # what it does for others is no matter of theirs
+    statements.run(f"DROP {what}")
+    assert rows(guest.connection, schema) == before
+
+
 @pytest.mark.parametrize(
     "call", ["instr('ab', 'b')", "replace('a', 'a', 'b')", "trim('a', 'b')", "'a' GLOB 'a'"]
 )
@@ -123,7 +218,8 @@ def test_a_guarded_function_ends_a_statement_that_turns_in_no_loop(
 
 VALUES = ["", "a", "aba", "\0a", "é", "%", "*", b"", b"a", b"\xc3\xa9", 0, 12, -1.5, 1e20, 0.1, None]
 CALLS = [
-    "instr(?1, ?2)", "replace(?1, ?2, 'x')", "replace(?1, ?2, ?1)", "trim(?1, ?2)", "ltrim(?1, ?2)",
+    "instr(?1, ?2)", "replace(?1, ?2, 'x')", "replace(?1, ?2, '')", "replace('aba', ?1, ?2)",
+    "replace(?1, ?2, ?1)", "trim(?1, ?2)", "ltrim(?1, ?2)",
     "rtrim(?1, ?2)", "?1 GLOB ?2", "glob(?1, ?2)", "?1 LIKE ?2",
 ]  # fmt: skip
 
@@ -180,9 +276,13 @@ def test_the_limits_are_for_strangers_only(guest: SqliteGuest, statements: State
         statements.run("SELECT reply FROM colo_fsm_replies")
     statements.run("DELETE FROM colo_fsm_replies WHERE key = 'k'")
     assert rows(guest.connection, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(guest.connection, "SELECT length(hex(zeroblob(1000000)))") == [(2_000_000,)]
-    long = "SELECT instr(hex(zeroblob(260000)), hex(zeroblob(500)) || 'x')"
+    assert rows(guest.connection, "SELECT length(hex(zeroblob(4000000)))") == [(8_000_000,)]
+    long = "SELECT instr(CAST(hex(zeroblob(260000)) AS BLOB), hex(zeroblob(500)) || 'x')"
     assert rows(guest.connection, long) == [(0,)]
     with pytest.raises(StatementError, match="give it shorter ones"):
         statements.run(long)
+    assert json.loads(statements.run("SELECT instr(?, ?)", [LARGEST, LARGEST[1:] + "b"]))["rows"] == [[0]]
+    assert rows(guest.connection, "SELECT length(replace(hex(zeroblob(400000)), '0', 'xy'))") == [
+        (1_600_000,)
+    ]
     assert rows(guest.connection, "SELECT json_patch('{\"a\":1}', '{\"a\":2}')") == [('{"a":2}',)]

@@ -670,6 +670,10 @@ async def test_a_long_line_is_read_whole() -> None:
     async with served(OFTEN) as (_, client):
         reply = await client.result("SELECT length(?) + length(?)", params=["x" * 500_000] * 2)
         assert reply["rows"] == [[1_000_000]]
+        client.write(b'{"sql": "SELECT 2"}'.ljust(LINE_LIMIT))
+        assert (await client.reply())["rows"] == [[2]]
+        client.write(b'{"sql": "SELECT 3"}'.ljust(LINE_LIMIT + 1))
+        assert b"a line is longer than" in await client.rest()
 
 
 @on_a_loop
@@ -707,6 +711,12 @@ def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(f"COLO_FSM_SQLITE_{name}", raising=False)
     guest = sqlite_server.guest()
     assert (guest.listen, guest.blocks) == ("tcp:127.0.0.1:5433", {"state": 16 << 20})
+
+
+def test_the_largest_capacity_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", str(1 << 30))
+    monkeypatch.delenv("COLO_FSM_SQLITE_SCHEMA", raising=False)
+    assert sqlite_server.guest().blocks == {"state": 1 << 30}
 
 
 @pytest.mark.parametrize(

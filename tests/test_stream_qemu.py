@@ -57,7 +57,7 @@ class Case:
 CASES = {
     "pc": Case("pc", "pc-i440fx-", 16, 1, 5, {}),
     "pc with xbzrle": Case("pc", "pc-i440fx-", 24, 2, 5, {"xbzrle": True}),
-    # A 7.2 Secondary of this type aborts in its third or fourth round.
+    # A Secondary of this type aborts before 11, once the firmware has run.
     "q35": Case("q35", "pc-q35-", 16, 2, 2, {"validate-uuid": True}, ("-uuid", UUID)),
 }
 

@@ -240,7 +240,8 @@ def trace(logs: tuple[Path, ...]) -> None:
 
     FILE is what QEMU's -trace 'colo_*' -D FILE leaves, with or without timestamps. It may begin or end
     anywhere. Two files must be of the two sides. Behind a failover it goes on where another replication
-    begins; which lines were not looked at is said.
+    begins; which lines were not looked at is said. Without timestamps (QEMU's -msg timestamp=on) two files
+    with one replication each are taken for the two sides of the same one, which is yours to know.
 
     \b
     Example:

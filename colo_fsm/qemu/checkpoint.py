@@ -9,9 +9,19 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from colo_fsm.replica import Checkpoint
-from colo_fsm.stream import PAGE_SIZE, Buffer, DeviceSection, Page, device_sections, vm
+from colo_fsm.stream import (
+    PAGE_SIZE,
+    Buffer,
+    DeviceSection,
+    Page,
+    VmInitialDecoder,
+    device_sections,
+    layout,
+    vm,
+)
 
 END_MARK = b"\0"
+_FOOTER_SIZE = 5
 
 
 class NotAVm(ValueError):
@@ -23,8 +33,9 @@ class VmCheckpoint:
     """One complete checkpoint of a VM. `blocks` are views into the store, valid until its next commit.
 
     `devices` are the device sections of its last round, without the end mark; `head` is what stands
-    before the RAM sections of its stream; `description` is None where the source gave none.
-    `return_path`: the Primary opened one, as QEMU 11 and later do for COLO.
+    before the sections of its stream; `description` is None where the source gave none. `return_path`: the
+    Primary opened one, as QEMU 11 and later do for COLO. `early`: see `VmInitialDecoder`, as the initial
+    stream had them; a round has them among its `devices`.
     """
 
     generation: int
@@ -36,6 +47,7 @@ class VmCheckpoint:
     devices: bytes = attrs.field(repr=False)
     description: bytes | None = attrs.field(repr=False)
     return_path: bool = False
+    early: tuple[bytes, bytes] = attrs.field(default=(b"", b""), repr=False)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> VmCheckpoint:
@@ -54,17 +66,37 @@ class VmCheckpoint:
             checkpoint.device,
             None if description is None else zlib.decompress(b64decode(description)),
             "return_path" in meta,
+            (b64decode(meta.get("early_first", "")), b64decode(meta.get("early", ""))),
         )
 
     @property
     def sections(self) -> tuple[DeviceSection, ...]:
         """The device sections; their offsets are into `devices`."""
-        return device_sections(self.devices + END_MARK)
+        found = None if self.description is None else layout(self.description)
+        return device_sections(self.devices + END_MARK, found)
 
     def stream(self) -> Iterator[Buffer]:
         """What `qemu-system-x86_64 <same machine> -incoming` takes, in pieces, zero pages as records."""
         sizes = {name: len(view) for name, view in self.blocks.items()}
-        return vm(self.head, self.ram_section, sizes, self._pages(), self.devices, self.description)
+        early, devices = self._parted()
+        return vm(self.head, self.ram_section, sizes, self._pages(), devices, self.description, early)
+
+    def _parted(self) -> tuple[tuple[bytes, bytes], bytes]:
+        """The early sections, as the last round has them, and the others."""
+        places: dict[tuple[str, int], int] = {}
+        for place, sections in enumerate(self.early):
+            for section in device_sections(sections + END_MARK) if sections else ():
+                places[section.name, section.instance] = place
+        if not places:
+            return self.early, self.devices
+        parts = [b"", b"", b""]
+        at = 0
+        for section in self.sections:
+            end = section.offset + section.size + _FOOTER_SIZE
+            parts[places.get((section.name, section.instance), 2)] += self.devices[at:end]
+            at = end
+        first, second, devices = parts
+        return ((first, second) if first or second else self.early), devices
 
     def _pages(self) -> Iterator[Page]:
         for name, view in self.blocks.items():
@@ -72,13 +104,14 @@ class VmCheckpoint:
                 yield Page(name, offset, view[offset : offset + PAGE_SIZE])
 
 
-def meta_of(
-    machine: str, head: bytes, ram_section: int, description: bytes | None, return_path: bool = False
-) -> dict[str, str]:
+def meta_of(vm: VmInitialDecoder, description: bytes | None) -> dict[str, str]:
     """What a store keeps beside the memory and the devices; `VmCheckpoint.of` reads it."""
-    meta = {"machine": machine, "head": b64encode(head).decode(), "ram_section": str(ram_section)}
-    if return_path:
+    meta = {"machine": vm.machine, "head": b64encode(vm.head).decode(), "ram_section": str(vm.ram.section)}
+    if vm.return_path:
         meta["return_path"] = "opened"
+    for key, sections in zip(("early_first", "early"), vm.early, strict=True):
+        if sections:
+            meta[key] = b64encode(sections).decode()
     if description is not None:
         # a description is long and repeats itself; it is written with every round
         meta["description"] = b64encode(zlib.compress(description, 9)).decode()

@@ -14,12 +14,16 @@ from colo_fsm.stream import (
     Buffer,
     Delta,
     DescriptionDecoder,
+    DeviceSection,
+    Layout,
     PatchSink,
     StreamError,
     VmInitialDecoder,
     VmLiveDecoder,
+    device_sections,
 )
 from colo_fsm.stream.source import Decoder, Parsing, Source
+from colo_fsm.stream.vm_decode import NoText
 
 from .checkpoint import END_MARK, meta_of
 
@@ -60,7 +64,8 @@ class InitialState(Decoder):
 
     `complete` at the end mark: send checkpoint-ready then, for a source without a description waits for
     it. Go on to feed it what arrives where a message may begin, until it is `over`: the description
-    has ended, or a message has begun.
+    has ended, or a message has begun. What looks like the head of a description inside a section, and is
+    no text, is passed over.
     """
 
     def __init__(self, store: Store | None, limit: int, device_limit: int) -> None:
@@ -75,9 +80,37 @@ class InitialState(Decoder):
         return self._description.complete
 
     def _parse(self) -> Parsing[None]:
-        yield from within(self._source, self.vm)
-        self.complete = True
-        yield from within(self._source, self._description)
+        while True:
+            yield from within(self._source, self.vm)
+            self.complete |= self._source.dry
+            if (yield from self._described()):
+                return
+
+    def _described(self) -> Parsing[bool]:
+        """Read the description; False if it is none, and the sections go on."""
+        self._description = DescriptionDecoder()
+        before = bytearray()
+        while not self._description.complete:
+            if not self._taken(before):
+                self.vm.go_on()
+                self.vm.feed(before)
+                return False
+            if not self._description.complete:
+                yield
+        return True
+
+    def _taken(self, before: bytearray) -> bool:
+        """Whether what is at hand may belong to a description; what is taken of it goes to `before`, too."""
+        view, at = self._source.window()
+        try:
+            used = self._description.feed(view[at:])
+        except NoText:
+            return False
+        except StreamError as error:
+            raise StreamError(self.vm.bytes + error.offset, error.problem) from None
+        before += view[at : at + used]
+        self._source.advance(at + used)
+        return True
 
     def close(self) -> None:
         """See `Decoder.close`."""
@@ -87,8 +120,19 @@ class InitialState(Decoder):
 
     def meta(self) -> dict[str, str]:
         """What a store keeps of it beside memory and devices, as far as it has come."""
-        vm = self.vm
-        return meta_of(vm.machine, vm.head, vm.ram.section, self._description.description, vm.return_path)
+        return meta_of(self.vm, self._description.description)
+
+    @property
+    def sections(self) -> tuple[DeviceSection, ...]:
+        """The device sections in `vm.devices`."""
+        if self.layout is None:
+            return self.vm.sections
+        return device_sections(self.vm.devices + END_MARK, self.layout)
+
+    @property
+    def layout(self) -> Layout | None:
+        """How long device sections are, if a description has said so."""
+        return self._description.layout
 
 
 class RoundDelta(Delta):

@@ -12,13 +12,14 @@ import base64
 import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colo_fsm.replica.guest import CapacityExceeded, StateGuest
 from colo_fsm.stream.memory import PAGE_SIZE
 
-from .limits import Bounds, explained
+from .limits import SIZES, Bounds
 
 MOST_CAPACITY = 1 << 30
 """Where SQLite stops a database that was deserialized from growing, as it is usually built."""
@@ -36,6 +37,7 @@ _LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
     "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
 })  # fmt: skip
+_WALKING = frozenset({"integrity_check", "quick_check"})
 _LOOKING_ALONE = frozenset({"data_version", "foreign_keys", "page_count", "page_size", "user_version"})
 """Pragmas that change nothing unless they are given a value; R*Tree and FTS5 use some of them."""
 
@@ -154,9 +156,8 @@ class Statements:
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {REPLIES} (key TEXT NOT NULL PRIMARY KEY, reply TEXT NOT NULL)"
         )
-        # room for a remembered reply with its key; strangers have less (`limits`)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * REPLY_LIMIT)
         self._bounds = Bounds(connection)
+        self._dropping = False
         connection.set_authorizer(self._authorize)
 
     def run(self, sql: str, params: Params = (), key: str | None = None) -> str:
@@ -174,7 +175,9 @@ class Statements:
                 self._remember(key, outcome)
             self._connection.execute("COMMIT")
         except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, MemoryError) as error:
-            raise StatementError(self._bounds.refusal or explained(error) or str(error)) from error
+            raise StatementError(
+                self._bounds.refusal or self._bounds.explained(error) or str(error)
+            ) from error
         finally:
             self._bounds.refusal = ""
             if self._connection.in_transaction:
@@ -182,9 +185,30 @@ class Statements:
         return outcome
 
     def _outcome(self, sql: str, params: Params) -> str:
+        """What bounds it depends on what it is, which SQLite says when it prepares it: it begins anew."""
+        until = time.monotonic() + STATEMENT_TIME
+        sizes, pages = iter(SIZES), None
+        size = next(sizes)
+        while True:
+            try:
+                return self._run(sql, params, self._bounds.at_work(until, STATEMENT_TIME, size, pages))
+            except (MemoryError, sqlite3.Error) as error:
+                too_long = isinstance(error, MemoryError) or self._bounds.too_long
+                if not self._bounds.uncounted and (not too_long or size is SIZES[-1]):
+                    raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN")
+            if self._bounds.uncounted:
+                (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            else:
+                size = next(sizes)
+
+    def _run(self, sql: str, params: Params, at_work: contextlib.AbstractContextManager[None]) -> str:
         before = self._connection.total_changes
         rows, size = [], 0
-        with self._bounds.at_work(STATEMENT_TIME), contextlib.closing(self._connection.cursor()) as cursor:
+        self._dropping = False
+        with at_work, contextlib.closing(self._connection.cursor()) as cursor:
             for row in cursor.execute(sql, params):
                 rows.append(json.dumps(row, default=_base64, allow_nan=False))
                 size += len(rows[-1])
@@ -210,8 +234,22 @@ class Statements:
         refusal = _refusal(action, first, second, database)
         if action == sqlite3.SQLITE_FUNCTION:
             refusal = refusal or self._bounds.called(str(second))
+        if action == sqlite3.SQLITE_PRAGMA and str(first).lower() in _WALKING:
+            refusal = refusal or self._bounds.walked(str(first).lower())
         self._bounds.refusal = self._bounds.refusal or refusal
-        return sqlite3.SQLITE_DENY if self._bounds.refusal else sqlite3.SQLITE_OK
+        if self._bounds.refusal:
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_DELETE:
+            return self._deleting(str(first))
+        return sqlite3.SQLITE_OK
+
+    def _deleting(self, table: str) -> int:
+        """Let a DELETE of all rows go row by row, as SQLITE_IGNORE means: else it is one opcode.
+
+        A DROP, which would do nothing then, is told by its beginning: it deletes a row of the schema.
+        """
+        self._dropping |= table in ("sqlite_master", "sqlite_schema")
+        return sqlite3.SQLITE_OK if self._dropping else sqlite3.SQLITE_IGNORE
 
 
 def _refusal(action: int, first: str | None, second: str | None, database: str | None) -> str:

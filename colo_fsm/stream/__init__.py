@@ -9,6 +9,7 @@ Knows no socket, clock or protocol state: bytes in, pages out, and the other way
 from __future__ import annotations
 
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
+from .description import Layout, layout
 from .devices import DeviceSection, device_sections
 from .encode import device_state, greeting, initial, live, vm
 from .head import Greeting
@@ -31,6 +32,7 @@ __all__ = [
     "DeviceSection",
     "Greeting",
     "InitialDecoder",
+    "Layout",
     "LiveDecoder",
     "Page",
     "PatchSink",
@@ -44,6 +46,7 @@ __all__ = [
     "device_state",
     "greeting",
     "initial",
+    "layout",
     "live",
     "pong",
     "shut",

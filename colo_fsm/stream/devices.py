@@ -4,7 +4,8 @@ A footer is 7e and the section's own id. Those five bytes may stand inside a bod
 counts only with the header of another section behind it, or the end. And it counts for every section
 seen so far, not just for the latest: what looked like a header inside a body then leads nowhere, and
 the real sections are found all the same. (Of two headers of one section, each behind a footer of the
-section before, the later counts.) Every place is looked at once, so no input makes this slow.
+section before, the later counts.) Every place is looked at once, so no input makes this slow. Where a
+description fits, it says where sections end, and no footer is looked for.
 
 Source: QEMU's docs/devel/migration/main.rst, "Stream structure".
 """
@@ -12,16 +13,24 @@ Source: QEMU's docs/devel/migration/main.rst, "Stream structure".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import attrs
 
+from .description import Layout
 from .format import (
     COMMAND,
     COMMAND_SIZES,
     DESCRIPTION,
     END_OF_STREAM,
+    FOOTER,
+    MAX_DESCRIPTION,
+    RAM,
+    SECTION_END,
     SECTION_FULL,
+    SECTION_PART,
+    SECTION_START,
     U8,
     U16,
     U32,
@@ -33,12 +42,18 @@ from .source import Parsing, Source, StreamError
 MOST_SECTIONS = 1 << 16
 """A machine of hundreds of processors has thousands; each costs more memory than it has bytes."""
 
-_FOOTER = re.compile(rb"\x7e(?=....[\x00\x04\x08])", re.DOTALL)
+_FOOTER = re.compile(rb"\x7e(?=....[\x00-\x04\x08])", re.DOTALL)
 _FOOTER_SIZE = U8.size + U32.size
 _DESCRIPTION = U8.pack(DESCRIPTION)
 _REQUEST = U32.pack(1)  # checkpoint-request, the first COLO message
 _COMMANDS = COMMAND_SIZES.keys() | UNREAD_COMMANDS.keys()
 _NAME = U8.size + U32.size  # where in a header the name's length stands
+_TIMER = 0  # the id that QEMU gives first; a VM has other devices, and they follow
+_HEAD_SIZE = 10  # the most that is looked at behind a footer
+_RAM_NAME = U8.pack(len(RAM)) + RAM.encode()
+
+Behind = Callable[[int, bytes], bool]
+"""Whether these bytes, which may be cut short, can stand behind the section with this id, as the last one."""
 
 
 @attrs.frozen
@@ -56,13 +71,17 @@ class DeviceSection:
     size: int
 
 
-def device_sections(data: Buffer) -> tuple[DeviceSection, ...]:
+def device_sections(data: Buffer, layout: Layout | None = None) -> tuple[DeviceSection, ...]:
     """The sections in the vmstate of a round.
 
     `data` is all of it, as many bytes as vmstate-size announced: sections, the end mark, and nothing
-    behind. Raises StreamError otherwise, or if a section is there twice. What is in the bodies only
-    QEMU knows: that it can load them is not said.
+    behind. Raises StreamError otherwise, or if two sections have one id. (Two of one name and instance
+    are two devices: isapc's IDE ports, or user-mode NICs, of QEMU 7.2.) What is in the bodies only QEMU
+    knows: that it can load them is not said. `layout` is that of the description, for what fits it: a
+    device may have more to say later.
     """
+    if layout is not None and (found := _laid_out(data, layout)) is not None:
+        return _unique(found, 0)
     first = _header(data, 0, None)
     if first is None:
         raise StreamError(0, "the device state does not begin with a device section")
@@ -80,60 +99,91 @@ class DeviceReader:
     """Reads the device sections of an initial stream from `source`: `devices` verbatim, and `sections`.
 
     Here the end has to be seen when its first byte comes: QEMU sends no more before it is answered.
-    So only the footer of the latest section counts, with an end mark or a command behind it, and as
-    much of what follows as has come must fit.
+    So only the footer of the latest section counts, and as much of what is `behind` it as has come must
+    fit (see `after_ram` and `before_ram`).
     """
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: Source, limit: int, behind: Behind) -> None:
         self.devices = b""
         self.sections: tuple[DeviceSection, ...] = ()
         self._source = source
         self._limit = limit
+        self._behind = behind
+        self._run: _Run | None = None
 
     def read(self, at: int) -> Parsing[None]:
-        """Sections up to the end mark or a command; the first one's type byte, read already, is at `at`."""
+        """Sections up to what is behind the last; the first one's type byte, read already, is at `at`."""
         data = bytearray(U8.pack(SECTION_FULL))
         while (size := _header_size(data, 0)) > len(data):
             data += yield from self._source.take(size - len(data))
         first = _header(data, 0, None)
         if first is None:
             raise StreamError(at, "a device section without a valid header")
-        search = _Search(first)
-        moved = len(self.devices)
+        self._run = _Run(at, data, _Search(first), self.devices, self.sections)
+        yield from self._rest(self._run)
+
+    def go_on(self) -> Parsing[None]:
+        """What is behind the end mark where `read` stopped does not fit after all: the body goes on."""
+        assert self._run is not None
+        self._run.data.append(END_OF_STREAM)
+        yield from self._rest(self._run)
+
+    def _rest(self, run: _Run) -> Parsing[None]:
+        data, search, moved = run.data, run.search, len(run.devices)
         while True:
             end = self._more(data, search)
             if moved + (end or len(data)) > self._limit:
                 problem = f"device sections of more than {self._limit} bytes, the last of them"
-                raise StreamError(at + search.latest.start, f"{problem} {search.latest.name!r}")
+                raise StreamError(run.at + search.latest.start, f"{problem} {search.latest.name!r}")
             if end is not None:
                 break
             yield
+        del data[end:]
         found = (attrs.evolve(s, offset=s.offset + moved) for s in _chain(search.latest, end))
-        self.sections = _unique((*self.sections, *found), at - moved)
-        self.devices += data[:end]
+        self.sections = _unique((*run.sections, *found), run.at - moved)
+        self.devices = run.devices + data
 
     def _more(self, data: bytearray, search: _Search) -> int | None:
         """Add the piece lent to `data`, but for what is behind the end; return the end if it is there."""
         view, position = self._source.window()
         data += view[position:]
         for section, end in search.ends(data):
-            if section is search.latest and _fits(bytes(data[end : end + 5])):
+            ahead = bytes(data[end : end + _HEAD_SIZE])
+            if section is search.latest and self._behind(section.section, ahead):
                 self._source.advance(len(view) - (len(data) - end))
+                search.passed(end)
                 return end
         self._source.advance(len(view))
         return None
 
 
-def _fits(behind: bytes) -> bool:
-    """Whether `behind`, which may be cut short, can stand behind the last of the device sections.
+def after_ram(section: int, behind: bytes) -> bool:
+    """See `Behind`: a command, or an end mark with a description or the first request behind it.
 
-    That is a command, or an end mark with a description or the first request behind it. Zeros are neither:
-    a timer's state has 7e and many of them in one of 256 streams.
+    Never the section of the timer: its id is zero, and its state has 7e and zeros in one of 256 streams.
     """
     if behind[0] == COMMAND:
-        return len(behind) < 3 or U16.unpack_from(behind, 1)[0] in _COMMANDS
+        return _is_command(behind)
+    if behind[0] != END_OF_STREAM or section == _TIMER:
+        return False
     following = behind[1:]
-    return following[:1] == _DESCRIPTION or _REQUEST.startswith(following)
+    if following[:1] == _DESCRIPTION:
+        size = following[1:_FOOTER_SIZE]
+        return len(size) < U32.size or U32.unpack(size)[0] <= MAX_DESCRIPTION
+    return _REQUEST.startswith(following[: len(_REQUEST)])
+
+
+def before_ram(behind: bytes, ram: int | None) -> bool:
+    """The same before the end of RAM: a command, its start, or, where its id is known, its next pages."""
+    if behind[0] == COMMAND:
+        return _is_command(behind)
+    if ram is None:
+        return behind[0] == SECTION_START and _RAM_NAME.startswith(behind[_NAME : _NAME + len(_RAM_NAME)])
+    return behind[0] in (SECTION_PART, SECTION_END) and U32.pack(ram).startswith(behind[1:_NAME])
+
+
+def _is_command(behind: bytes) -> bool:
+    return len(behind) < 3 or U16.unpack_from(behind, 1)[0] in _COMMANDS
 
 
 @attrs.frozen
@@ -161,8 +211,12 @@ class _Search:
         self._position = first.body
         self._found = 1
 
+    def passed(self, end: int) -> None:
+        """The footer before `end` has been looked at for good."""
+        self._position = end
+
     def ends(self, data: Buffer) -> Iterator[tuple[_Open, int]]:
-        """Sections with the end of all behind their footer, or a command, and where that stands."""
+        """Sections with what is no section behind their footer, and where that stands."""
         undecided = max(self._position, len(data) - _FOOTER_SIZE)
         for match in _FOOTER.finditer(data, self._position):
             mark = match.start()
@@ -180,6 +234,17 @@ class _Search:
                     raise StreamError(end, f"more than {MOST_SECTIONS} device sections")
                 self.latest = self._open[opened.section] = opened
         self._position = undecided
+
+
+@attrs.frozen
+class _Run:
+    """Sections without a command between them: the first one's place, and what was read before."""
+
+    at: int
+    data: bytearray
+    search: _Search
+    devices: bytes
+    sections: tuple[DeviceSection, ...]
 
 
 def _header_size(data: Buffer, at: int) -> int:
@@ -212,14 +277,31 @@ def _chain(last: _Open, end: int) -> tuple[DeviceSection, ...]:
     return tuple(reversed(found))
 
 
+def _laid_out(data: Buffer, layout: Layout) -> tuple[DeviceSection, ...] | None:
+    """The sections of `data`, each as long as the description says; None if that does not fit."""
+    found = []
+    at = 0
+    counts: Counter[tuple[str, int]] = Counter()
+    while (header := _header(data, at, None)) is not None:
+        device = header.name, header.instance
+        sizes = layout.get(device, ())
+        if counts[device] == len(sizes):
+            return None
+        size = sizes[counts[device]]
+        counts[device] += 1
+        at = header.body + size + _FOOTER_SIZE
+        if data[at - _FOOTER_SIZE : at] != U8.pack(FOOTER) + U32.pack(header.section):
+            return None
+        found.append(DeviceSection(*device, header.version, header.section, header.body, size))
+    return tuple(found) if found and at == len(data) - 1 and data[at] == END_OF_STREAM else None
+
+
 def _unique(sections: tuple[DeviceSection, ...], base: int) -> tuple[DeviceSection, ...]:
-    """`sections`, if none is there twice; `base` is the offset in the stream that theirs count from."""
+    """`sections`, if no two have one id; `base` is the offset in the stream that theirs count from."""
     ids: set[int] = set()
-    devices: set[tuple[str, int]] = set()
     for section in sections:
-        if section.section in ids or (section.name, section.instance) in devices:
+        if section.section in ids:
             where = base + section.offset
-            raise StreamError(where, f"section {section.name!r} or its id {section.section} is there twice")
+            raise StreamError(where, f"section {section.name!r} has the id {section.section} of another one")
         ids.add(section.section)
-        devices.add((section.name, section.instance))
     return sections

@@ -103,16 +103,19 @@ def vm(
     pages: Iterable[Page],
     devices: bytes,
     description: bytes | None,
+    early: tuple[bytes, bytes] = (b"", b""),
 ) -> Iterator[Buffer]:
     """The checkpoint of a real VM; write the buffers in order, and the file or pipe is what QEMU loads.
 
-    `head`, `ram_section` (its `ram.section`) and `blocks` are a `VmInitialDecoder`'s, `description` a
-    `DescriptionDecoder`'s: without it QEMU warns, and loads all the same. `devices` is the initial
-    decoder's, or a round's vmstate without its last byte, the end mark. `pages` are those of the whole
-    memory; QEMU has zeroes, or its own ROM, where one is left out. Raises ValueError at once if the
-    blocks do not fit the format, while iterating if a page does not: the stream is of no use then.
+    `head`, `ram_section` (its `ram.section`), `blocks` and `early` are a `VmInitialDecoder`'s,
+    `description` a `DescriptionDecoder`'s: without it QEMU warns, and loads all the same. `devices` is the
+    initial decoder's, or a round's vmstate without its last byte, the end mark, and without what is `early`.
+    `pages` are those of the whole memory; QEMU has zeroes, or its own ROM, where one is left out. Raises
+    ValueError at once if the blocks do not fit the format, while iterating if a page does not: the stream
+    is of no use then.
     """
-    start = head + _ram_start(ram_section, blocks)
+    first, second = early
+    start = head + first + _ram_start(ram_section, blocks) + second
     tail = _END if description is None else _END + _described(description)
     return _joined(chain((start,), _ram(SECTION_END, ram_section, blocks, pages), (devices, tail)))
 

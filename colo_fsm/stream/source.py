@@ -93,9 +93,21 @@ class Source:
 
     def peek(self) -> Parsing[int]:
         """The next byte, which stays where it is."""
-        while self._position == len(self._view):
+        while self.dry:
             yield
         return self._view[self._position]
+
+    def some(self, most: int) -> Parsing[bytes]:
+        """A copy of what is there: at least one byte, at most `most`."""
+        yield from self.peek()
+        start = self._position
+        self._position = min(start + most, len(self._view))
+        return bytes(self._view[start : self._position])
+
+    @property
+    def dry(self) -> bool:
+        """Whether all that has come was read."""
+        return self._position == len(self._view)
 
     def window(self) -> tuple[memoryview, int]:
         """The piece lent and where its unread part starts; see `advance`. Keep it in no generator."""

@@ -7,11 +7,12 @@ is refused, with the name of the capability.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 
 from .decode import RoundDecoder, WholeMemoryDecoder
-from .devices import DeviceReader, DeviceSection
+from .description import Layout, layout
+from .devices import DeviceReader, DeviceSection, after_ram, before_ram
 from .format import (
     COMMAND,
     DESCRIPTION,
@@ -21,6 +22,7 @@ from .format import (
     MAX_SUBSECTIONS,
     OPEN_RETURN_PATH,
     SECTION_END,
+    SECTION_FULL,
     SECTION_PART,
     SUBSECTION,
 )
@@ -29,6 +31,8 @@ from .memory import PAGE_SIZE, Blocks, PatchSink
 from .ram import Ram, XbzrleRamReader
 from .sections import Commands, sections
 from .source import Decoder, Parsing, StreamError, capability_error
+
+_NO_TEXT = re.compile(rb"[^\t\n\r\x20-\xff]")
 
 DEVICE_LIMIT = 1 << 30
 """Bytes of device sections that an initial stream may have."""
@@ -42,8 +46,9 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
     when the end mark has come: send `answers` and checkpoint-ready then, and give what follows to a
     `DescriptionDecoder`. Hand `ram` on to the rounds' decoders.
 
-    When `complete`, `head` is what stood before RAM, without commands; `devices` are the device
-    sections without the end mark, which `sections` tells apart; see `encode.vm`.
+    When `complete`, `head` is what stood before the first section, without commands; `devices` are the
+    device sections without the end mark, which `sections` tells apart; `early` are those that came before
+    the start and before the end of RAM, virtio-mem's; see `encode.vm`.
     """
 
     def __init__(
@@ -52,8 +57,12 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         super().__init__(open, limit, XbzrleRamReader)
         self.head = b""
         self._commands = Commands(self._source)
+        self._readers = {SUBSECTION: self._subsection, COMMAND: self._commands.read}
         self._subsections = b""
-        self._devices = DeviceReader(self._source, device_limit)
+        self._devices = DeviceReader(self._source, device_limit, after_ram)
+        self._first, self._second = (
+            DeviceReader(self._source, device_limit, self._behind_early) for _ in range(2)
+        )
 
     @property
     def answers(self) -> list[bytes]:
@@ -62,7 +71,7 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
 
     @property
     def return_path(self) -> bool:
-        """Whether the Primary opened one, as QEMU 11 and later do."""
+        """Whether the Primary opened one, as QEMU 11 and later do for COLO, and any may without."""
         return OPEN_RETURN_PATH in self._commands.seen
 
     @property
@@ -71,18 +80,31 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         return self._devices.devices
 
     @property
-    def is_colo(self) -> bool:
-        """Whether the stream says that x-colo is on; from QEMU 10 on it does not say either."""
-        return bool(self._commands.seen & {ENABLE_COLO, OPEN_RETURN_PATH})
+    def says_colo(self) -> bool:
+        """Whether the stream says that x-colo is on, which a QEMU 7.2 or 10.0 does, and 11.1 does not."""
+        return ENABLE_COLO in self._commands.seen
+
+    @property
+    def early(self) -> tuple[bytes, bytes]:
+        """The device sections before the start, and those before the end of RAM."""
+        return self._first.devices, self._second.devices
 
     @property
     def sections(self) -> tuple[DeviceSection, ...]:
         """Where each of them lies in `devices`."""
         return self._devices.sections
 
+    def go_on(self) -> None:
+        """The end mark was none: what follows is no description. Feed it that."""
+        self.complete = False
+        self._parser = self._resume()
+
+    def _resume(self) -> Parsing[None]:
+        yield from self._devices.go_on()
+        yield from sections(self._source, {SECTION_FULL: self._full, **self._readers})
+
     def _parse(self) -> Parsing[None]:
-        readers = {SUBSECTION: self._subsection, COMMAND: self._commands.read}
-        at = yield from self._whole(readers)
+        at = yield from self._whole(self._readers)
         if not self.sections:
             raise StreamError(at, "the stream ends without a device section")
         self.head = head(self.machine.encode()) + self._subsections
@@ -102,19 +124,35 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         if self.pages == self.zero_pages != sum(self.blocks.values()) // PAGE_SIZE:
             raise capability_error(at, "a memory with no page of any contents", "multifd")
 
+    def _full(self, at: int) -> Parsing[None]:
+        if self._ram_ended:
+            yield from super()._full(at)
+        else:
+            yield from (self._first if self._sink is None else self._second).read(at)
+
     def _device(self, at: int) -> Parsing[None]:
         yield from self._devices.read(at)
+
+    def _behind_early(self, _: int, behind: bytes) -> bool:
+        return before_ram(behind, None if self._sink is None else self.ram.section)
+
+
+class NoText(StreamError):
+    """Not even text: what looked like the head of a description was something else."""
 
 
 class DescriptionDecoder(Decoder):
     """What may follow the end mark of an initial stream: the `description`, JSON, kept verbatim.
 
+    Its `layout` is None if it has none.
+    Raises NoText if what was taken for one is none.
     Or None, if the next byte is 00, with which every COLO message begins; that byte is not taken.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.description: bytes | None = None
+        self.layout: Layout | None = None
 
     def _parse(self) -> Parsing[None]:
         source = self._source
@@ -126,9 +164,14 @@ class DescriptionDecoder(Decoder):
         yield from source.skip(1)
         size = yield from source.length("description", MAX_DESCRIPTION)
         at = source.offset
-        description = bytes((yield from source.take(size)))
+        pieces: list[bytes] = []
+        while source.offset < at + size:
+            pieces.append((yield from source.some(at + size - source.offset)))
+            if _NO_TEXT.search(pieces[-1]):
+                raise NoText(at, "the description is not JSON: it is no text")
+        description = b"".join(pieces)
         try:
-            json.loads(description)
+            self.layout = layout(description)
         except (ValueError, RecursionError) as error:
             raise StreamError(at, f"the description is not JSON: {error}") from None
         self.description = description

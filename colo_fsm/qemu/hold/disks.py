@@ -1,20 +1,18 @@
 """Which device sections are disks: a checkpoint restored onto a disk that has moved on is corrupt.
 
-Told by the names that QEMU gives its sections. An IDE or AHCI controller is part of the machine and
-always there; whether it has a drive shows in its state: the signature of an empty slot stays ff ff in
-the cylinder registers, and an identified drive makes the section longer. Measured with 7.2 and 10.2, an
-isapc with 10.0 and 11.1. A
-CD-ROM drive counts, for its section is the same with a medium and without. A SCSI controller does not:
-its disks have sections of their own. What is in a floppy drive does not show.
+Told by the names that QEMU gives its sections, but for IDE and AHCI controllers, which are part of the
+machine and always there: what is behind one, `drives` tells. A CD-ROM drive is none, for nobody writes to
+it: with the same medium, or without one, it is as it was. A SCSI controller does not count: its disks have
+sections of their own. What is in a floppy drive does not show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from colo_fsm.stream import DeviceSection
+
+from .drives import CONTROLLERS, Drive
 
 DISKS = frozenset(
     {
@@ -24,35 +22,19 @@ DISKS = frozenset(
 )  # fmt: skip
 
 
-@attrs.frozen
-class Controller:
-    """Where an empty controller's section has the two cylinder registers of each drive."""
+def disks(sections: Iterable[DeviceSection], devices: bytes, *, fresh: bool = True) -> list[str]:
+    """The names of the sections that belong to disks; `devices` is what the sections lie in.
 
-    size: int
-    first: int
-    stride: int
-    drives: int
-
-    def is_empty(self, body: bytes) -> bool:
-        """Whether no drive is behind it."""
-        places = range(self.first, self.first + self.drives * self.stride, self.stride)
-        return len(body) == self.size and all(body[at : at + 2] == b"\xff\xff" for at in places)
+    Not `fresh`: those that show while the VM runs. No drive can be added to a controller then, and in the
+    middle of something it may be hard to read.
+    """
+    return [s.name for s in sections if _is_disk(s, devices, fresh)]
 
 
-CONTROLLERS = {
-    "ide": Controller(430, 333, 28, 4),
-    "isa-ide": Controller(58, 17, 28, 2),  # one for each port of an isapc
-    "ich9_ahci": Controller(4168, 293, 644, 6),
-}
-
-
-def disks(sections: Iterable[DeviceSection], devices: bytes) -> list[str]:
-    """The names of the sections that belong to disks; `devices` is what the sections lie in."""
-    return [s.name for s in sections if _is_disk(s, devices)]
-
-
-def _is_disk(section: DeviceSection, devices: bytes) -> bool:
+def _is_disk(section: DeviceSection, devices: bytes, fresh: bool) -> bool:
     device = section.name.rpartition("/")[2]
-    if device in CONTROLLERS:
-        return not CONTROLLERS[device].is_empty(devices[section.offset : section.offset + section.size])
-    return device in DISKS
+    if device not in CONTROLLERS:
+        return device in DISKS
+    body = devices[section.offset : section.offset + section.size]
+    drives = CONTROLLERS[device].drives(body, fresh=fresh)
+    return fresh if drives is None else Drive.DISK in drives

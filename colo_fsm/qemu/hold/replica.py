@@ -8,7 +8,7 @@ first sync point.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import re
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolE
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, DeviceSection, StreamError, VmLiveDecoder, device_sections
+from colo_fsm.stream import Blocks, StreamError, VmLiveDecoder, device_sections
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
@@ -31,8 +31,7 @@ class HasDisks(ValueError):
     def __init__(self, names: list[str]) -> None:
         super().__init__(
             f"this VM has disks ({', '.join(names)}): a checkpoint restored onto a disk that has moved on "
-            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint. An empty "
-            "CD-ROM drive looks like one with a disk: -nodefaults leaves out the one that QEMU adds"
+            "is corrupt; say --disks-elsewhere if something else keeps them at the checkpoint"
         )
 
 
@@ -134,7 +133,7 @@ class StandbyReplica(SecondaryReplica):
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
-        self._refuse_disks(vm.sections, vm.devices)
+        self._refuse_disks(disks(self._vm.initial.sections, vm.devices))
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
@@ -157,7 +156,7 @@ class StandbyReplica(SecondaryReplica):
         self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(device_sections(data), data)
+        self._refuse_disks(disks(device_sections(data, self._vm.initial.layout), data, fresh=False))
         return data
 
     def store_round(self) -> Script[None]:
@@ -175,14 +174,27 @@ class StandbyReplica(SecondaryReplica):
         return self.session.fire(lost)
 
     def _why_unprotected(self) -> str:
-        if isinstance(self.session.error, LinkLost) and not self._heard and not self._vm.initial.vm.is_colo:
+        vm, error = self._vm.initial.vm, self.session.error
+        if not isinstance(error, LinkLost) or self._heard or vm.says_colo:
+            return f"the VM was lost before its first round was whole, nothing is claimed: {error}"
+        if vm.return_path:  # a plain migration may have one, and a QEMU 11 with x-colo has nothing else
             return (
-                "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold; "
-                "`cont` there runs its VM again"
+                "nothing is claimed: x-colo is off on the Primary (a plain migration; `cont` there runs its "
+                f"VM again), or the VM was lost before its first round was whole: {error}"
             )
-        return f"the VM was lost before its first round was whole, nothing is claimed: {self.session.error}"
+        return (
+            "this is a plain migration: x-colo is off on the Primary, so there is nothing to hold "
+            f"({_what_to_switch_on(vm.machine)}); `cont` there runs its VM again"
+        )
 
-    def _refuse_disks(self, sections: Iterable[DeviceSection], devices: bytes) -> None:
-        found = disks(sections, devices)
+    def _refuse_disks(self, found: list[str]) -> None:
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
+
+
+def _what_to_switch_on(machine: str) -> str:
+    """A machine type is at most as new as its QEMU, and x-colo needs return-path since QEMU 11."""
+    version = re.search(r"-(\d+)\.\d+$", machine)
+    if version is not None and int(version[1]) >= 11:
+        return "switch return-path on, and then x-colo"
+    return "switch x-colo on, before it return-path if this is QEMU 11 or later"

@@ -178,7 +178,7 @@ class Forward(Channel):
         start = self._source.offset
         vmstate = bytes((yield from self._source.take(size)))
         try:
-            device_sections(vmstate)
+            device_sections(vmstate, self._vm.initial.layout)
         except StreamError as error:
             raise StreamError(start + error.offset, error.problem) from None
         self._vm.commit(vmstate)

@@ -1,0 +1,34 @@
+"""SQLite guests for tests: fixtures of a module that names their capacity.
+
+guest, other, statements = fixtures(CAPACITY)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from colo_fsm.services.sqlite import SqliteGuest, Statements
+
+SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
+
+
+def fixtures(
+    capacity: int,
+) -> tuple[
+    Callable[[], Iterator[SqliteGuest]],
+    Callable[[], Iterator[SqliteGuest]],
+    Callable[[SqliteGuest], Statements],
+]:
+    """`guest` and `other`, the two sides, each with SCHEMA, and the `statements` of the first."""
+
+    def side() -> Iterator[SqliteGuest]:
+        with closing((guest := SqliteGuest(capacity, schema=SCHEMA)).connection):
+            yield guest
+
+    def statements(guest: SqliteGuest) -> Statements:
+        return Statements(guest.connection)
+
+    return pytest.fixture(side, name="guest"), pytest.fixture(side, name="other"), pytest.fixture(statements)
