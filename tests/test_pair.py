@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -342,13 +344,18 @@ class TestSilence:
 
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_between_two_rounds(self, loop: LoopThread, driver: DriverName) -> None:
-        """Idle for many times the deadline, and then a round as ever."""
-        options = Options(interval=NEVER, deadline=0.05)
+        """Idle for many times the deadline, by their clocks, and then a round as ever."""
+        options = Options(interval=NEVER, deadline=PATIENCE)
         ours, theirs = Counting(), Counting()
         primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), options)
+        late = [0.0]
+        for side in (primary, secondary):
+            side.do(partial(setattr, side.pair._replica, "clock", lambda: time.monotonic() + late[0]))
         answered = threading.Event()
         for _ in range(2):
-            assert not answered.wait(0.3)
+            late[0] += 100 * PATIENCE
+            for side in (primary, secondary):
+                side.do(side.pair._replica.wake)
             primary.do(lambda: primary.pair.outbox.hold(answered.set))
             primary.do(primary.pair.request_checkpoint)
             assert answered.wait(PATIENCE)

@@ -212,7 +212,8 @@ async def test_a_reply_leaves_when_a_checkpoint_covers_it() -> None:
         reply = await client.reply()
         assert reply.pop("released") > loaded[0]
         assert reply == {
-            "id": [1, "x"], "rows": [[1]], "changes": 1, "side": "primary", "token": 0, "checkpoint": 1
+            "id": [1, "x"], "rows": [[1]], "changes": 1,
+            "side": "primary", "protected": True, "token": 0, "checkpoint": 1,
         }  # fmt: skip
         assert pairs.secondary.checkpoint == 1
         assert count(pairs.copy) == 1
