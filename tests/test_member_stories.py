@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_the_older_store_waits_for_the_newer_one(data_set: Members) -> None:
     data_set.until_protected()
     assert data_set.keys() == {"alone"}
     assert not [e for e in old.events if e["event"] == "serving"]
+
+
+def test_a_secondary_that_is_frozen_does_not_stop_the_survivor(data_set: Members) -> None:
+    """Its kernel takes connections; the survivor asks whether anybody is there before it stands still."""
+    primary = data_set.until_protected()
+    survivor = data_set.other(primary)
+    primary.kill()
+    survivor.until("serving")
+    survivor.process.send_signal(signal.SIGSTOP)
+    back = data_set.start(primary.name)
+    back.until("member", state="secondary")
+    back.process.send_signal(signal.SIGSTOP)
+    survivor.process.send_signal(signal.SIGCONT)
+    with Writer(data_set) as writer:
+        writer.until(50)
+        back.process.send_signal(signal.SIGCONT)
+        data_set.until_protected()
+        writer.until(5)
+    assert not lost(data_set, writer)
 
 
 @pytest.mark.soak
