@@ -123,6 +123,7 @@ def demo(
             click.echo(json.dumps(attrs.asdict(verdict) | {"problems": verdict.problems}))
         else:
             show.summary(verdict, console)
-            again = ("--rejoin" if rejoin else f"--kill {kill}") + (f" --arbiter {arbiter}" if arbiter else "")
+            again = "--rejoin" if rejoin else f"--kill {kill}"
+            again += f" --arbiter {arbiter}" if arbiter else ""
             click.echo(f"Again: colo-fsm demo {again} --seed {seed}")
     sys.exit(0 if verdict.ok else 1)
