@@ -93,7 +93,12 @@ class Keeper:
         ours, its = link_pair()
         self._holder = _Holder(standing)
         self._store = secondary(
-            _Unloaded(guest.blocks), listen=its, arbiter=_Never(), store=seat.store, options=options
+            _Unloaded(guest.blocks),
+            listen=its,
+            arbiter=_Never(),
+            store=seat.store,
+            options=options,
+            replace_store=True,
         )
         self._exits = AsyncExitStack()
         self.pair = primary(guest, peer=ours, arbiter=self._holder, options=options, table=MEMBER_PRIMARY)

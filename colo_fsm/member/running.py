@@ -8,6 +8,7 @@ import socket
 
 from colo_fsm.arbiter import ArbiterUnreachable
 from colo_fsm.replica import NotCommitted, NotRunning, Pair, primary
+from colo_fsm.replica.door import answers
 
 from .active import Active
 from .ground import BROKEN, Ground, MemberFailed, NotPossible
@@ -128,7 +129,8 @@ class Running:
                 return None
             pause, tries = ground.plan.connect, None if tries is None else tries - 1
             with contextlib.suppress(OSError):
-                return await ground.asked(ground.plan.peer.connect, 0.0)
+                if await ground.asked(answers, ground.plan.peer, ground.plan.options.deadline):
+                    return await ground.asked(ground.plan.peer.connect)
         return None
 
     # -- the guest's time here ----------------------------------------------------------------------
