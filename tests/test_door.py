@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import socket
 
-import pytest
-from replicas import PATIENCE, Bench, Counting, Visits, descriptors, initial_bytes
+from replicas import Bench, Counting, Visits, descriptors, initial_bytes
 
 from colo_fsm.colo import State
 from colo_fsm.fsm import SIGN_OF_LIFE, Side
-from colo_fsm.replica.address import address_of
-from colo_fsm.replica.door import Door, answers, ours
+from colo_fsm.replica.door import Door, ours
 from colo_fsm.replica.secondary_script import LEAST
 from colo_fsm.stream import PAGE_SIZE
 
@@ -24,29 +22,6 @@ def test_a_door_that_is_closed_keeps_no_descriptor() -> None:
             Door(listener, ours, own=True, greeting_deadline=60.0, patience=60.0).close()
             listener.close()
         assert descriptors() == before
-
-
-def test_who_knocks_hears_that_somebody_is_there_and_is_no_stranger() -> None:
-    """Not so of one whose kernel takes connections while nobody looks."""
-    refused: list[str] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-    where = address_of(listener)
-    assert not answers(where, 0.05)
-    door = Door(
-        listener,
-        ours,
-        own=True,
-        greeting_deadline=60.0,
-        patience=60.0,
-        report=lambda why, _: refused.append(why),
-    )
-    try:
-        assert answers(where, PATIENCE)
-        assert not refused
-    finally:
-        door.close()
-    with pytest.raises(ConnectionRefusedError):
-        answers(where, PATIENCE)
 
 
 class TestWhoIsTooSlow:

@@ -87,7 +87,7 @@ def test_the_older_store_waits_for_the_newer_one(data_set: Members) -> None:
 
 
 def test_a_secondary_that_is_frozen_does_not_stop_the_survivor(data_set: Members) -> None:
-    """Its kernel takes connections; the survivor asks whether anybody is there before it stands still."""
+    """Its kernel takes connections; the survivor serves until the other one has the whole copy."""
     primary = data_set.until_protected()
     survivor = data_set.other(primary)
     primary.kill()

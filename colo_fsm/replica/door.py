@@ -21,10 +21,9 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from colo_fsm.fsm import SIGN_OF_LIFE, encode_refusal
-from colo_fsm.stream import Greeting, StreamError, greeting
+from colo_fsm.stream import Greeting, StreamError
 from colo_fsm.stream.format import MACHINE, MULTIFD_MAGIC, U32
 
-from .address import Address
 from .link import MOMENT, UNUSABLE, Link, Listener, accept, hang_up, tuned
 from .wish import LONGEST, Script, Wait
 
@@ -39,9 +38,6 @@ QUIET = 1.0
 
 BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
-
-KNOCK = "colo-fsm knock"
-"""The machine of one who only asks whether anybody is at this door: it is hung up on at once."""
 
 _CHANNEL = U32.pack(MULTIFD_MAGIC)
 _MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"
@@ -283,7 +279,7 @@ class Door:
         if visitor.leaving:
             self._read_on(visitor)
             return
-        shown = Greeting()
+        greeting = Greeting()
         try:
             head = visitor.link.recv(_SHOWN, socket.MSG_PEEK)
         except BlockingIOError:
@@ -297,20 +293,18 @@ class Door:
                 self._welcome(visitor, more=True)
             return
         try:
-            size = shown.feed(head)
+            size = greeting.feed(head)
         except StreamError as error:
             self._refuse(visitor, _MULTIFD if head.startswith(_CHANNEL) else f"{NO_STREAM}: {error}")
             return
-        visitor.own = shown.machine == MACHINE
+        visitor.own = greeting.machine == MACHINE
         while head.startswith(SIGN_OF_LIFE, size):  # it is still saving its guest
             size += len(SIGN_OF_LIFE)
-        if shown.machine == KNOCK:
-            self._drop(visitor)
-        elif shown.complete and (why := BUSY if self._busy else self._wanted(shown.machine)):
+        if greeting.complete and (why := BUSY if self._busy else self._wanted(greeting.machine)):
             self._refuse(visitor, why)
         elif event & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) and len(head) <= size:
             self._refuse(visitor, "it has hung up before it sent anything of its memory")
-        elif shown.complete:
+        elif greeting.complete:
             self._welcome(visitor, more=len(head) > size or len(head) == _SHOWN)
 
     def _welcome(self, visitor: _Visitor, more: bool) -> None:
@@ -383,22 +377,6 @@ class Door:
             self.report(self._why, count)
         except Exception:  # noqa: BLE001 - whoever is told must not keep the others out
             _log.exception("whoever is told of those refused has failed at %s", self._why)
-
-
-def answers(where: Address, patience: float) -> bool:
-    """Whether somebody is at this door, and not just a kernel that connects us to one who is frozen.
-
-    Blocks, for `patience` seconds at most. Raises OSError where nobody listens.
-    """
-    with where.connect() as link:
-        link.settimeout(patience)
-        link.sendall(greeting(KNOCK))
-        try:
-            return not link.recv(1)
-        except ConnectionResetError:  # closed with our knock unread
-            return True
-        except TimeoutError:
-            return False
 
 
 def ours(machine: str) -> str | None:
