@@ -68,7 +68,8 @@ TWO_DEEP = Bounds()
 PLANTED = {
     "overwrite": Planted(PLAIN, KEPT, 19),
     "forget the survivor's state": Planted(Rules(keeps=False), KEPT, 15),
-    "join without the newest point": Planted(
+    "join without the newest point": Planted(Rules(waits=False), SERVED, 25),
+    "the last one up goes on": Planted(
         Rules(
             find=taking({Finding.GIVE_BACK: Finding.GO_ON, Finding.FOLLOW: Finding.GO_ON}),
             kept=lambda r, me, g, t: attrs.evolve(
@@ -79,9 +80,9 @@ PLANTED = {
         15,
     ),
     "a pair that the record never counted": Planted(
-        Rules(joined=lambda record, me, generation: record), SERVED, 21
+        Rules(joined=lambda record, me, generation: record), KEPT, 19
     ),
-    "a copy that is not whole counts": Planted(Rules(opened=any_copy_will_do), HEALS, 11),
+    "a copy that is not whole counts": Planted(Rules(opened=any_copy_will_do), SERVED, 29),
     "two claims are won": Planted(Rules(claimed=everybody_wins), ONE, 15),
 }
 

@@ -48,6 +48,12 @@ class Members:
             yield "loses its link", _with(struck, index, seen._replace(role=Is.CLAIMING))
         if seen.role is Is.OPENED:
             yield "loses its link", _with(struck, index, self._not_joined(world, seen))
+        if seen.copies:
+            yield "loses its link", _with(struck, index, self._not_copied(seen))
+
+    @staticmethod
+    def _not_copied(seen: Seen) -> Seen:
+        return seen._replace(copies=0, role=Is.STORING if seen.role is Is.STILL else seen.role)
 
     def _not_joined(self, world: World, seen: Seen) -> Seen:
         assert world.record is not None
@@ -88,11 +94,13 @@ class Members:
     ) -> Iterator[tuple[str, World]]:
         other, record = world.members[1 - index], world.record
         assert record is not None
-        if other.role is not Is.OPENED or finding is not Finding.FOLLOW:
+        number = _begun_by(other)
+        if not number or finding is not Finding.FOLLOW:
             return
-        after = self.rules.copied(record, MEMBERS[index], other.generation)
+        after = self.rules.copied(record, MEMBERS[index], number)
         if after is not None:
-            copying = seen._replace(role=Is.COPYING, generation=other.generation, memory=other.memory)
+            content = other.stored.writes if other.copies and other.stored else other.memory
+            copying = seen._replace(role=Is.COPYING, generation=number, memory=content)
             yield "takes the copy", _with(world._replace(record=after), index, copying)
 
     def _storing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -113,7 +121,33 @@ class Members:
         if seen.memory != seen.covered:
             stored = Stored(seen.generation, 1, seen.memory) if self.rules.keeps else seen.stored
             yield "stores its state", _with(world, index, seen._replace(stored=stored, covered=seen.memory))
-        yield from self._offers(world, index, seen)
+        yield from self._copies(world, index, seen)
+
+    def _copies(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        """Its store goes to a new Secondary while it serves, and the rest while it stands still."""
+        other, kept = world.members[1 - index], seen.stored
+        assert world.record is not None
+        if not seen.copies:
+            yield from self._offers(world, index, seen)
+        elif other.role is Is.SECONDARY and other.generation == seen.copies and kept is not None:
+            has = other._replace(stored=Stored(seen.copies, 1, kept.writes), memory=kept.writes)
+            yield "has the rest copied", _with(world, 1 - index, has)
+            if seen.role is Is.ALONE:
+                yield "stands still", _with(world, index, seen._replace(role=Is.STILL, covered=NOTHING))
+        elif other.role is not Is.LOOKING and _copying(other) != seen.copies:
+            yield "hears the link end", _with(world, index, self._not_copied(seen))
+
+    def _still(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._copies(world, index, seen)
+        has, kept = world.members[1 - index].stored, seen.stored
+        assert world.record is not None
+        if has is None or kept is None or has.generation != seen.copies:
+            return
+        if kept.writes <= has.writes or not self.rules.waits:
+            after = self.rules.joined(world.record, MEMBERS[index], seen.copies)
+            role = Is.CLAIMING if after is None else Is.PRIMARY
+            paired = seen._replace(role=role, generation=seen.copies, copies=0)
+            yield "is protected", _with(world._replace(record=after or world.record), index, paired)
 
     def _offering(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._offers(world, index, seen)
@@ -128,7 +162,9 @@ class Members:
         if after is None:
             yield "is refused", _with(world, index, seen._replace(role=Is.LOOKING))
         else:
-            opened = seen._replace(role=Is.OPENED, generation=number, covered=NOTHING)
+            opened = seen._replace(role=Is.OPENED, generation=number)
+            if seen.role is Is.ALONE:
+                opened = seen._replace(copies=number)
             yield "begins to copy", _with(world._replace(record=after), index, opened)
 
     def _opened(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -176,12 +212,13 @@ class Members:
         stored = Stored(seen.generation, 0, seen.memory)
         yield "has the copy", _with(world, index, seen._replace(role=Is.SECONDARY, stored=stored))
         other = world.members[1 - index]
-        if other.role is not Is.OPENED or other.generation != seen.generation:
+        if _begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.LOOKING))
 
     def _secondary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         other = world.members[1 - index]
-        if other.role not in (Is.OPENED, Is.PRIMARY) or other.generation != seen.generation:
+        paired = other.role is Is.PRIMARY and other.generation == seen.generation
+        if not paired and _begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.CLAIMING))
 
     def _claiming(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -205,10 +242,20 @@ def _with(world: World, index: int, seen: Seen) -> World:
     return world._replace(members=(seen, second) if index == 0 else (first, seen))
 
 
+def _begun_by(seen: Seen) -> int:
+    """The generation that this member copies to a Secondary, and that does not count yet; 0: none."""
+    return seen.generation if seen.role is Is.OPENED else seen.copies
+
+
+def _copying(seen: Seen) -> int:
+    """The generation that this member gets a copy of; 0: none."""
+    return seen.generation if seen.role in (Is.COPYING, Is.SECONDARY) else 0
+
+
 def _ranked(world: World) -> World:
     """The same with the smallest numbers for its generations: only their order matters."""
     record, members = world.record, world.members
-    numbers = {0, *(seen.generation for seen in members)}
+    numbers = {0, *(seen.generation for seen in members), *(seen.copies for seen in members)}
     numbers |= {seen.stored.generation for seen in members if seen.stored is not None}
     numbers |= {record.generation, record.begun} if record else set()
     if max(numbers) < len(numbers):
@@ -220,6 +267,7 @@ def _ranked(world: World) -> World:
     first, second = (
         seen._replace(
             generation=rank[seen.generation],
+            copies=rank[seen.copies],
             stored=seen.stored and seen.stored._replace(generation=rank[seen.stored.generation]),
         )
         for seen in members

@@ -27,8 +27,10 @@ class Is(StrEnum):
     KEEPING = "keeping"
     """Its store has it; the record does not say so yet."""
     ALONE = "alone"
+    STILL = "still"
+    """It was alone, and acknowledges nothing more: the Secondary gets the rest of its store."""
     OPENED = "opened"
-    """It copies to a Secondary, as a generation that does not count yet."""
+    """It copies what it offers to a Secondary, as a generation that does not count yet."""
     PRIMARY = "primary"
     COPYING = "copying"
     SECONDARY = "secondary"
@@ -54,6 +56,8 @@ class Seen(NamedTuple):
     stored: Stored | None = None
     covered: Writes = NOTHING
     """What it may acknowledge now."""
+    copies: int = 0
+    """Alone or still: the generation as which its store is copied to a Secondary; 0: none."""
 
 
 class World(NamedTuple):
