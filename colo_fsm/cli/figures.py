@@ -78,8 +78,11 @@ class Figures(Changing):
 
     @property
     def state(self) -> str:
-        """In one word."""
-        return "starting" if self._of is None else self._of.state
+        """In one word, which no step of a checkpoint changes."""
+        assert self._of is not None
+        if not self.works:
+            return self._of.state
+        return "alone" if self.runs and not self.protected else self._of.side
 
     @property
     def works(self) -> bool:
@@ -127,7 +130,7 @@ class Figures(Changing):
     def _not_yet(self) -> str:
         pair = self.pair
         if pair is None:
-            return self.state
+            return f"it is {self.state}"
         table = pair.session.table
         if pair.state is table.initial:
             mine = pair.side is Side.PRIMARY
@@ -326,7 +329,8 @@ class MemberFigures(Figures):
 
     @property
     def _not_yet(self) -> str:
-        return self._said or super()._not_yet
+        first = "no Secondary has come yet" if self._member.state is S.OFFERING else super()._not_yet
+        return self._said or first
 
     def _member_moved(self, moved: MemberMoved) -> None:
         if moved.why or moved.state not in (S.LOOKING, S.WAITING):
