@@ -6,23 +6,21 @@ import contextlib
 import http.client
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
 from members import PATIENCE, Process
 from qemu import free_port
 
+from colo_fsm.cli.app import cli
 
-def ctl(folder: Path, path: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """`colo-fsm ctl PATH ...`, to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "colo_fsm", "ctl", path, *more],
-        cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+
+def ctl(folder: Path, path: str, *more: str) -> Result:
+    """`colo-fsm ctl PATH ...`, to its end, in this process."""
+    return CliRunner().invoke(cli, ["ctl", str(folder / path), *more])
 
 
 def asked(path: Path, deed: str) -> dict[str, Any]:

@@ -7,15 +7,24 @@ import os
 import signal
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+import strangers
+from click.testing import CliRunner
 from handles import Supervisor, asked, ctl, handles, http_ask, status, until
+from hosts import MOST_GROWTH
 from members import NAMES, Members, Process
-from served_pair import Client, side
+from qemu import free_port
+from served_pair import GUEST, Client, served, side
+from strangers import STRANGERS
 
+import colo_fsm.cli.ctl as ctl_module
+from colo_fsm.cli.app import cli
 from colo_fsm.replica import Address
 
 ARBITER = ["--arbiter", "sqlite:claim.db"]
@@ -80,7 +89,21 @@ def test_a_member_is_known_by_its_handles_from_its_first_moment_to_its_last(
     before = known["checkpoint"]
     assert asked(watched.path[primary], "checkpoint")["ok"]
     assert status(watched.path[primary])["checkpoint"] > before
-    assert 0 < status(watched.path[primary])["capacity_used"] < 16 << 20
+    until(lambda: 0 < (status(watched.path[primary])["capacity_used"] or 0) < 16 << 20)
+
+    for name, deed, why in (
+        (primary, "failover", "switchover lets the other one have it"),
+        (secondary, "switchover", "only one that is primary"),
+        (secondary, "checkpoint", "the guest does not run here"),
+    ):
+        reply = asked(watched.path[name], deed)
+        assert reply["ok"] is False
+        assert why in reply["why"]
+    refused = ctl(tmp_path, f"{secondary}.ctl", "switchover")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1
+    refused = ctl(tmp_path, f"{secondary}.ctl", "switchover", "--json")
+    assert (refused.exit_code, json.loads(refused.stdout)["ok"], refused.stderr) == (1, False, "")
 
     watched.members.running[primary].kill()
     until(lambda: status(watched.path[secondary])["state"] == "alone", "alone")
@@ -101,69 +124,30 @@ def test_a_member_is_known_by_its_handles_from_its_first_moment_to_its_last(
     assert not watched.path[secondary].exists()
 
 
-def test_switchover_by_hand_and_what_is_refused(watched: Watched, tmp_path: Path) -> None:
-    for name in NAMES:
-        watched.start(name)
-    for name in NAMES:
-        until(watched.path[name].exists)
-    primary, secondary = watched.until_protected()
-    for name, deed, why in (
-        (primary, "failover", "switchover lets the other one have it"),
-        (secondary, "switchover", "only a protected Primary"),
-        (secondary, "checkpoint", "the guest does not run here"),
-    ):
-        refused = ctl(tmp_path, f"{name}.ctl", deed)
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert why in refused.stderr
-        assert refused.stderr.count("\n") == 1
-    assert json.loads(ctl(tmp_path, f"{secondary}.ctl", "switchover", "--json").stdout)["ok"] is False
-
-    watched.members.ask("INSERT INTO ledger VALUES ('before')")
-    done = ctl(tmp_path, f"{primary}.ctl", "switchover")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "the other member goes on" in done.stdout
-    until(lambda: status(watched.path[secondary])["runs"])
-    assert watched.until_protected() == (secondary, primary)
-    assert watched.members.keys() == {"before"}
-    shown = ctl(tmp_path, f"{secondary}.ctl", "status").stdout
-    assert f"member       {secondary}\nstate        primary, protected\n" in shown
-
-
-def test_a_first_primary_that_went_alone_is_stopped_and_started(watched: Watched) -> None:
-    """Its own store, which it keeps alone, belongs to its data set."""
-    for name in NAMES:
-        watched.start(name)
-    for name in NAMES:
-        until(watched.path[name].exists)
-    primary, secondary = watched.until_protected()
-    watched.members.running[secondary].kill()
-    until(lambda: status(watched.path[primary])["state"] == "alone")
-    watched.members.ask("INSERT INTO ledger VALUES ('alone')")
-    assert watched.members.running[primary].end() == 0
-    watched.start(primary)
-    assert watched.members.keys() == {"alone"}
-
-
 def test_a_member_that_waits_says_for_what(watched: Watched, tmp_path: Path) -> None:
-    watched.members.arbiter = "sqlite:nowhere/claim.db"
-    watched.start("a")
+    """It looks again and again, and what it waits for is the same all the time."""
+    member = watched.start("a")
     until(watched.path["a"].exists)
-    until(lambda: "nowhere" in (status(watched.path["a"])["why"] or ""))
-    for _ in range(3):  # it looks again and again, and always waits for the same
-        assert "nowhere" in status(watched.path["a"])["why"]
-    code, page = http_ask(watched.port["a"], "/health")
-    assert code == 503
-    assert "nowhere" in json.loads(page)["why"]
-    assert asked(watched.path["a"], "failover")["why"].startswith("there is no whole checkpoint")
+    member.until("member", state="offering")
+    (tmp_path / "claim.db").write_bytes(b"no record of ours" * 1000)
+    member.until("member", state="waiting")
+    until(lambda: status(watched.path["a"])["why"] is not None)
+    why = status(watched.path["a"])["why"]
+    assert "claim.db" in why
+    since = len(member.events)
+    for state in ("looking", "waiting"):
+        member.until("member", since=since, state=state)
+        assert status(watched.path["a"])["why"] == why
+    assert watched.pages("a") == [503, 503, 503]
+    assert json.loads(http_ask(watched.port["a"], "/health")[1])["why"] == why
+    assert asked(watched.path["a"], "failover")["why"] == f"there is no whole checkpoint to go on from: {why}"
 
 
 def test_a_secondary_is_told_that_its_primary_is_gone_though_the_link_only_keeps_silent(
     tmp_path: Path,
 ) -> None:
     """What nobody but the one who watches the machines can know: an idle Secondary waits for ever."""
-    with side(
-        tmp_path, "secondary", "--listen", "unix:link", *ARBITER, "--control", "s.ctl"
-    ) as secondary:
+    with side(tmp_path, "secondary", "--listen", "unix:link", *ARBITER, "--control", "s.ctl") as secondary:
         secondary.until("listening")
         refused = asked(tmp_path / "s.ctl", "failover")["why"]
         assert refused == "there is no pair to give up: no Primary has come yet"
@@ -184,9 +168,6 @@ def test_a_secondary_is_told_that_its_primary_is_gone_though_the_link_only_keeps
             known = status(tmp_path / "s.ctl")
             assert (known["state"], known["runs"], known["protected"]) == ("alone", True, False)
             assert known["failovers"] == 1
-            silent = ctl(tmp_path, "p.ctl", "status")
-            assert (silent.returncode, silent.stdout) == (1, "")
-            assert "its event loop stands still" in silent.stderr
 
 
 def test_a_primary_that_waits_for_its_secondary_can_be_asked_and_ended(tmp_path: Path) -> None:
@@ -197,10 +178,9 @@ def test_a_primary_that_waits_for_its_secondary_can_be_asked_and_ended(tmp_path:
         assert primary.process.wait(60) == 0
 
 
-@pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_a_supervisor_is_told(tmp_path: Path, kind: str) -> None:
-    where = f"{tmp_path}/notify" if kind == "path" else f"@colo-fsm-test-{os.getpid()}"
-    environment = {"NOTIFY_SOCKET": where, "WATCHDOG_USEC": "200000"}
+def test_a_supervisor_is_told(tmp_path: Path) -> None:
+    where = f"{tmp_path}/notify"
+    environment: Any = {"NOTIFY_SOCKET": where, "WATCHDOG_USEC": "200000"}
     listen = ["secondary", "--listen", "unix:link", *ARBITER]
     with Supervisor(where) as supervisor, side(tmp_path, *listen, **environment) as secondary:
         supervisor.until("READY=1", "STATUS=init, no Primary has come yet")
@@ -217,7 +197,7 @@ def test_a_supervisor_is_told(tmp_path: Path, kind: str) -> None:
         assert secondary.process.wait(60) == 0
 
 
-def test_a_loop_that_hangs_shows_no_life(tmp_path: Path) -> None:
+def test_a_loop_that_hangs_shows_no_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What hangs the loop of the side hangs its signs of life and its handles, too: so it is noticed."""
     where = f"{tmp_path}/notify"
     (tmp_path / "hanging.py").write_text(
@@ -229,36 +209,84 @@ def test_a_loop_that_hangs_shows_no_life(tmp_path: Path) -> None:
         "    made.serve = serve\n"
         "    return made\n"
     )
-    environment = {"NOTIFY_SOCKET": where, "WATCHDOG_USEC": "200000", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    environment: Any = {"NOTIFY_SOCKET": where, "WATCHDOG_USEC": "200000"}
     with Supervisor(where) as supervisor:
         listen = ["secondary", "--listen", "unix:link", *ARBITER, "--control", "s.ctl"]
         with side(tmp_path, *listen, guest="hanging:guest", **environment):
             supervisor.until("READY=1")
-            supervisor.until_silent(2.0)
+            supervisor.until_silent(1.0)
+            monkeypatch.setattr(ctl_module, "PATIENCE", 0.2)
             silent = ctl(tmp_path, "s.ctl", "status")
-            assert (silent.returncode, silent.stdout) == (1, "")
+            assert (silent.exit_code, silent.stdout) == (1, "")
             assert "its event loop stands still" in silent.stderr
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [("nothing", "nobody listens"), ("stale", "nobody listens"), ("a_file", "nobody listens")],
-)
-def test_where_nobody_listens(tmp_path: Path, path: str, why: str) -> None:
+@pytest.mark.parametrize("path", ["nothing", "stale", "a_file"])
+def test_where_nobody_listens(tmp_path: Path, path: str) -> None:
     (tmp_path / "a_file").write_text("")
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(f"{tmp_path}/stale")
     result = ctl(tmp_path, path, "status")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert why in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: nobody listens at ")
     assert result.stderr.count("\n") == 1
 
 
-def test_bad_usage_is_said_before_anything_begins(tmp_path: Path) -> None:
-    assert ctl(tmp_path, "x", "dance").returncode == 2
-    with side(tmp_path, "secondary", "--listen", "unix:link", *ARBITER, "--http", "8008") as secondary:
-        assert secondary.process.wait(60) == 2
-    with side(tmp_path, "secondary", "--listen", "unix:link", *ARBITER, "--control", "x" * 200) as secondary:
-        assert secondary.process.wait(60) == 1
-        assert secondary.process.stderr is not None
-        assert "too long" in secondary.process.stderr.read()
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["ctl", "x", "dance"], 2, "'dance' is not one of"),
+        (["secondary", "--http", "8008"], 2, "'8008' is no address"),
+        (["secondary", "--control", "x" * 200], 1, "too long"),
+        (["secondary", "--control", "nowhere/s.ctl"], 1, "No such file"),
+    ],
+)
+def test_a_handle_that_cannot_be_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    more = ["--listen", "unix:link", *ARBITER, "--guest", GUEST] if arguments[0] == "secondary" else []
+    result = CliRunner().invoke(cli, [*arguments, *more])
+    assert result.exit_code == status
+    assert said in result.stderr
+
+
+SAMPLE = [
+    "silent", "a port scan", "half closed", "HTTP upload", "TLS", "deaf", "slow garbage",
+    "a line without an end", "JSON to drown in", "a thousand at once", "a thousand after each other",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [[SAMPLE], pytest.param([[name] for name in sorted(STRANGERS)], marks=pytest.mark.soak)],
+    ids=["at once", "all"],
+)
+def test_strangers_at_the_handles_harm_nothing(tmp_path: Path, rounds: list[list[str]]) -> None:
+    """The pair answers its client and whoever else asks, keeps its memory, and closes what they opened."""
+    port = free_port()
+    where = ["--control", "p.ctl", "--http", f"tcp:127.0.0.1:{port}"]
+    with served(tmp_path, *where) as (primary, secondary, address), Client(address) as client:
+        secondary.read_on()
+        primary.read_on()
+        client.ask("CREATE TABLE t (x)")
+        before, memory = primary.descriptors, primary.memory
+        for names in rounds:
+            threads = [
+                threading.Thread(target=strangers.play, args=(name, to, 1.0))
+                for name in names
+                for to in (f"unix:{tmp_path}/p.ctl", f"tcp:127.0.0.1:{port}")
+            ]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                assert "error" not in client.ask("INSERT INTO t VALUES (1)")
+            for thread in threads:
+                thread.join()
+            assert http_ask(port, "/primary")[0] == 200, names
+            assert status(tmp_path / "p.ctl")["healthy"], names
+        until(lambda: primary.descriptors <= before)
+        assert primary.memory < memory + MOST_GROWTH
+        assert "error" not in client.ask("INSERT INTO t VALUES (1)")
+        assert status(tmp_path / "p.ctl")["protected"]

@@ -340,3 +340,5 @@ class MemberFigures(Figures):
             self.begun = True
             self._failovers += moved.state is S.ALONE and self._last in (S.SECONDARY, S.PRIMARY)
             self._last, self._trouble = moved.state, ""
+            if moved.state is S.PRIMARY:
+                self._newest_at = self._clock()  # its Secondary has the first copy

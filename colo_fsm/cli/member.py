@@ -162,9 +162,7 @@ def guest_of(spec: str, serve: str | None, schema: Path | None, capacity: int | 
         raise click.UsageError(shown(error)) from None
 
 
-async def _run(
-    member: Member, figures: MemberFigures, reporter: MemberReporter, handles: Handles
-) -> None:
+async def _run(member: Member, figures: MemberFigures, reporter: MemberReporter, handles: Handles) -> None:
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
