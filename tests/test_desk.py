@@ -115,7 +115,11 @@ def test_what_was_asked_for_goes_on_when_the_visitor_has_gone(tmp_path: Path) ->
     served(tmp_path, work, story)
 
 
-def test_one_too_many_takes_the_place_of_whoever_is_there_the_longest(tmp_path: Path) -> None:
+def test_one_too_many_takes_the_place_of_whoever_is_there_the_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "PATIENCE", 1000)
+
     async def story(visit: Visits) -> None:
         silent = [await visit() for _ in range(MOST)]
         assert await said(await visit(), b"hello\n") == b"HELLO\n"
@@ -135,24 +139,28 @@ def test_who_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.Monk
     served(tmp_path, shout, story)
 
 
-def test_who_has_been_answered_and_stays_is_hung_up_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("parting", "more"), [(0.05, b"x"), (1000, bytes(LARGEST))])
+def test_who_has_been_answered_and_goes_on_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parting: float, more: bytes
 ) -> None:
-    """It has read its reply, and neither ends nor says anything: its place is needed."""
-    monkeypatch.setattr(desk, "PARTING", 0.05)
-    before = descriptors()
+    """After a moment, or after so many bytes."""
+    monkeypatch.setattr(desk, "PARTING", parting)
+    monkeypatch.setattr(desk, "PATIENCE", 1000)
 
     async def story(visit: Visits) -> None:
         reader, writer = await visit()
         assert await said((reader, writer), b"hello\n") == b"HELLO\n"
-        while descriptors() > before + 4 + 2:  # the loop's own, the listener, and this one's two ends
+        while not writer.transport.is_closing():
+            writer.write(more)
             await asyncio.sleep(0.01)
 
     served(tmp_path, shout, story)
 
 
 @pytest.mark.parametrize("size", [2 * LARGEST, 1 << 20])
-def test_a_request_without_an_end_ends(tmp_path: Path, size: int) -> None:
+def test_a_request_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(desk, "PATIENCE", 1000)
+
     async def story(visit: Visits) -> None:
         with contextlib.suppress(OSError):
             assert await said(await visit(), b"x" * size) == b""
@@ -171,17 +179,26 @@ def test_who_does_not_read_is_cut_off(tmp_path: Path) -> None:
 
 def test_without_descriptors_it_waits_for_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the loop does not go round for nothing meanwhile."""
-    accept, failed = socket.socket.accept, asyncio.Event()
+    accept, full, tried = socket.socket.accept, True, asyncio.Event()
+    tries = 0
 
-    def full(self: socket.socket) -> tuple[socket.socket, object]:
-        if not failed.is_set():
-            failed.set()
+    def accepted(self: socket.socket) -> tuple[socket.socket, object]:
+        nonlocal tries
+        tries += 1
+        tried.set()
+        if full:
             raise OSError(24, "Too many open files")
         return accept(self)
 
     async def story(visit: Visits) -> None:
-        assert await said(await visit(), b"hello\n") == b"HELLO\n"
-        assert failed.is_set()
+        nonlocal full
+        visitor = await visit()
+        await tried.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert tries == 1
+        full = False
+        assert await said(visitor, b"hello\n") == b"HELLO\n"
 
-    monkeypatch.setattr(socket.socket, "accept", full)
+    monkeypatch.setattr(socket.socket, "accept", accepted)
     served(tmp_path, shout, story)

@@ -12,8 +12,8 @@ from handles import status, until
 from qemu import free_port
 from test_docs_standby import done, terminal
 
-from colo_fsm.cli.member import member
 from colo_fsm.cli.health import METRICS
+from colo_fsm.cli.member import member
 
 PAGE = Path(__file__).parent.parent / "docs" / "operate.md"
 PORTS = ("9998", "9999", "5433", "5434", "8008", "8009")

@@ -15,10 +15,11 @@ import colo_fsm
 from colo_fsm.arbiter import ArbiterUnreachable, Claim
 from colo_fsm.cli.control import Control
 from colo_fsm.cli.ctl import in_lines
-from colo_fsm.cli.figures import Figures
+from colo_fsm.cli.figures import Figures, MemberFigures
 from colo_fsm.cli.health import METRICS, answer, metrics
 from colo_fsm.cli.notify import Notifier
-from colo_fsm.replica import ClaimUnanswered, NotServing, Options, Pair
+from colo_fsm.member.machine import S
+from colo_fsm.replica import ClaimUnanswered, MemberMoved, NotServing, Options, Pair
 
 OPTIONS = Options(interval=0.01, claim_retry=0.01)
 
@@ -236,3 +237,25 @@ def test_a_claim_that_is_not_answered_yet_is_said_by_the_event() -> None:
     figures = unused()
     figures.event(ClaimUnanswered(TimeoutError("no answer"), 1.0))
     assert "no answer" in figures.waits_for
+
+
+def test_what_a_member_waits_for_is_the_same_while_it_looks_again() -> None:
+    """And it is over once the member has become something else."""
+
+    class Waiting:
+        name, state, active, pair = "a", S.LOOKING, None, None
+
+    member: Any = Waiting()
+    figures = MemberFigures(Counting(), member)
+
+    def moves(state: S, why: str = "") -> str:
+        member.state = state
+        figures.event(MemberMoved("a", state, why))
+        return figures.waits_for
+
+    assert moves(S.WAITING) == "it is waiting"
+    assert moves(S.WAITING, "no arbiter") == "no arbiter"
+    assert [moves(s) for s in (S.LOOKING, S.WAITING)] == ["no arbiter"] * 2
+    assert figures.line == "a: waiting, no arbiter"
+    assert moves(S.OFFERING) == "no Secondary has come yet"
+    assert figures.status()["moves"] == 4

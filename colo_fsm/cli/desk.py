@@ -146,8 +146,7 @@ class Desk:
         visitor.told = True
         self._gets(visitor, PARTING)
         try:
-            if visitor.link.send(data) < len(data):
-                raise BlockingIOError  # its buffer is no empty one: it has sent without reading
+            visitor.link.send(data)  # all of it, or what there is room for
             visitor.link.shutdown(socket.SHUT_WR)
         except OSError:
             self._part(visitor)

@@ -32,6 +32,9 @@ class Handles:
     http: Address | None
 
 
+NOBODY = Handles(None, None)
+
+
 def handles(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options `--control` and `--http`, given to the command as `handles`."""
 
@@ -62,7 +65,10 @@ def where(control: str | None, http: str | None) -> Handles:
 
 @contextlib.asynccontextmanager
 async def watched(
-    figures: Figures, events: AsyncIterator[Event], handles: Handles, member: Member | None = None
+    figures: Figures,
+    events: Callable[[], AsyncIterator[Event]],
+    handles: Handles,
+    member: Member | None = None,
 ) -> AsyncIterator[None]:
     """Inside, whoever has a handle is answered. Raises OSError where it cannot listen."""
     notifier = Notifier()
@@ -74,9 +80,11 @@ async def watched(
             await ends.enter_async_context(Desk(handles.control, control.answer, OWNER_ALONE))
         if handles.http is not None:
             await ends.enter_async_context(Desk(handles.http, partial(answer, figures)))
-        for work in (figures.follow(events), _told(figures, notifier), _alive(notifier)):
-            task = asyncio.create_task(work)
-            ends.callback(task.cancel)
+        work = [_told(figures, notifier), _alive(notifier)] if notifier.wanted else []
+        if notifier.wanted or handles != NOBODY:  # else nobody asks, and it costs a little an event
+            work.append(figures.follow(events()))
+        for each in work:
+            ends.callback(asyncio.create_task(each).cancel)
         yield
 
 

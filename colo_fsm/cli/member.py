@@ -171,7 +171,7 @@ async def _run(member: Member, figures: MemberFigures, reporter: MemberReporter,
 
     with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         events = member.events()
-        async with watched(figures, member.events(), handles, member), member:
+        async with watched(figures, member.events, handles, member), member:
             told = asyncio.create_task(_tell(member, events, reporter))
             try:
                 await member.wait()

@@ -18,6 +18,8 @@ class Notifier:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         path = environment.get("NOTIFY_SOCKET", "")
         self._where = "\0" + path[1:] if path.startswith("@") else path
+        self.wanted = bool(path)
+        """Whether there is somebody to tell."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         every = environment.get("WATCHDOG_USEC", "")

@@ -268,7 +268,7 @@ async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest, hand
 
     with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         try:
-            async with watched(figures, pair.events(), handles), pair:
+            async with watched(figures, pair.events, handles), pair:
                 entered = True
                 reporter.started(pair)
                 figures.started()
