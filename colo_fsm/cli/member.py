@@ -17,6 +17,8 @@ from colo_fsm.replica import AsyncGuest, Event, Guest, Options, Pair, StoreError
 from colo_fsm.services.sqlite_server import CAPACITY, described
 
 from . import options
+from .figures import MemberFigures
+from .handles import Handles, handles, watched
 from .report import Loud, Reporter, loud, loudness, missing_object
 from .shown import log_to_stderr, shown
 from .side import limit_clients, load_guest
@@ -86,6 +88,7 @@ EXIT_CODES = exit_codes(
     is_flag=True,
     help="Throw away what this store has, if it stands in the way. For one start, by hand.",
 )
+@handles
 @options.as_json
 @loudness
 def member(
@@ -106,6 +109,7 @@ def member(
     hook_deadline: float,
     accept_loss: bool,
     replace_store: bool,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -137,7 +141,8 @@ def member(
         except (StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
         try:
-            asyncio.run(_run(made, MemberReporter(voices.out, as_json, level)))
+            figures = MemberFigures(guest, made)
+            asyncio.run(_run(made, figures, MemberReporter(voices.out, as_json, level), handles))
         except (MemberFailed, StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
     sys.exit(0)
@@ -157,11 +162,16 @@ def guest_of(spec: str, serve: str | None, schema: Path | None, capacity: int | 
         raise click.UsageError(shown(error)) from None
 
 
-async def _run(member: Member, reporter: MemberReporter) -> None:
+async def _run(member: Member, figures: MemberFigures, reporter: MemberReporter, handles: Handles) -> None:
     loop = asyncio.get_running_loop()
-    with ended_by_signals(lambda: loop.call_soon_threadsafe(member.request_leave)):
+
+    def leave() -> None:
+        figures.leaves()
+        member.request_leave()
+
+    with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         events = member.events()
-        async with member:
+        async with watched(figures, member.events, handles, member), member:
             told = asyncio.create_task(_tell(member, events, reporter))
             try:
                 await member.wait()
