@@ -80,10 +80,13 @@ def side(
 
 
 @contextlib.contextmanager
-def served(folder: Path, *more: str, files: int | None = None) -> Iterator[tuple[Process, Process, Address]]:
+def served(
+    folder: Path, *more: str, files: int | None = None, store: str | None = None
+) -> Iterator[tuple[Process, Process, Address]]:
     """Primary, Secondary, and where the Primary serves."""
     common = ["--arbiter", "sqlite:claim.db"]
-    with side(folder, "secondary", "--listen", "unix:link", *common) as secondary:
+    kept = [] if store is None else ["--store", store]
+    with side(folder, "secondary", "--listen", "unix:link", *common, *kept) as secondary:
         secondary.until("listening")
         with side(folder, "primary", "--connect", "unix:link", *common, *more, files=files) as primary:
             yield primary, secondary, Address.parse(primary.until("serving")["address"])

@@ -6,9 +6,11 @@ import click
 
 from .demo import demo
 from .diagram import diagram
+from .export import export
+from .inspect import inspect
 from .member import member
 from .output import Commands
-from .restore import inspect, restore
+from .restore import restore
 from .side import primary, secondary
 from .simulate import simulate
 from .standby import standby
@@ -36,6 +38,7 @@ for _command in (
     standby,
     restore,
     inspect,
+    export,
     tap,
     replay,
     trace,

@@ -11,12 +11,13 @@ from typing import Any
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.member import DATA_SET, Active, Member, MemberFailed
+from colo_fsm.member import DATA_SET, Active, AloneCommit, Member, MemberFailed
 from colo_fsm.member import member as make_member
 from colo_fsm.replica import AsyncGuest, Event, Guest, Options, Pair, StoreError
 from colo_fsm.services.sqlite_server import CAPACITY, described
 
 from . import options
+from .numbers import MILLISECONDS
 from .report import Loud, Reporter, loud, loudness, missing_object
 from .shown import log_to_stderr, shown
 from .side import limit_clients, load_guest
@@ -74,6 +75,18 @@ EXIT_CODES = exit_codes(
 @options.max_clients
 @options.fsync
 @options.interval
+@click.option(
+    "--alone-commit",
+    type=click.Choice([each.value for each in AloneCommit]),
+    default=AloneCommit.DISK.value,
+    show_default=True,
+    help="What answers wait for while it runs alone: its store, or nothing: if it dies the last are lost.",
+)
+@click.option(
+    "--alone-interval-ms",
+    type=MILLISECONDS,
+    help="From the end of a checkpoint alone to the next one.  [default: as --interval-ms]",
+)
 @options.deadline
 @options.hook_deadline
 @click.option(
@@ -102,6 +115,8 @@ def member(
     capacity: int | None,
     max_clients: int | None,
     interval_ms: float,
+    alone_commit: str,
+    alone_interval_ms: float | None,
     deadline: float,
     hook_deadline: float,
     accept_loss: bool,
@@ -127,10 +142,12 @@ def member(
         if max_clients is not None:
             limit_clients(guest, max_clients)
         times = Options(interval=interval_ms / 1000, deadline=deadline, hook_deadline=hook_deadline)
+        alone_interval = None if alone_interval_ms is None else alone_interval_ms / 1000
         try:
             made = make_member(
                 guest, name=name, listen=listen, peer=peer, arbiter=arbiter, store=store, data_set=data_set,
-                options=times, fsync=fsync, accept_loss=accept_loss, replace_store=replace_store,
+                options=times, alone_commit=AloneCommit(alone_commit), alone_interval=alone_interval,
+                fsync=fsync, accept_loss=accept_loss, replace_store=replace_store,
             )  # fmt: skip
         except ValueError as error:
             raise click.UsageError(shown(error)) from None

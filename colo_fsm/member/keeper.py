@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from colo_fsm.arbiter import Claim
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import GuestFailed, Side
 from colo_fsm.replica import (
     AsyncGuest,
     Checkpoint,
@@ -107,6 +107,22 @@ class Keeper:
     def trouble(self) -> Exception | None:
         """Why it is over, where it is not because somebody has left."""
         return self._store.session.error or self.pair.session.error
+
+    def let_out(self) -> None:
+        """Answers leave at once, those that wait too, in their order; the store has them with the next round.
+
+        Raises GuestFailed when one of them could not be delivered.
+        """
+        try:
+            self.pair.outbox.release_all()
+        except Exception as cause:
+            raise GuestFailed("output", cause) from cause
+
+    async def settle(self) -> None:
+        """Until the store has all that is true now; answers wait from now on. Raises NotCommitted."""
+        self.pair.outbox.hold_back()
+        self.pair.request_checkpoint()
+        await self.pair.committed()
 
     async def __aenter__(self) -> Self:
         """Until the store has the guest's whole state, and it runs. Raises ProtocolError, NotRunning."""

@@ -10,7 +10,7 @@ from colo_fsm.arbiter import ArbiterUnreachable
 from colo_fsm.replica import NotCommitted, NotRunning, Pair, primary
 
 from .active import Active
-from .ground import BROKEN, Ground, MemberFailed, NotPossible
+from .ground import BROKEN, AloneCommit, Ground, MemberFailed, NotPossible
 from .keeper import Keeper
 from .machine import On
 from .seat import Refused
@@ -18,6 +18,11 @@ from .tables import MEMBER_PRIMARY
 
 MOST_PAUSE = 30.0
 """Seconds between two tries to have a Secondary that came and did not stay, at most."""
+
+UNPROTECTED = {
+    AloneCommit.DISK: "it runs unprotected: its own store keeps what is acknowledged",
+    AloneCommit.MEMORY: "it runs unprotected, and answers before its own store has what is acknowledged",
+}
 
 
 class Running:
@@ -47,14 +52,17 @@ class Running:
         """Run, and keep in the store what is acknowledged, until a Secondary has come."""
         ground, link = self._ground, None
         try:
-            keeper = Keeper(ground.guest, ground.seat, ground.standing, ground.plan.options)
+            keeper = Keeper(ground.guest, ground.seat, ground.standing, ground.plan.alone)
             active = await self._begin(keeper.pair)
             async with ground.told(keeper.pair), keeper:
                 active.token, active.generation = keeper.token, keeper.pair.generation
                 active.protected = False
-                ground.tell("it runs unprotected: its own store keeps what is acknowledged")
+                ground.tell(UNPROTECTED[ground.plan.alone_commit])
+                if ground.plan.alone_commit is AloneCommit.MEMORY:
+                    keeper.let_out()
                 self._serve(active)
                 link = await self._reached(keeper.pair)
+                await self._settle(keeper)
             trouble = keeper.trouble if link is None else None
         except BROKEN as error:
             trouble = error
@@ -65,6 +73,15 @@ class Running:
         if _refused(trouble):
             return On.LOST
         return await self._kept_out(trouble)
+
+    async def _settle(self, keeper: Keeper) -> None:
+        """What this time alone has done goes into the store, before something else begins."""
+        try:
+            async with asyncio.timeout(self._ground.plan.options.hook_deadline):
+                await keeper.settle()
+        except (NotCommitted, TimeoutError):
+            if self._ground.plan.alone_commit is AloneCommit.MEMORY:
+                self._ground.tell("its store did not take what was acknowledged last: it is in memory only")
 
     async def _kept_out(self, trouble: BaseException | None) -> On:
         """The store takes nothing: nobody is answered before it does again."""
