@@ -53,10 +53,10 @@ def member(
     here, there = Address.parse(listen), Address.parse(peer)
     if register.local_only and not (here.on_this_machine and there.on_this_machine):
         raise ValueError(f"{peer} is another machine, and an SQLite record serves one only: use etcd://")
-    seat = Seat(Path(store), name, fsync=fsync)
     plan = Plan(
         here, there, options or Options(), alone_commit=AloneCommit(alone_commit),
         alone_interval=alone_interval, accept_loss=accept_loss, replace_store=replace_store,
     )  # fmt: skip
     plan.alone  # noqa: B018 - a time that cannot be is refused now, not after a failover
+    seat = Seat(Path(store), name, fsync=fsync)
     return Member(guest, seat, Standing(register, seat), plan)
