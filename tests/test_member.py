@@ -17,6 +17,7 @@ from colo_fsm.member.record import Member as Holder
 from colo_fsm.member.record import Phase, Point, Record
 from colo_fsm.member.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
+from colo_fsm.replica.guest import state_in
 
 PATIENCE = 60.0
 
@@ -58,8 +59,7 @@ class Place:
             peer=f"unix:{self.folder}/{peer}.link",
             arbiter=arbiter or f"sqlite:{self.folder}/claim.db",
             store=self.folder / name,
-            options=Options(interval=0.01, deadline=PATIENCE),
-            **more,
+            **{"options": Options(interval=0.01, deadline=PATIENCE), **more},
         )
         said = self.said.setdefault(name, [])
 
@@ -367,6 +367,29 @@ def test_answers_keep_their_order_from_alone_to_protected_and_back(
         assert told == list(range(number))
 
     alone(tmp_path, commit, story)
+
+
+def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path: Path) -> None:
+    """Behind the change-over no checkpoint comes: the Secondary has it all by then, or not at all."""
+    alone_before(tmp_path, "a", b"one")
+    seldom = Options(interval=HOUR, deadline=PATIENCE)
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=seldom) as a:
+            await until(lambda: a.active is not None)
+            assert a.active is not None
+            await place.says("a", "answers before")
+            await write(a.active, place.words["a"], b"two")
+            async with place.member("b") as b:
+                await until(lambda: a.state == "primary")
+                newest = b._seat.store.newest
+                assert newest is not None
+                assert state_in(newest) == b"two"
+                b.request_leave()
+                await b.wait()
+
+    asyncio.run(story())
 
 
 def test_a_store_that_takes_nothing_at_the_end_is_said(tmp_path: Path) -> None:

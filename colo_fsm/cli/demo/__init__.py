@@ -85,6 +85,9 @@ EXIT_CODES = exit_codes(
     metavar="BYTES",
     help="What the database may grow to.",
 )
+@click.option(
+    "--arbiter", default="", metavar="URL", help="Who answers claims.  [default: a file of its own]"
+)
 @click.option("--seed", type=int, help="Repeat a run's random choices.  [default: a new one]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def demo(
@@ -96,6 +99,7 @@ def demo(
     rate: float,
     rejoin: bool,
     capacity: int,
+    arbiter: str,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -110,7 +114,7 @@ def demo(
       colo-fsm demo --kill link --seed 7
     """
     seed = random.randrange(10_000) if seed is None else seed
-    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed, capacity)
+    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed, capacity, arbiter)
     with telling(patience=None):
         console = Console()
 
@@ -130,5 +134,6 @@ def demo(
         else:
             show.summary(verdict, console)
             again = "--rejoin" if rejoin else f"--kill {kill}"
+            again += f" --arbiter {arbiter}" if arbiter else ""
             click.echo(f"Again: colo-fsm demo {again} --seed {seed}")
     sys.exit(0 if verdict.ok else 1)
