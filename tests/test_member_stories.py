@@ -183,6 +183,20 @@ def test_ten_switchovers_in_a_row_under_load(data_set: Members) -> None:
     assert not lost(data_set, writer)
 
 
+def test_a_survivor_that_answers_from_memory_stores_it_all_when_it_is_stopped(tmp_path: Path) -> None:
+    """Its store is written once an hour: what it has, it has from the last moment."""
+    with members(tmp_path, "--alone-commit", "memory", "--alone-interval-ms", "3600000") as both:
+        primary = both.until_protected()
+        survivor = both.other(primary)
+        primary.kill()
+        survivor.until("member", state="alone")
+        for key in ("one", "two", "three"):
+            assert both.ask("INSERT INTO ledger VALUES (?)", params=[key], key=key)["protected"] is False
+        assert survivor.end() == 0
+        both.start(survivor.name)
+        assert both.keys() == {"one", "two", "three"}
+
+
 @pytest.mark.soak
 def test_everything_is_killed_at_fifty_random_moments(data_set: Members) -> None:
     chance = random.Random(SEED)

@@ -7,9 +7,11 @@ import click
 from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
+from .export import export
+from .inspect import inspect
 from .member import member
 from .output import Commands
-from .restore import inspect, restore
+from .restore import restore
 from .side import primary, secondary
 from .simulate import simulate
 from .standby import standby
@@ -38,6 +40,7 @@ for _command in (
     standby,
     restore,
     inspect,
+    export,
     tap,
     replay,
     trace,
