@@ -156,7 +156,7 @@ def test_an_embedders_table_is_explored() -> None:
         (["--scenario", "all", "--counterexample", "x.svg"], "name a --scenario"),
         (["--failures", "1"], "--failures: say --members too"),
         (["--members", "--budget", "2"], "--budget: of a pair; --members takes --failures and --lost-disks"),
-        (["--members", "--failures", "1", "--lost-disks", "2"], "2 in only 1 failures"),
+        (["--members", "--failures", "1", "--lost-disks", "2"], "2 disks cannot be lost in 1 failures"),
         (["--scenario", "members", "--failures", "1"], "--failures: a documented scenario has its own"),
         (["--members", "--property", "claimed"], "'claimed' is no property of yours"),
         (["--faults", "crash,fire"], "'fire' is none of: none, crash,"),
