@@ -140,7 +140,9 @@ def test_beyond_its_limit_nothing_is_proved() -> None:
 
 @pytest.mark.soak
 def test_three_failures_deep() -> None:
-    assert not searched(bounds=Bounds(failures=3, disks=1)).broken
+    result = searched(bounds=Bounds(failures=3, disks=1))
+    assert not result.broken
+    assert f"{result.states:,} states" in PAGE.read_text()
 
 
 @pytest.mark.soak

@@ -149,9 +149,11 @@ def test_a_store_that_has_closed_itself_is_opened_again(tmp_path: Path) -> None:
     assert seat.point == Point("set", 7, 0)
 
 
-@pytest.mark.parametrize("fsync", [True, False])
+@pytest.mark.parametrize(
+    ("given", "fsync"), [({"fsync": True}, True), ({"fsync": False}, False), ({}, False)]
+)
 def test_every_store_of_a_seat_is_as_safe_as_was_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, bool], fsync: bool
 ) -> None:
     asked: list[bool] = []
 
@@ -161,7 +163,7 @@ def test_every_store_of_a_seat_is_as_safe_as_was_asked(
             super().__init__(path, fsync=fsync)
 
     monkeypatch.setattr("colo_fsm.member.seat.DirectoryStore", Store)
-    seat = Seat(tmp_path, "a", fsync=fsync)
+    seat = Seat(tmp_path, "a", **given)
     seat.reopen()
     seat.clear()
     assert asked == [fsync] * 3

@@ -61,63 +61,70 @@ class _Search:
         self._scenario = scenario
         self._limit = limit
         self._members = Members(scenario.rules, scenario.bounds)
-        self._came: dict[World, tuple[World, Step] | None] = {World(): None}
-        self._before: dict[World, list[World]] = {}
-        """From which moments one leads here without a failure."""
+        self._number: dict[World, int] = {World(): 0}
+        """Each moment found. Everything else goes by these numbers: to hash a moment takes long."""
+        self._came: list[tuple[int, Step] | None] = [None]
+        """For each: a shortest way here, its last step."""
+        self._before: list[list[int]] = [[]]
+        """For each: the moments from which a step leads here that is no failure."""
         self._broken: dict[MemberProperty, MemberTrail] = {}
         self._transitions = 0
 
     def run(self, stop_at_first: bool) -> MemberResult:
         began = time.perf_counter()
-        todo = deque(self._came)
-        while todo and not (stop_at_first and self._broken):
-            todo.extend(self._new(todo.popleft()))
-            if len(self._came) > self._limit:
+        worlds = [World()]
+        for here, world in enumerate(worlds):
+            worlds.extend(self._new(world, here))  # it grows while it is walked: breadth first
+            if len(worlds) > self._limit:
                 raise TooLarge.beyond(self._limit)
-        if not todo:
-            self._heals()
+            if stop_at_first and self._broken:
+                break
+        else:
+            self._heals(worlds)
         return MemberResult(
             scenario=self._scenario,
-            states=len(self._came),
+            states=len(worlds),
             transitions=self._transitions,
             seconds=time.perf_counter() - began,
             broken=self._broken,
         )
 
-    def _new(self, world: World) -> Iterator[World]:
+    def _new(self, world: World, here: int) -> Iterator[World]:
         """The moments behind this one that were not known."""
         for step in self._members.steps(world):
             self._transitions += 1
             after = step.world
-            if after.failures == world.failures:
-                self._before.setdefault(after, []).append(world)
-            if after not in self._came:
-                self._came[after] = world, step
+            there = self._number.setdefault(after, len(self._came))
+            if there == len(self._came):
+                self._came.append((here, step))
+                self._before.append([])
                 for which, why in _broken(after):
-                    self._breaks(which, why, after)
+                    self._breaks(which, why, there)
                 yield after
+            if after.failures == world.failures:
+                self._before[there].append(here)
 
-    def _breaks(self, which: MemberProperty, why: str, world: World) -> None:
+    def _breaks(self, which: MemberProperty, why: str, at: int) -> None:
         if which not in self._broken:
-            self._broken[which] = MemberTrail(self._way(world), why)
+            self._broken[which] = MemberTrail(self._way(at), why)
 
-    def _heals(self) -> None:
+    def _heals(self, worlds: list[World]) -> None:
         """Whether a way without a failure leads from everywhere to a protected pair."""
-        todo = deque(world for world in self._came if protected(world))
+        todo = deque(at for at, world in enumerate(worlds) if protected(world))
         heal = set(todo)
         while todo:
-            for earlier in self._before.get(todo.popleft(), ()):
+            for earlier in self._before[todo.popleft()]:
                 if earlier not in heal:
                     heal.add(earlier)
                     todo.append(earlier)
-        stuck = next((world for world in self._came if world not in heal and not world.disks), None)
+        stuck = next((at for at, world in enumerate(worlds) if at not in heal and not world.disks), None)
         if stuck is not None:
             self._breaks(MemberProperty.HEALS, "no way leads from here to a protected pair", stuck)
 
-    def _way(self, world: World) -> tuple[Step, ...]:
+    def _way(self, at: int) -> tuple[Step, ...]:
         way: list[Step] = []
-        while (last := self._came[world]) is not None:
-            world, step = last
+        while (last := self._came[at]) is not None:
+            at, step = last
             way.append(step)
         return tuple(reversed(way))
 
