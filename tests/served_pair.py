@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def side(
     files: int | None = None,
     guest: str = GUEST,
     serve: str = "tcp:127.0.0.1:0",
+    **environment: str,
 ) -> Iterator[Process]:
     """A side in this folder, with at most so many files open; it is killed at the end."""
     replicated = ["--guest", guest, *(("--serve", serve) if guest == GUEST else ())]
@@ -74,6 +76,7 @@ def side(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | environment,
     )
     with process:
         try:

@@ -20,7 +20,7 @@ from handles import Supervisor, asked, ctl, handles, http_ask, status, until
 from hosts import MOST_GROWTH
 from members import NAMES, Members, Process
 from qemu import free_port
-from served_pair import GUEST, Client, served, side
+from served_pair import Client, served, side
 from strangers import STRANGERS
 
 import colo_fsm.cli.ctl as ctl_module
@@ -135,9 +135,12 @@ def test_a_member_that_waits_says_for_what(watched: Watched, tmp_path: Path) -> 
     why = status(watched.path["a"])["why"]
     assert "claim.db" in why
     since = len(member.events)
-    for state in ("looking", "waiting"):
-        member.until("member", since=since, state=state)
-        assert status(watched.path["a"])["why"] == why
+    (tmp_path / "claim.db").unlink()
+    member.until("member", since=since, state="offering")
+    assert len([e for e in member.events[:since] if e["event"] == "member" and e["state"] == "waiting"]) == 2
+    (tmp_path / "claim.db").write_bytes(b"no record of ours" * 1000)
+    member.until("member", since=len(member.events), state="waiting")
+    until(lambda: status(watched.path["a"])["why"] == why)
     assert watched.pages("a") == [503, 503, 503]
     assert json.loads(http_ask(watched.port["a"], "/health")[1])["why"] == why
     assert asked(watched.path["a"], "failover")["why"] == f"there is no whole checkpoint to go on from: {why}"
@@ -202,9 +205,9 @@ def test_a_loop_that_hangs_shows_no_life(tmp_path: Path, monkeypatch: pytest.Mon
     where = f"{tmp_path}/notify"
     (tmp_path / "hanging.py").write_text(
         "import time\n"
-        "from colo_fsm.services.sqlite_server import guest as whole\n"
+        "from colo_fsm.services.sqlite_server import described\n"
         "def guest():\n"
-        "    made = whole()\n"
+        "    made = described('tcp:127.0.0.1:0')\n"
         "    async def serve(pair): time.sleep(1000)\n"
         "    made.serve = serve\n"
         "    return made\n"
@@ -246,7 +249,8 @@ def test_a_handle_that_cannot_be_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
-    more = ["--listen", "unix:link", *ARBITER, "--guest", GUEST] if arguments[0] == "secondary" else []
+    guest = ["--guest", "sqlite", "--serve", "tcp:127.0.0.1:0"]
+    more = ["--listen", "unix:link", *ARBITER, *guest] if arguments[0] == "secondary" else []
     result = CliRunner().invoke(cli, [*arguments, *more])
     assert result.exit_code == status
     assert said in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 
 from colo_fsm.member import record as to
@@ -30,9 +31,10 @@ def has(generation: int, number: int = 0, id: str = "set") -> Point:
         (None, A, None, Finding.BEGIN),
         (None, A, has(1), Finding.FORGOTTEN),
         *((record, A, has(5, id="other"), Finding.FOREIGN) for record in (NEW, ALONE, PAIRED, VACANT)),
-        # newer than all that the record knows of: only rounds follow a generation that counts
+        # newer than all that the record knows of, not just than what counts
         *((record, B, has(6, 1), Finding.AHEAD) for record in (NEW, ALONE, UNSTORED, PAIRED, VACANT)),
-        (ALONE, B, has(6, 0), Finding.FOLLOW),
+        (ALONE, B, has(6, 0), Finding.AHEAD),
+        (attrs.evolve(ALONE, begun=6), B, has(6, 1), Finding.FOLLOW),
         (ALONE, B, has(5, 1), Finding.FOLLOW),
         (ALONE, A, has(6, 1), Finding.GO_ON),
         # begun
@@ -43,7 +45,6 @@ def has(generation: int, number: int = 0, id: str = "set") -> Point:
         (PAIRED, A, None, Finding.GIVE_BACK),
         (PAIRED, A, has(5, 1), Finding.GIVE_BACK),
         (PAIRED, B, has(5, 9), Finding.SUCCEED),
-        (PAIRED, B, has(6), Finding.SUCCEED),
         (PAIRED, B, has(4, 9), Finding.FOLLOW),
         (PAIRED, B, None, Finding.FOLLOW),
         (PAIRED, C, has(5, 9), Finding.FOLLOW),

@@ -35,6 +35,7 @@ class Member:
         self._looking = Looking(self._ground)
         self._following = Following(self._ground, self._looking)
         self._running = Running(self._ground)
+        self._told = S.LOOKING
         self._task: asyncio.Task[None] | None = None
 
     # -- for embedders ----------------------------------------------------------------------------
@@ -111,11 +112,11 @@ class Member:
             self._ground.feed.end()
 
     async def _go(self, trigger: Finding | On) -> None:
-        before = self.state
         self._machine.trigger(trigger)
         if self.state not in (S.ALONE, S.PRIMARY):
             await self._running.rest("another member goes on")
-        if self.state is not before:
+        if self.state not in (S.LOOKING, self._told):  # a look is no news, what comes of it may be
+            self._told = self.state
             self._tell()
 
     def _tell(self, why: str = "") -> None:
