@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import attrs
 
-from colo_fsm.check import Result, Scenario, documented, explore
+from colo_fsm.check import (
+    MEMBERS,
+    Documented,
+    MemberResult,
+    MemberScenario,
+    Result,
+    Scenario,
+    Verdict,
+    documented,
+    explore,
+    explore_members,
+)
 from colo_fsm.colo import TABLES, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Side, Trigger, complete
 
@@ -16,6 +28,19 @@ from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Side, Trigger, complete
 def explored(name: str) -> Result:
     """The search of a documented scenario."""
     return explore(documented(name).scenario)
+
+
+@cache
+def searched(name: str) -> MemberResult:
+    """The search of a documented scenario of members."""
+    return explore_members(next(each.scenario for each in MEMBERS if each.name == name))
+
+
+def known(each: Documented[Any]) -> Verdict:
+    """`judged` with each search done once."""
+    return Verdict(
+        each, searched(each.name) if isinstance(each.scenario, MemberScenario) else explored(each.name)
+    )
 
 
 def changed(

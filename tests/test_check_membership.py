@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import pytest
+from systems import searched as searched_once
 
-from colo_fsm.check.membership import (
+from colo_fsm.check import (
+    MEMBERS,
     Bounds,
-    Explored,
-    Property,
+    Documented,
+    MemberProperty,
+    MemberResult,
+    MemberScenario,
     Rules,
-    World,
-    active,
-    explore,
+    TooLarge,
+    explore_members,
 )
+from colo_fsm.check.members.rules import PLAIN, PRODUCTION
+from colo_fsm.check.members.steps import Members
+from colo_fsm.check.members.world import World, protected
 from colo_fsm.member import record as production
 from colo_fsm.member.record import Finding, Member, Phase, Point, Record
 
+KEPT, SERVED, ONE, HEALS = MemberProperty
+PAGE = Path(__file__).parent.parent / "docs" / "verification.md"
 Find = Callable[[Record | None, Member, Point | None], Finding]
 
 
@@ -32,95 +41,111 @@ def taking(wrong: dict[Finding, Finding]) -> Find:
     return find
 
 
-def plain_find(record: Record | None, me: Member, have: Point | None) -> Finding:
-    """COLO by hand: whoever is started as the Primary is the Primary."""
-    if record is None:
-        return Finding.BEGIN
-    return Finding.OFFER if me.name == "a" else Finding.FOLLOW
-
-
-def anybody_opens(record: Record, me: Member, generation: int) -> Record:
-    return attrs.evolve(record, begun=generation, guest=None, holder=me)
-
-
-def anybody_joins(record: Record, me: Member, generation: int) -> Record:
-    return attrs.evolve(
-        record, phase=Phase.PAIRED, generation=generation, mate=record.guest, guest=None, stored=False
-    )
-
-
 def everybody_wins(record: Record, me: Member, generation: int, token: int) -> Record:
     return attrs.evolve(record, phase=Phase.ALONE, holder=me, mate=None, stored=True, token=token)
 
 
 def any_copy_will_do(record: Record, me: Member, generation: int) -> Record | None:
-    """The Secondary is called the mate before it has said that it is ready."""
-    after = production.opened(record, me, generation)
-    if after is None or record.guest is None:
-        return after
-    return attrs.evolve(after, phase=Phase.PAIRED, mate=record.guest)
+    """A Secondary's copy counts before it is whole."""
+    after = production.copied(record, me, generation)
+    if after is None:
+        return None
+    return attrs.evolve(after, phase=Phase.PAIRED, generation=generation, mate=me, stored=False)
+
+
+@attrs.frozen
+class Planted:
+    """An error, and the property that breaks first, in so many steps."""
+
+    rules: Rules
+    breaks: MemberProperty
+    steps: int
+
+
+TWO_DEEP = Bounds()
 
 
 PLANTED = {
-    "overwrite": Rules(
-        find=plain_find, opened=anybody_opens, joined=anybody_joins, handed=lambda record, me: None
-    ),
-    "forget the survivor's state": Rules(keeps=False),
-    "join without the newest point": Rules(
-        find=taking({Finding.GIVE_BACK: Finding.GO_ON, Finding.FOLLOW: Finding.GO_ON}),
-        kept=lambda r, me, g, t: attrs.evolve(
-            r, phase=Phase.ALONE, holder=me, generation=g, begun=max(g, r.begun), stored=True
+    "overwrite": Planted(PLAIN, KEPT, 19),
+    "forget the survivor's state": Planted(Rules(keeps=False), KEPT, 15),
+    "join without the newest point": Planted(Rules(waits=False), SERVED, 25),
+    "the last one up goes on": Planted(
+        Rules(
+            find=taking({Finding.GIVE_BACK: Finding.GO_ON, Finding.FOLLOW: Finding.GO_ON}),
+            kept=lambda r, me, g, t: attrs.evolve(
+                r, phase=Phase.ALONE, holder=me, generation=g, begun=max(g, r.begun), stored=True
+            ),
         ),
+        ONE,
+        15,
     ),
-    "a pair that the record never counted": Rules(joined=lambda record, me, generation: record),
-    "two claims are won": Rules(claimed=everybody_wins),
+    "a pair that the record never counted": Planted(
+        Rules(joined=lambda record, me, generation: record), KEPT, 19
+    ),
+    "a copy that is not whole counts": Planted(Rules(copied=any_copy_will_do), ONE, 20),
+    "two claims are won": Planted(Rules(claimed=everybody_wins), ONE, 15),
 }
 
 
-@pytest.fixture(scope="module")
-def explored() -> Explored:
-    return explore()
+def searched(rules: Rules = PRODUCTION, bounds: Bounds = TWO_DEEP, **how: bool) -> MemberResult:
+    return explore_members(MemberScenario("tried", rules, bounds), **how)
 
 
-def test_two_failures_deep_nothing_acknowledged_is_lost_and_all_heals(explored: Explored) -> None:
-    assert not explored.broken
-    assert explored.states > 10_000
+@pytest.mark.parametrize("documented", MEMBERS, ids=lambda documented: documented.name)
+def test_the_verdicts_are_the_documented_ones(documented: Documented[MemberScenario]) -> None:
+    """Two failures deep: with the record nothing acknowledged is lost and all heals, without it neither."""
+    result = searched_once(documented.name)
+    assert documented.surprises(result) == []
+    assert result.states > 10_000
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_error_is_found(name: str) -> None:
-    found = explore(PLANTED[name], stop_at_first=True).broken
-    assert found.keys() & {Property.KEPT, Property.SERVED, Property.ONE}
+    planted = PLANTED[name]
+    found = searched(planted.rules, Bounds(writes=1), stop_at_first=True).broken
+    assert {which: len(trail.steps) for which, trail in found.items()} == {planted.breaks: planted.steps}
+
+
+def test_the_page_names_the_planted_errors() -> None:
+    rows = [f"| {name} | `{planted.breaks}` | {planted.steps} |" for name, planted in PLANTED.items()]
+    assert "\n".join(rows) + "\n\n" in PAGE.read_text()
 
 
 def test_of_plain_colo_restarted_the_shortest_loss_is_two_crashes() -> None:
     """Both sides restarted by a supervisor: the empty Primary overwrites what was acknowledged."""
-    way = explore(PLANTED["overwrite"], stop_at_first=True).broken[Property.KEPT]
-    assert [step.name for step in way].count("crashes") == 2
-    assert way[-1].name == "has the copy"
-    assert way[-1].world.acknowledged
+    trail = searched(PLAIN, stop_at_first=True).broken[KEPT]
+    assert [step.name for step in trail.steps].count("crashes") == 2
+    assert trail.steps[-1].name == "has the copy"
+    assert trail.end == "no store has write 1, which was acknowledged"
 
 
 def test_a_lost_disk_may_lose_state_and_nobody_serves_less() -> None:
-    found = explore(bounds=Bounds(writes=1, faults=2, disks=1)).broken
-    assert Property.SERVED not in found
-    assert Property.ONE not in found
+    assert not searched(bounds=Bounds(writes=1, disks=1)).broken
 
 
-def test_the_world_is_as_large_as_it_says() -> None:
-    """Without faults the two come to a protected pair, and the search sees writes acknowledged there."""
-    found = explore(bounds=Bounds(writes=1, faults=0))
-    assert not found.broken
-    start = World()
-    assert not any(active(start, index) for index in (0, 1))
+def test_without_failures_two_members_come_to_a_pair_and_serve() -> None:
+    members = Members(PRODUCTION, Bounds(writes=1, failures=0))
+    seen, todo = set(), {World()}
+    while todo:
+        seen |= todo
+        todo = {step.world for world in todo for step in members.steps(world)} - seen
+    assert any(protected(world) and world.acknowledged for world in seen)
+    assert len(seen) == searched(bounds=Bounds(writes=1, failures=0)).states
+
+
+def test_beyond_its_limit_nothing_is_proved() -> None:
+    with pytest.raises(TooLarge, match="more than 100 states"):
+        explore_members(MemberScenario(), limit=100)
 
 
 @pytest.mark.soak
 def test_three_failures_deep() -> None:
-    assert not explore(bounds=Bounds(writes=2, faults=3, disks=1)).broken
+    result = searched(bounds=Bounds(failures=3, disks=1))
+    assert not result.broken
+    assert f"{result.states:,} states" in PAGE.read_text()
 
 
 @pytest.mark.soak
 def test_a_member_that_goes_on_with_an_older_store_is_found_three_failures_deep() -> None:
     wrong = Rules(find=taking({Finding.GIVE_BACK: Finding.GO_ON}))
-    assert explore(wrong, Bounds(faults=3)).broken.keys() & {Property.KEPT, Property.SERVED}
+    assert searched(wrong, Bounds(failures=3)).broken.keys() & {KEPT, SERVED}

@@ -58,9 +58,15 @@ def test_what_runs_by_default_is_drawn_by_default() -> None:
     ).output  # fmt: skip
 
 
+@pytest.mark.parametrize("format", ["dot", "mermaid", "markdown", "svg"])
+def test_a_member_is_drawn_from_its_rows(format: str) -> None:
+    assert "offering" in diagram("member", "--format", format).output
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "texts"),
     [
+        (["member", *BOTH], 2, ["a member has its own rows: leave --primary and --secondary out"]),
         (["pair", *BOTH[:2]], 2, ["the Primary's are Remus, the Secondary's COLO"]),
         (["--primary", BOTH[3]], 2, ["is no Table of the primary"]),
         (["--primary", "drawn_tables:MISSING"], 2, ["no attribute 'MISSING'"]),

@@ -408,7 +408,9 @@ def _copy(folder: Path, target: Path) -> Path:
 def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
     _run(tmp_path, "2")
     expected = {
-        f"{name}.{end}" for name in ("primary", "secondary", "pair") for end in ("dot", "mmd", "md", "svg")
+        f"{name}.{end}"
+        for name in ("primary", "secondary", "pair", "member")
+        for end in ("dot", "mmd", "md", "svg")
     } | {"checkpoint.dot", "checkpoint.svg"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     for path in tmp_path.iterdir():

@@ -13,8 +13,6 @@ import pytest
 
 from colo_fsm.arbiter.register import Register, SqliteRegister
 from colo_fsm.member import Active, AloneCommit, Member, NotPossible, member
-from colo_fsm.member.record import Member as Holder
-from colo_fsm.member.record import Phase, Point, Record
 from colo_fsm.member.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
 from colo_fsm.replica.guest import state_in
@@ -238,20 +236,6 @@ def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_
                 assert place.text("a") == b"kept"
 
     asyncio.run(story())
-
-
-def test_a_directory_is_one_members(tmp_path: Path) -> None:
-    Seat(tmp_path, "a").close()
-    with pytest.raises(Exception, match="--name a"):
-        Seat(tmp_path, "b")
-
-
-def test_a_record_is_text_and_back() -> None:
-    record = Record("id", Phase.PAIRED, Holder("a", "1"), 3, mate=Holder("b", "2"))
-    assert Record.decode(record.encode()) == record
-    with pytest.raises(ValueError, match="no record"):
-        Record.decode("{}")
-    assert "generation 3" in str(Point("id", 3, 1))
 
 
 # ---- what answers given alone wait for -------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`python -m colo_fsm.check DOCS DIAGRAMS` writes the generated parts of the docs; `--check`: what is stale?
 
-DOCS/verification.md gets its two tables, DIAGRAMS/counterexamples the pictures that it shows.
+DOCS/verification.md gets its tables, DIAGRAMS/counterexamples the pictures that it shows.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from colo_fsm.draw import DrawError, dot_hash
 from colo_fsm.draw.renderer import hash_of
 
 from . import report
+from .members.search import MemberProperty
 from .model.properties import Property
-from .scenarios import MATRIX, Documented
-from .search.explore import Result, explore
-from .trail import exchange
+from .report import Verdict
+from .scenarios import MATRIX, MEMBERS, Documented
 
 SHOWN = (
     ("plain-link", Property.NO_SPLIT),
@@ -26,40 +27,43 @@ SHOWN = (
     ("claim-damaged", Property.LOADABLE),
     ("claim-injected", Property.OUTPUT_COMMIT),
     ("two-disturbed", Property.OUTPUT_COMMIT),
+    ("members-plain", MemberProperty.KEPT),
 )
 """The counterexamples that the docs show."""
 
 PAGE = "verification.md"
 
+Judge = Callable[[Documented[Any]], Verdict]
 
-def stale(docs: Path, diagrams: Path, explored: Callable[[Documented], Result]) -> list[Path]:
+
+def stale(docs: Path, diagrams: Path, judge: Judge) -> list[Path]:
     """The generated files that are missing or out of date."""
-    return [path for path, _ in _outdated(docs, diagrams, explored)]
+    return [path for path, _ in _outdated(docs, diagrams, judge)]
 
 
-def write_all(docs: Path, diagrams: Path, explored: Callable[[Documented], Result]) -> list[Path]:
+def write_all(docs: Path, diagrams: Path, judge: Judge) -> list[Path]:
     """Write those that are not fresh; returns them. Raises DrawError where nothing can draw."""
-    written = list(_outdated(docs, diagrams, explored))
+    written = list(_outdated(docs, diagrams, judge))
     for path, content in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content())
     return [path for path, _ in written]
 
 
-def _outdated(
-    docs: Path, diagrams: Path, explored: Callable[[Documented], Result]
-) -> Iterator[tuple[Path, Callable[[], bytes]]]:
-    results = {each.name: explored(each) for each in MATRIX}
+def _outdated(docs: Path, diagrams: Path, judge: Judge) -> Iterator[tuple[Path, Callable[[], bytes]]]:
+    pairs, members = [judge(each) for each in MATRIX], [judge(each) for each in MEMBERS]
+    verdicts = {verdict.documented.name: verdict for verdict in (*pairs, *members)}
     page = docs / PAGE
     before = page.read_text()
-    verdicts = [report.Verdict(each, results[each.name]) for each in MATRIX]
-    after = _filled(before, "properties", report.properties_markdown())
-    after = _filled(after, "matrix", report.markdown(verdicts))
+    after = _filled(before, "properties", report.properties_markdown(Property))
+    after = _filled(after, "matrix", report.markdown(pairs))
+    after = _filled(after, "members", report.properties_markdown(MemberProperty))
+    after = _filled(after, "members-matrix", report.markdown(members))
     if after != before:
         yield page, after.encode
     for name, which in SHOWN:
         path = diagrams / "counterexamples" / f"{name}-{which}.svg"
-        drawn = exchange(results[name], which)
+        drawn = verdicts[name].exchange(which)
         if not path.is_file() or dot_hash(path.read_text()) != hash_of(drawn.dot):
             yield path, lambda drawn=drawn: drawn.to("svg")  # type: ignore[misc]
 
@@ -79,12 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("diagrams", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     options = parser.parse_args(arguments)
-
-    def explored(each: Documented) -> Result:
-        return explore(each.scenario)
-
     try:
-        changed = (stale if options.check else write_all)(options.docs, options.diagrams, explored)
+        changed = (stale if options.check else write_all)(options.docs, options.diagrams, report.judged)
     except DrawError as error:
         print(error, file=sys.stderr)
         return 1

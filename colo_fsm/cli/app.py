@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
 from .export import export
@@ -35,6 +36,7 @@ for _command in (
     primary,
     secondary,
     member,
+    ctl,
     standby,
     restore,
     inspect,

@@ -14,9 +14,11 @@ from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 from .load import table_named
 from .status import exit_codes
 
+WHAT = ("primary", "secondary", "pair", "checkpoint", "member")
+
 
 @click.command(epilog=exit_codes("drawn", "it could not be drawn or written"))
-@click.argument("what", required=False, type=click.Choice(["primary", "secondary", "pair", "checkpoint"]))
+@click.argument("what", required=False, type=click.Choice(WHAT))
 @click.option("--primary", metavar="MODULE:TABLE", help="A Table of yours for the Primary.")
 @click.option("--secondary", metavar="MODULE:TABLE", help="A Table of yours for the Secondary.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE.")
@@ -36,7 +38,7 @@ def diagram(
     mode: str,
     release_on: str,
 ) -> None:
-    """Draw one side, both with the messages between them, or one checkpoint on a time axis.
+    """Draw one side, both with the messages between them, one checkpoint on a time axis, or a member.
 
     Drawn is what you name tables for, else COLO's pair. A side without a table of yours has COLO's.
 
@@ -50,7 +52,12 @@ def diagram(
     what = what or (str(*specs) if len(specs) == 1 else "pair")
     chosen = chosen or _by_ending(output) or "dot"
     variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on))
-    picture = _picture(what, {side: _table(side, specs.get(side), variant) for side in Side})
+    if what == "member":
+        if specs:
+            raise click.UsageError("a member has its own rows: leave --primary and --secondary out")
+        picture = draw.pictures()[what]
+    else:
+        picture = _picture(what, {side: _table(side, specs.get(side), variant) for side in Side})
     if chosen not in picture.formats:
         raise click.UsageError(f"a {what} can be had as {', '.join(picture.formats)}; name one with --format")
     try:

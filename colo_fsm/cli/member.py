@@ -16,7 +16,9 @@ from colo_fsm.member import member as make_member
 from colo_fsm.replica import Event, Options, Pair, StoreError
 
 from . import options
+from .figures import MemberFigures
 from .guests import Wanted, guest_options
+from .handles import Handles, handles, watched
 from .numbers import MILLISECONDS
 from .report import Loud, Reporter, loud, loudness, missing_object
 from .shown import log_to_stderr, shown
@@ -78,6 +80,7 @@ EXIT_CODES = exit_codes(
     is_flag=True,
     help="Throw away what this store has, if it stands in the way. For one start, by hand.",
 )
+@handles
 @options.as_json
 @loudness
 def member(
@@ -96,6 +99,7 @@ def member(
     hook_deadline: float,
     accept_loss: bool,
     replace_store: bool,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -128,17 +132,23 @@ def member(
         except (StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
         try:
-            asyncio.run(_run(made, MemberReporter(voices.out, as_json, level)))
+            figures = MemberFigures(replicated, made)
+            asyncio.run(_run(made, figures, MemberReporter(voices.out, as_json, level), handles))
         except (MemberFailed, StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
     sys.exit(0)
 
 
-async def _run(member: Member, reporter: MemberReporter) -> None:
+async def _run(member: Member, figures: MemberFigures, reporter: MemberReporter, handles: Handles) -> None:
     loop = asyncio.get_running_loop()
-    with ended_by_signals(lambda: loop.call_soon_threadsafe(member.request_leave)):
+
+    def leave() -> None:
+        figures.leaves()
+        member.request_leave()
+
+    with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         events = member.events()
-        async with member:
+        async with watched(figures, member.events, handles, member), member:
             told = asyncio.create_task(_tell(member, events, reporter))
             try:
                 await member.wait()

@@ -28,7 +28,9 @@ from colo_fsm.replica import (
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
+from .figures import Figures
 from .guests import Wanted, guest_options
+from .handles import Handles, handles, watched
 from .judge import arbiter_option, fence_option, judge
 from .load import table_named
 from .numbers import MILLISECONDS, SECONDS, greeting_deadline
@@ -87,6 +89,7 @@ def common(command: Command) -> Command:
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
+            handles,
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             loudness,
         )
@@ -163,6 +166,7 @@ def run(
     deadline: float,
     hook_deadline: float,
     table: str | None,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -187,7 +191,7 @@ def run(
         except StoreError as error:
             raise click.ClickException(shown(error)) from None
         try:
-            in_order = asyncio.run(_run(pair, made, Reporter(voices.out, as_json, level)))
+            in_order = asyncio.run(_run(pair, made, Reporter(voices.out, as_json, level), handles))
         except (ProtocolError, NotRunning, OSError) as error:
             raise click.ClickException(shown(why(error) or error)) from None
     sys.exit(0 if in_order else 1)
@@ -202,36 +206,38 @@ def ended_in_order(session: Session) -> bool:
     )
 
 
-async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> bool:
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter, handles: Handles) -> bool:
     """From start to end; whether that is in order."""
     told = asyncio.create_task(_tell(pair, reporter))
-    begun = await _begun(pair, reporter, guest)
+    begun = await _begun(pair, reporter, guest, handles)
     await told
     reporter.over(pair)
     return ended_in_order(pair.session) or not begun
 
 
-async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest) -> bool:
+async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest, handles: Handles) -> bool:
     """Serve until the end; False when somebody has asked for that before the pair was ready.
 
     Then whatever it waits for, the peer or the name of its host, is not waited for.
     """
     loop, task, entered = asyncio.get_running_loop(), asyncio.current_task(), False
-    asked = False
+    asked, figures = False, Figures(guest, pair)
     assert task is not None
 
     def leave() -> None:
         nonlocal asked
         asked = True
+        figures.leaves()
         pair.request_leave()
         if not entered:
             task.cancel()
 
     with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         try:
-            async with pair:
+            async with watched(figures, pair.events, handles), pair:
                 entered = True
                 reporter.started(pair)
+                figures.started()
                 service = asyncio.create_task(_serve(pair, guest))
                 await pair.wait()
                 service.cancel()

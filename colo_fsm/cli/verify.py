@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +12,19 @@ import attrs
 import click
 
 from colo_fsm.check import (
-    MATRIX,
+    DOCUMENTED,
     Arbiter,
+    Bounds,
     Documented,
+    MemberProperty,
+    MemberScenario,
     Policy,
     Property,
     Scenario,
     Strike,
     TooLarge,
     Verdict,
-    documented,
-    exchange,
-    explore,
+    judged,
     report,
 )
 from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
@@ -73,6 +75,17 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option(
     "--secondary", "secondary_spec", metavar="MODULE:TABLE", help="A Table of yours for the Secondary."
 )
+@click.option("--members", is_flag=True, default=None, help="Two members, with restarts and rejoin.")
+@click.option(
+    "--failures",
+    type=click.IntRange(0, 9),
+    help="How often a member crashes or its link is lost. Default: 2. With --members.",
+)
+@click.option(
+    "--lost-disks",
+    type=click.IntRange(0, 9),
+    help="How many of these crashes may take the disk along. Default: 0. With --members.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -89,7 +102,7 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option(
     "--property",
     "which",
-    type=_choice(Property),
+    type=_choice([*Property, *MemberProperty]),
     metavar="PROPERTY",
     help="Which counterexample to show or draw. Default: all; drawn, the first.",
 )
@@ -105,6 +118,8 @@ def verify(
 ) -> None:
     """Explore both machines, the link, faults and arbiter exhaustively, from the tables that run.
 
+    With --members: two members in every order of crash, restart and rejoin, from the rules that run.
+
     Without --scenario the options describe a system of your own, which has to hold in everything.
 
     \b
@@ -113,14 +128,17 @@ def verify(
       colo-fsm verify --release-on received
       colo-fsm verify --scenario plain-link --counterexample split.svg
       colo-fsm verify --secondary mymodule:SECONDARY
+      colo-fsm verify --members --failures 3
     """
     if lists:
-        for each in MATRIX:
+        for each in DOCUMENTED:
             click.echo(f"{each.name:<24} {each.scenario}")
         return
     chosen = _chosen(name, options)
     if len(chosen) > 1 and (counterexample or which):
         raise click.UsageError("--counterexample and --property take one system: name a --scenario")
+    if which is not None and which not in _properties(chosen[0]):
+        raise click.BadParameter(f"'{which}' is no property of {chosen[0].name}", param_hint="--property")
     format = _format_of(counterexample)
     verdicts = [_explored(each, limit) for each in chosen]
     if as_json:
@@ -132,22 +150,50 @@ def verify(
     sys.exit(1 if any(v.surprises for v in verdicts) else 0)
 
 
-def _chosen(name: str | None, options: dict[str, Any]) -> list[Documented]:
+def _chosen(name: str | None, options: dict[str, Any]) -> list[Documented[Any]]:
     given = [option for option, value in options.items() if value is not None]
     if name is None:
-        return [Documented(_described(options))]
+        _of_one_kind(given)
+        return [Documented(_members(options) if options["members"] else _described(options))]
     if given:
-        flags = ", ".join("--" + option.removesuffix("_spec").replace("_", "-") for option in given)
         raise click.UsageError(
-            f"{flags}: a documented scenario has its own; leave --scenario out to describe yours"
+            f"{_flags(given)}: a documented scenario has its own; leave --scenario out to describe yours"
         )
     if name == "all":
-        return list(MATRIX)
-    try:
-        return [documented(name)]
-    except KeyError:
-        names = ", ".join(each.name for each in MATRIX)
-        raise click.BadParameter(f"'{name}' is none of: all, {names}", param_hint="--scenario") from None
+        return list(DOCUMENTED)
+    known = {each.name: each for each in DOCUMENTED}
+    if name not in known:
+        names = ", ".join(known)
+        raise click.BadParameter(f"'{name}' is none of: all, {names}", param_hint="--scenario")
+    return [known[name]]
+
+
+def _properties(chosen: Documented[Any]) -> tuple[str, ...]:
+    return tuple(MemberProperty if isinstance(chosen.scenario, MemberScenario) else Property)
+
+
+def _flags(options: Iterable[str]) -> str:
+    return ", ".join("--" + option.removesuffix("_spec").replace("_", "-") for option in options)
+
+
+def _of_one_kind(given: list[str]) -> None:
+    """Members have options of their own. Raises click.UsageError where those of a pair are among them."""
+    own = [option for option in given if option in ("failures", "lost_disks")]
+    rest = [option for option in given if option not in (*own, "members")]
+    if "members" in given and rest:
+        raise click.UsageError(f"{_flags(rest)}: of a pair; --members takes --failures and --lost-disks")
+    if own and "members" not in given:
+        raise click.UsageError(f"{_flags(own)}: say --members too")
+
+
+def _members(options: dict[str, Any]) -> MemberScenario:
+    failures = Bounds().failures if options["failures"] is None else options["failures"]
+    disks = options["lost_disks"] or 0
+    if disks > failures:
+        raise click.BadParameter(
+            f"{disks} disks cannot be lost in {failures} failures", param_hint="--lost-disks"
+        )
+    return MemberScenario("yours", bounds=Bounds(failures=failures, disks=disks))
 
 
 def _described(options: dict[str, Any]) -> Scenario:
@@ -193,9 +239,9 @@ def _table(side: Side, spec: str, variant: Variant) -> CompleteTable:
         raise click.BadParameter(f"'{spec}': {error}", param_hint=hint) from None
 
 
-def _explored(chosen: Documented, limit: int) -> Verdict:
+def _explored(chosen: Documented[Any], limit: int) -> Verdict:
     try:
-        return Verdict(chosen, explore(chosen.scenario, limit=limit))
+        return judged(chosen, limit)
     except TooLarge as error:
         raise click.ClickException(f"{chosen.name}: {error}") from None
 
@@ -217,8 +263,8 @@ def _tell(verdicts: list[Verdict], which: str | None) -> None:
     click.echo(f"{result.states:,} states, {result.transitions:,} steps, {result.seconds:.2f} s\n")
     for line in report.property_lines(verdict):
         click.secho(line, fg="red" if "  fails  " in line or "(was" in line else None)
-    for broken in verdict.fails if which is None else [p for p in verdict.fails if p == which]:
-        click.echo("\n" + exchange(result, broken).text, nl=False)
+    for broken in (p for p in result.fails if which in (None, p)):
+        click.echo("\n" + verdict.exchange(broken).text, nl=False)
         if reason := verdict.documented.fails.get(broken):
             click.echo(f"\nwhy: {reason}")
 
@@ -234,12 +280,12 @@ def _format_of(file: Path | None) -> Literal["svg", "png", "mermaid", "text"] | 
 def _draw(
     verdict: Verdict, which: str | None, file: Path, format: Literal["svg", "png", "mermaid", "text"]
 ) -> None:
-    broken = [p for p in verdict.fails if which in (None, p)]
+    broken = [p for p in verdict.result.fails if which in (None, p)]
     if not broken:
         click.echo(f"nothing to draw: {which or 'everything'} holds; {file} was not written", err=True)
         return
     try:
-        file.write_bytes(exchange(verdict.result, broken[0]).to(format))
+        file.write_bytes(verdict.exchange(broken[0]).to(format))
     except DrawError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

@@ -6,7 +6,7 @@ Install the extra `draw`. `python -m colo_fsm.draw diagrams` writes the pictures
 from .exchange import Exchange
 from .kept import pictures, stale, write_all
 from .moment import Moment, Tone
-from .picture import FORMATS, Picture, checkpoint, pair, side
+from .picture import FORMATS, Picture, checkpoint, machine, pair, side
 from .renderer import DrawError, dot_hash, render
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Tone",
     "checkpoint",
     "dot_hash",
+    "machine",
     "pair",
     "pictures",
     "render",

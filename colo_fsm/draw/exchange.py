@@ -1,4 +1,4 @@
-"""An exchange between the two sides, step by step, as a sequence diagram: a counterexample, a trace.
+"""An exchange between two sides, step by step, as a sequence diagram: a counterexample, a trace.
 
 Text and Mermaid need no library; an SVG or a PNG is laid out by `exchange_dot` and drawn by Graphviz.
 """
@@ -14,7 +14,7 @@ import attrs
 from colo_fsm.fsm import Side
 
 from . import exchange_dot
-from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
+from .moment import MARKS, NAMES, Moment, Tone, balanced, marks, wrapped
 from .renderer import render
 
 __all__ = ["Exchange", "Format", "Moment", "Tone"]
@@ -32,6 +32,8 @@ class Exchange:
 
     title: str
     moments: tuple[Moment, ...]
+    names: tuple[str, str] = NAMES
+    """What the two are called, that on the left, Side.PRIMARY in a moment, first."""
 
     @property
     def text(self) -> str:
@@ -46,7 +48,7 @@ class Exchange:
     @property
     def dot(self) -> str:
         """The diagram as DOT with all places fixed. Raises DrawError without the `graphviz` package."""
-        return exchange_dot.drawn(self.title, self.moments)
+        return exchange_dot.drawn(self.title, self.moments, self.names)
 
     def to(self, format: Format) -> bytes:
         """The exchange in this format, text as UTF-8. Raises what `render()` does."""
@@ -66,10 +68,12 @@ def _text(exchange: Exchange) -> Iterator[str]:
     yield ""
     texts = [wrapped(m.text, _TEXT_WIDTH) for m in exchange.moments]
     number_width = len(str(len(texts)))
-    who_width = max((len(m.who) for m in exchange.moments), default=0)
+    called = dict(zip(Side, map(str.lower, exchange.names), strict=True))
+    who = [called[m.actor] if m.actor else "world" for m in exchange.moments]
+    who_width = max(map(len, who), default=0)
     text_width = max((len(line) for lines in texts for line in lines), default=0)
     for number, (moment, (first, *more)) in enumerate(zip(exchange.moments, texts, strict=True), 1):
-        head = f"{MARKS[moment.tone]} {number:>{number_width}}  {moment.who:<{who_width}}  "
+        head = f"{MARKS[moment.tone]} {number:>{number_width}}  {who[number - 1]:<{who_width}}  "
         sent = ", ".join(" ".join(wrapped(name, _TEXT_WIDTH)) for name in moment.sends)
         yield f"{head}{first:<{text_width}}" + (f"  → {sent}" if sent else "")
         for line in more:
@@ -82,8 +86,8 @@ def _mermaid(exchange: Exchange) -> Iterator[str]:
     yield "sequenceDiagram"
     if title := " ".join(wrapped(exchange.title, _TEXT_WIDTH)):
         yield f"    title {_entities(title)}"
-    for side in Side:
-        yield f"    participant {side} as {side.title()}"
+    for side, name in zip(Side, exchange.names, strict=True):
+        yield f"    participant {side} as {_entities(name)}"
     for number, moment in enumerate(exchange.moments, 1):
         if moment.tone in _RECT:
             yield f"    rect {_RECT[moment.tone]}"

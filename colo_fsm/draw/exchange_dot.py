@@ -11,7 +11,7 @@ import attrs
 
 from colo_fsm.fsm import Side
 
-from .canvas import POINT, Canvas, bold, centered, left, plain
+from .canvas import POINT, Canvas, bold, centered, left, plain, quoted
 from .dot import FAULT, GROUND, LINE, SOFT, WIRE
 from .moment import MARKS, Moment, Tone, balanced, marks, wrapped
 
@@ -65,16 +65,19 @@ class _Row:
             top += _arrow_height(lines)
 
 
-def drawn(title: str, moments: Sequence[Moment]) -> str:
-    """These moments, in their order, as DOT. Raises DrawError without the `graphviz` package."""
+def drawn(title: str, moments: Sequence[Moment], names: tuple[str, str]) -> str:
+    """These moments, in their order, of two with these names, as DOT.
+
+    Raises DrawError without the `graphviz` package.
+    """
     canvas = Canvas("exchange")
     heading = balanced(title, _TITLE_CHARACTERS)
     top = _TITLE_LINE * len(heading) + 14
     canvas.node("title", bold(heading), (_CENTER, top / 2 - 7), plain("14"))
     rows, end = _rows(moments, top + _HEADING)
     bottom = end + (_HEADING if len(rows) > _LONG else 4)
-    for side in Side:
-        _draw_side(canvas, side, top, end, bottom)
+    for side, name in zip(Side, names, strict=True):
+        _draw_side(canvas, side, name, top, end, bottom)
     for row in rows:
         _draw_row(canvas, row)
     legend = [line for line in (LEGEND, "   ".join(marks(moments))) if line]
@@ -95,20 +98,17 @@ def _rows(moments: Sequence[Moment], top: float) -> tuple[list[_Row], float]:
     return rows, top
 
 
-def _draw_side(canvas: Canvas, side: Side, top: float, end: float, bottom: float) -> None:
+def _draw_side(canvas: Canvas, side: Side, name: str, top: float, end: float, bottom: float) -> None:
     """A panel from top to bottom; its lifeline ends where the rows end, above the name if there is room."""
     look = {"fillcolor": GROUND[side], "color": "#d3dee9"}
     canvas.node(f"panel_{side}", "", (_PANEL[side], (top + bottom) / 2), look, (_PANEL_WIDTH, bottom - top))
-    _draw_name(canvas, str(side), side, top + _HEADING / 2)
+    x = _PANEL[side]
+    canvas.node(str(side), quoted(name), (x, top + _HEADING / 2), plain("14"))
     if bottom - end >= _HEADING:
-        _draw_name(canvas, f"{side}_below", side, bottom - _HEADING / 2)
+        canvas.node(f"{side}_below", quoted(name), (x, bottom - _HEADING / 2), plain("14"))
     begin = top + _HEADING - 4
     line = {"style": "filled", "fillcolor": LINE, "color": LINE, "penwidth": "0"}
     canvas.node(f"lifeline_{side}", "", (_LIFELINE[side], (begin + end) / 2), line, (1.4, end - begin))
-
-
-def _draw_name(canvas: Canvas, name: str, side: Side, y: float) -> None:
-    canvas.node(name, side.title(), (_PANEL[side], y), plain("14"))
 
 
 def _draw_row(canvas: Canvas, row: _Row) -> None:

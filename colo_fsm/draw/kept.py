@@ -1,4 +1,4 @@
-"""The pictures that this repository carries: COLO's, of the variant that runs by default."""
+"""The pictures that this repository carries: COLO's, of the variant that runs by default, and a member's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from colo_fsm.colo import PRIMARY, SECONDARY, Variant
 from colo_fsm.fsm import complete
+from colo_fsm.member.machine import ROWS, S
 
-from .picture import FORMATS, Picture, checkpoint, pair, side
+from .picture import FORMATS, Picture, checkpoint, machine, pair, side
 from .renderer import dot_hash, hash_of
 
 KEPT = ("dot", "mermaid", "markdown", "svg")
@@ -16,10 +17,11 @@ KEPT = ("dot", "mermaid", "markdown", "svg")
 
 
 def pictures() -> Mapping[str, Picture]:
-    """COLO's four pictures: `primary`, `secondary`, `pair`, `checkpoint`."""
+    """COLO's four pictures, `primary`, `secondary`, `pair`, `checkpoint`, and `member`."""
     tables = [complete(table, Variant()) for table in (PRIMARY, SECONDARY)]
     sides = {str(table.side): side(table) for table in tables}
-    return sides | {"pair": pair(*tables), "checkpoint": checkpoint(*tables)}
+    member = machine("A member", ROWS, S.LOOKING, (S.ALONE, S.PRIMARY))
+    return sides | {"pair": pair(*tables), "checkpoint": checkpoint(*tables), "member": member}
 
 
 def stale(folder: Path) -> list[Path]:

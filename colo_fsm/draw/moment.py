@@ -21,6 +21,8 @@ class Tone(StrEnum):
     """The step that breaks the property."""
 
 
+NAMES = ("Primary", "Secondary")
+
 MARKS = {Tone.STEP: " ", Tone.FAULT: "↯", Tone.WRONG: "✗"}
 """One column wide in a terminal, where an emoji would take two."""
 
@@ -44,10 +46,6 @@ class Moment:
     def _leave_a_side(self, _: object, sends: tuple[str, ...]) -> None:
         if sends and self.actor is None:
             raise ValueError(f"the world sends no messages, but {', '.join(sends)} would leave it")
-
-    @property
-    def who(self) -> str:
-        return str(self.actor or "world")
 
 
 def wrapped(text: str, width: int, hyphens: bool = False) -> list[str]:

@@ -1,6 +1,6 @@
 """The life of a data set over its machines: who has the newest state, who runs, who joins.
 
-`member()` makes one of the two. `record.py` has the rules, as pure functions that `check.membership`
+`member()` makes one of the two. `record.py` has the rules, as pure functions that `check.members`
 explores; `machine.py` what a member is; `life.py` does it.
 """
 

@@ -30,6 +30,9 @@ class Held:
         self._outbox: Outbox | None = None
         self._closed = False
 
+    def __len__(self) -> int:
+        return len(self._between) + (0 if self._outbox is None else len(self._outbox))
+
     def hold(self, deliver: Action, drop: Action = lambda: None) -> None:
         """See `Outbox.hold`."""
         with self._lock:
@@ -144,6 +147,11 @@ class Active:
     def side(self) -> Side:
         """A member whose guest runs is the Primary, to a Secondary or to its own store."""
         return Side.PRIMARY
+
+    @property
+    def pair(self) -> Pair | None:
+        """The newest pair that its guest is in, or was in."""
+        return self._pair
 
     @property
     def checkpoint(self) -> int:

@@ -86,6 +86,8 @@ class Ground:
         self.plan = plan
         self.tell = tell
         self.feed = Feed()
+        self.pair: Pair | None = None
+        """The one whose events are told."""
         self.leave = asyncio.Event()
         """Set once somebody wants this member to end."""
 
@@ -132,8 +134,10 @@ class Ground:
 
         events = pair.events()
         task = asyncio.create_task(tell())
+        self.pair = pair
         try:
             yield
         finally:
             await asyncio.wait({task}, timeout=1)  # it ends with its pair, unless that has never begun
             task.cancel()
+            self.pair = None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from colo_fsm.replica import AsyncGuest, Guest
+from colo_fsm.replica import AsyncGuest, Guest, Pair
 from colo_fsm.replica.aio import Events
 from colo_fsm.replica.events import MemberMoved
 
@@ -48,6 +48,11 @@ class Member:
     def active(self) -> Active | None:
         """While its guest runs here: what a service uses. None while it does not."""
         return self._running.active
+
+    @property
+    def pair(self) -> Pair | None:
+        """The pair that it is in, with another member or with its own store; where it runs, also the last."""
+        return self._ground.pair or (None if self.active is None else self.active.pair)
 
     def events(self) -> Events:
         """What happens from now on, until the member has ended: its own `MemberMoved`, and its pairs'."""

@@ -13,7 +13,7 @@ A *generation* is one copy of the state and the rounds on top of it, in one stor
 store with a larger one is newer. One that was begun and is not in the record yet does not count: nothing is
 acknowledged on top of it.
 
-Everything here is a value or a pure function; `check.membership` explores them, `seat.py` does them.
+Everything here is a value or a pure function; `check.members` explores them, `seat.py` does them.
 """
 
 from __future__ import annotations

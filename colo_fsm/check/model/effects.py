@@ -13,9 +13,10 @@ import attrs
 from colo_fsm.colo import Variant
 from colo_fsm.fsm import Do, Effect, Send, Side
 
+from ..found import TooLarge
 from .law import Law
 from .properties import Property
-from .scenario import Policy, TooLarge
+from .scenario import Policy
 from .world import (
     KNOWN_ROOM,
     NEVER,

@@ -6,19 +6,11 @@ of a transition alone is in `law.py`; what needs the rest of the world is where 
 
 from __future__ import annotations
 
-from enum import StrEnum
+from ..found import Named
 
 
-class Property(StrEnum):
-    """A name and, as `meaning`, the sentence that it stands for."""
-
-    meaning: str
-
-    def __new__(cls, name: str, meaning: str) -> Property:
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        return member
+class Property(Named):
+    """What must hold of any pair, or of COLO's."""
 
     OUTPUT_COMMIT = (
         "output-commit",

@@ -79,10 +79,6 @@ class Policy(StrEnum):
     """A side that gets no answer acts on what it knew before: nobody had claimed."""
 
 
-class TooLarge(Exception):
-    """The system has more states than were allowed, or more of something than fits: nothing is proved."""
-
-
 @attrs.frozen(slots=False)
 class Scenario:
     """One system to explore. `tables`, where given, stand in for the published ones."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import attrs
 
 from colo_fsm.fsm import Side
 
+from ..found import Found, TooLarge, without_collector
 from ..model.control import Reaction
 from ..model.properties import Property
 from ..model.rest import at_rest, healthy, unfinished_round
-from ..model.scenario import BREAKS, Arbiter, Scenario, TooLarge
+from ..model.scenario import BREAKS, Arbiter, Scenario
 from ..model.steps import Kind, Step
 from ..model.world import World
 from .loops import on_a_cycle
@@ -34,27 +33,13 @@ class Trail(NamedTuple):
     """Whether the moment at the end is what is wrong; else it is the last step."""
 
 
-@attrs.frozen
-class Result:
-    """What a search has found. `broken` has a trail for each property that does not hold.
+@attrs.frozen(kw_only=True)
+class Result(Found[Property, Trail]):
+    """What a search of a pair has found. `fired` are the transitions that any reachable step takes."""
 
-    `fired` are the transitions that any reachable step takes.
-    """
-
+    properties: ClassVar[tuple[Property, ...]] = tuple(Property)
     scenario: Scenario
-    states: int
-    transitions: int
-    seconds: float
-    broken: dict[Property, Trail]
     fired: frozenset[tuple[Side, Reaction]]
-
-    def holds(self, which: Property) -> bool:
-        """Whether no reachable step breaks it."""
-        return which not in self.broken
-
-    @property
-    def states_per_second(self) -> float:
-        return self.states / self.seconds if self.seconds else 0.0
 
 
 def explore(scenario: Scenario, *, limit: int = 5_000_000, stop_at_first: bool = False) -> Result:
@@ -62,28 +47,16 @@ def explore(scenario: Scenario, *, limit: int = 5_000_000, stop_at_first: bool =
 
     Raises TooLarge beyond `limit` states: then nothing is proved.
     """
-    with _without_collector():
+    with without_collector():
         return Search(scenario, limit, stop_at_first).run()
 
 
 def moments(scenario: Scenario, *, limit: int = 5_000_000) -> Iterator[World]:
     """Every moment that a scenario can come to. Raises TooLarge beyond `limit` of them."""
-    with _without_collector():
+    with without_collector():
         search = Search(scenario, limit, stop_at_first=False)
         search.run()
     return map(search.space.unpack, search.came)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """A search makes many small values that live on and no cycles: the collector would only walk them."""
-    ran = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if ran:
-            gc.enable()
 
 
 class Search:
@@ -114,13 +87,20 @@ class Search:
         while level and not self._enough:
             level = self._next_level(level)
             if len(self.came) > self._limit:
-                raise TooLarge(f"more than {self._limit:,} states: raise the limit, or narrow the scenario")
+                raise TooLarge.beyond(self._limit)
         if not self._enough:
             self._livelock()
             self._unreached(start)
         seconds = time.perf_counter() - began
         fired = frozenset(self.space.fired)
-        return Result(self._scenario, len(self.came), self._transitions, seconds, self._broken, fired)
+        return Result(
+            scenario=self._scenario,
+            states=len(self.came),
+            transitions=self._transitions,
+            seconds=seconds,
+            broken=self._broken,
+            fired=fired,
+        )
 
     @property
     def _enough(self) -> bool:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from colo_fsm.fsm import Side
 
+from ..found import TooLarge
 from ..model import surroundings
 from ..model.control import Reaction
 from ..model.properties import Property
-from ..model.scenario import Scenario, TooLarge
+from ..model.scenario import Scenario
 from ..model.steps import Kind, Step, Steps
 from ..model.surroundings import WorldStep
 from ..model.world import Channel, World

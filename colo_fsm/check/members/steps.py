@@ -1,132 +1,22 @@
-"""Members explored: every order of crash, restart, break, claim and rejoin, by the very functions that
-members use.
-
-Two members, the record, and what each store and each memory holds, as the set of writes in it. A pair is a
-few steps here: its inside is proved elsewhere (`explore`). What a step may do is asked of
-`colo_fsm.member.record`, so a slip there is found here.
-
-Properties of every moment:
-
-- `kept`: some store has all that was acknowledged, unless a disk was lost;
-- `served`: a member that answers has all that was acknowledged;
-- `one`: at most one member can acknowledge anything;
-
-and `heals`: from every moment the two come to a protected pair again, if nothing more fails and no disk was
-lost.
-"""
+"""What two members can do next, and what can happen to them, by one set of rules."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from enum import StrEnum
-from typing import NamedTuple
 
 import attrs
 
 from colo_fsm.member import record as production
-from colo_fsm.member.record import Finding, Member, Phase, Point, Record
+from colo_fsm.member.record import Finding, Phase, Point
 
-ID = "set"
-MEMBERS = (Member("a", "1"), Member("b", "2"))
-
-Writes = frozenset[int]
-NOTHING: Writes = frozenset()
-
-
-class Is(StrEnum):
-    """What a member is, a little finer than its machine: between two steps it may crash."""
-
-    DOWN = "down"
-    LOOKING = "looking"
-    """Or listening: that changes nothing."""
-    OFFERING = "offering"
-    STORING = "storing"
-    """Its guest is ready to go on alone; its store has not got it yet."""
-    KEEPING = "keeping"
-    """Its store has it; the record does not say so yet."""
-    ALONE = "alone"
-    OPENED = "opened"
-    """It copies to a Secondary, as a generation that does not count yet."""
-    PRIMARY = "primary"
-    COPYING = "copying"
-    SECONDARY = "secondary"
-    CLAIMING = "claiming"
-    """Its pair is over, and nobody has answered its claim."""
-
-
-class Stored(NamedTuple):
-    """What a store holds."""
-
-    generation: int
-    number: int
-    writes: Writes
-
-
-class Seen(NamedTuple):
-    """One member, at one moment."""
-
-    role: Is = Is.DOWN
-    generation: int = 0
-    """Of the pair that it is in, or was."""
-    memory: Writes = NOTHING
-    stored: Stored | None = None
-    covered: Writes = NOTHING
-    """What it may acknowledge now."""
-
-
-class World(NamedTuple):
-    """One moment."""
-
-    record: Record | None = None
-    members: tuple[Seen, Seen] = (Seen(), Seen())
-    acknowledged: Writes = NOTHING
-    written: int = 0
-    faults: int = 0
-    disks: int = 0
-    """How many were lost."""
-
-
-class Step(NamedTuple):
-    """What happened, to whom, and the moment after."""
-
-    name: str
-    who: str
-    world: World
-
-
-@attrs.frozen
-class Rules:
-    """What members go by: the production's, or with a planted error. `plain`: COLO without a record."""
-
-    find: Callable[[Record | None, Member, Point | None], Finding] = production.find
-    opened: Callable[[Record, Member, int], Record | None] = production.opened
-    copied: Callable[[Record, Member, int], Record | None] = production.copied
-    joined: Callable[[Record, Member, int], Record | None] = production.joined
-    claimed: Callable[[Record, Member, int, int], Record | None] = production.claimed
-    kept: Callable[[Record, Member, int, int], Record | None] = production.kept
-    handed: Callable[[Record, Member], Record | None] = production.handed
-    given_back: Callable[[Record, Member], Record | None] = production.given_back
-    keeps: bool = True
-    """Whether a member alone stores what it acknowledges."""
-
-
-@attrs.frozen
-class Bounds:
-    """How much happens: writes, faults (crashes and breaks together), and disks lost among them."""
-
-    writes: int = 2
-    faults: int = 2
-    disks: int = 0
-
-
-PRODUCTION, TWO_DEEP = Rules(), Bounds()
+from .rules import Bounds, Rules
+from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World
 
 
 class Members:
     """The steps of one set of rules."""
 
-    def __init__(self, rules: Rules = PRODUCTION, bounds: Bounds = TWO_DEEP) -> None:
+    def __init__(self, rules: Rules, bounds: Bounds) -> None:
         self.rules = rules
         self.bounds = bounds
 
@@ -134,19 +24,19 @@ class Members:
         """All that can happen next."""
         for index in (0, 1):
             for name, after in self._of(world, index):
-                yield Step(name, MEMBERS[index].name, _ranked(after))
+                yield Step(name, MEMBERS[index], _ranked(after))
 
     def _of(self, world: World, index: int) -> Iterator[tuple[str, World]]:
         seen = world.members[index]
-        yield from self._faults(world, index, seen)
+        yield from self._fails(world, index, seen)
         yield from _ROLES[seen.role](self, world, index, seen)
 
     # -- what goes wrong ------------------------------------------------------------------------
 
-    def _faults(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        if world.faults == self.bounds.faults:
+    def _fails(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        if world.failures == self.bounds.failures:
             return
-        struck = world._replace(faults=world.faults + 1)
+        struck = world._replace(failures=world.failures + 1)
         if seen.role is not Is.DOWN:
             yield "crashes", _with(struck, index, Seen(stored=seen.stored))
             if world.disks < self.bounds.disks and seen.stored is not None:
@@ -158,6 +48,12 @@ class Members:
             yield "loses its link", _with(struck, index, seen._replace(role=Is.CLAIMING))
         if seen.role is Is.OPENED:
             yield "loses its link", _with(struck, index, self._not_joined(world, seen))
+        if seen.copies:
+            yield "loses its link", _with(struck, index, self._not_copied(seen))
+
+    @staticmethod
+    def _not_copied(seen: Seen) -> Seen:
+        return seen._replace(copies=0, role=Is.STORING if seen.role is Is.STILL else seen.role)
 
     def _not_joined(self, world: World, seen: Seen) -> Seen:
         assert world.record is not None
@@ -177,8 +73,9 @@ class Members:
         assert record is not None or finding is Finding.BEGIN
         if record is None:
             return
-        if record.phase is Phase.NEW and record.holder != me:
-            yield "takes it over", world._replace(record=production.taken(record, me))
+        taken = self.rules.taken(record, me)
+        if taken is not None and record.holder != me:
+            yield "takes it over", world._replace(record=taken)
         if finding is Finding.OFFER:
             yield "offers it", _with(world, index, seen._replace(role=Is.OFFERING, memory=NOTHING))
         if finding is Finding.SUCCEED and stored is not None:
@@ -197,11 +94,13 @@ class Members:
     ) -> Iterator[tuple[str, World]]:
         other, record = world.members[1 - index], world.record
         assert record is not None
-        if other.role is not Is.OPENED or finding is not Finding.FOLLOW:
+        number = _begun_by(other)
+        if not number or finding is not Finding.FOLLOW:
             return
-        after = self.rules.copied(record, MEMBERS[index], other.generation)
+        after = self.rules.copied(record, MEMBERS[index], number)
         if after is not None:
-            copying = seen._replace(role=Is.COPYING, generation=other.generation, memory=other.memory)
+            content = other.stored.writes if other.copies and other.stored else other.memory
+            copying = seen._replace(role=Is.COPYING, generation=number, memory=content)
             yield "takes the copy", _with(world._replace(record=after), index, copying)
 
     def _storing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -215,14 +114,40 @@ class Members:
         after = self.rules.kept(world.record, MEMBERS[index], seen.generation, 0)
         role = Is.LOOKING if after is None else Is.ALONE
         alone = seen._replace(role=role, covered=NOTHING)
-        yield "runs alone", _with(world._replace(record=after or world.record), index, alone)
+        yield "has the record say so", _with(world._replace(record=after or world.record), index, alone)
 
     def _alone(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._runs(world, index, seen)
         if seen.memory != seen.covered:
             stored = Stored(seen.generation, 1, seen.memory) if self.rules.keeps else seen.stored
-            yield "keeps it", _with(world, index, seen._replace(stored=stored, covered=seen.memory))
-        yield from self._offers(world, index, seen)
+            yield "stores its state", _with(world, index, seen._replace(stored=stored, covered=seen.memory))
+        yield from self._copies(world, index, seen)
+
+    def _copies(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        """Its store goes to a new Secondary while it serves, and the rest while it stands still."""
+        other, kept = world.members[1 - index], seen.stored
+        assert world.record is not None
+        if not seen.copies:
+            yield from self._offers(world, index, seen)
+        elif other.role is Is.SECONDARY and other.generation == seen.copies and kept is not None:
+            has = other._replace(stored=Stored(seen.copies, 1, kept.writes), memory=kept.writes)
+            yield "has the rest copied", _with(world, 1 - index, has)
+            if seen.role is Is.ALONE:
+                yield "stands still", _with(world, index, seen._replace(role=Is.STILL, covered=NOTHING))
+        elif other.role is not Is.LOOKING and _copying(other) != seen.copies:
+            yield "hears the link end", _with(world, index, self._not_copied(seen))
+
+    def _still(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._copies(world, index, seen)
+        has, kept = world.members[1 - index].stored, seen.stored
+        assert world.record is not None
+        if has is None or kept is None or has.generation != seen.copies:
+            return
+        if kept.writes <= has.writes or not self.rules.waits:
+            after = self.rules.joined(world.record, MEMBERS[index], seen.copies)
+            role = Is.CLAIMING if after is None else Is.PRIMARY
+            paired = seen._replace(role=role, generation=seen.copies, copies=0)
+            yield "is protected", _with(world._replace(record=after or world.record), index, paired)
 
     def _offering(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._offers(world, index, seen)
@@ -237,7 +162,9 @@ class Members:
         if after is None:
             yield "is refused", _with(world, index, seen._replace(role=Is.LOOKING))
         else:
-            opened = seen._replace(role=Is.OPENED, generation=number, covered=NOTHING)
+            opened = seen._replace(role=Is.OPENED, generation=number)
+            if seen.role is Is.ALONE:
+                opened = seen._replace(copies=number)
             yield "begins to copy", _with(world._replace(record=after), index, opened)
 
     def _opened(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -263,7 +190,10 @@ class Members:
         elif seen.memory != seen.covered:
             stored = Stored(seen.generation, 1, seen.memory)
             after = _with(world, 1 - index, other._replace(stored=stored, memory=seen.memory))
-            yield "takes a checkpoint", _with(after, index, seen._replace(covered=seen.memory))
+            yield (
+                "takes a checkpoint, which is stored",
+                _with(after, index, seen._replace(covered=seen.memory)),
+            )
         assert world.record is not None
         handed = self.rules.handed(world.record, MEMBERS[index])
         if handed is not None and seen.covered <= world.acknowledged:
@@ -272,8 +202,9 @@ class Members:
 
     def _runs(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         if world.written < self.bounds.writes:
-            written = seen._replace(memory=seen.memory | {world.written})
-            yield "is written to", _with(world._replace(written=world.written + 1), index, written)
+            told = seen._replace(memory=seen.memory | {world.written})
+            after = world._replace(written=world.written + 1)
+            yield f"is told write {after.written}", _with(after, index, told)
         if not seen.covered <= world.acknowledged:
             yield "acknowledges", world._replace(acknowledged=world.acknowledged | seen.covered)
 
@@ -281,12 +212,13 @@ class Members:
         stored = Stored(seen.generation, 0, seen.memory)
         yield "has the copy", _with(world, index, seen._replace(role=Is.SECONDARY, stored=stored))
         other = world.members[1 - index]
-        if other.role is not Is.OPENED or other.generation != seen.generation:
+        if _begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.LOOKING))
 
     def _secondary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         other = world.members[1 - index]
-        if other.role not in (Is.OPENED, Is.PRIMARY) or other.generation != seen.generation:
+        paired = other.role is Is.PRIMARY and other.generation == seen.generation
+        if not paired and _begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.CLAIMING))
 
     def _claiming(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -310,12 +242,24 @@ def _with(world: World, index: int, seen: Seen) -> World:
     return world._replace(members=(seen, second) if index == 0 else (first, seen))
 
 
+def _begun_by(seen: Seen) -> int:
+    """The generation that this member copies to a Secondary, and that does not count yet; 0: none."""
+    return seen.generation if seen.role is Is.OPENED else seen.copies
+
+
+def _copying(seen: Seen) -> int:
+    """The generation that this member gets a copy of; 0: none."""
+    return seen.generation if seen.role in (Is.COPYING, Is.SECONDARY) else 0
+
+
 def _ranked(world: World) -> World:
     """The same with the smallest numbers for its generations: only their order matters."""
     record, members = world.record, world.members
-    numbers = {0, *(seen.generation for seen in members)}
+    numbers = {0, *(seen.generation for seen in members), *(seen.copies for seen in members)}
     numbers |= {seen.stored.generation for seen in members if seen.stored is not None}
     numbers |= {record.generation, record.begun} if record else set()
+    if max(numbers) < len(numbers):
+        return world
     rank = {number: place for place, number in enumerate(sorted(numbers))}
     if record is not None:
         generation, begun = rank[record.generation], rank[record.begun]
@@ -323,6 +267,7 @@ def _ranked(world: World) -> World:
     first, second = (
         seen._replace(
             generation=rank[seen.generation],
+            copies=rank[seen.copies],
             stored=seen.stored and seen.stored._replace(generation=rank[seen.stored.generation]),
         )
         for seen in members
@@ -338,100 +283,3 @@ def _next_generation(world: World) -> int:
     record, stores = world.record, [seen.stored for seen in world.members]
     numbers = [s.generation for s in stores if s is not None]
     return 1 + max([0, *numbers, *([record.generation, record.begun] if record else [])])
-
-
-# -- the properties, and the search --------------------------------------------------------------
-
-
-class Property(StrEnum):
-    """See above."""
-
-    KEPT = "kept"
-    SERVED = "served"
-    ONE = "one"
-    HEALS = "heals"
-
-
-def active(world: World, index: int) -> bool:
-    """Whether this member can acknowledge what it is told now."""
-    seen, other = world.members[index], world.members[1 - index]
-    paired = other.role is Is.SECONDARY and other.generation == seen.generation
-    return seen.role is Is.ALONE or (seen.role is Is.PRIMARY and paired)
-
-
-def broken(world: World) -> Iterator[Property]:
-    """What does not hold at this moment."""
-    stores = [seen.stored for seen in world.members if seen.stored is not None]
-    anywhere = any(world.acknowledged <= store.writes for store in stores)
-    if world.acknowledged and not world.disks and not anywhere:
-        yield Property.KEPT
-    running = [world.members[index] for index in (0, 1) if active(world, index)]
-    if any(not world.acknowledged <= seen.memory for seen in running):
-        yield Property.SERVED
-    if len(running) > 1:
-        yield Property.ONE
-
-
-@attrs.frozen
-class Explored:
-    """What was found: a shortest way to each property that does not hold."""
-
-    states: int
-    transitions: int
-    broken: dict[Property, tuple[Step, ...]]
-
-
-def explore(
-    rules: Rules = PRODUCTION,
-    bounds: Bounds = TWO_DEEP,
-    *,
-    limit: int = 5_000_000,
-    stop_at_first: bool = False,
-) -> Explored:
-    """Every moment, breadth first; with `stop_at_first`, until something is broken.
-
-    Raises ValueError beyond `limit` of them: nothing is proved then.
-    """
-    members, start = Members(rules, bounds), World()
-    came: dict[World, tuple[World, Step] | None] = {start: None}
-    before: dict[World, list[World]] = {}
-    found: dict[Property, tuple[Step, ...]] = {}
-    todo, transitions = deque([start]), 0
-    while todo and not (found and stop_at_first):
-        world = todo.popleft()
-        for step in members.steps(world):
-            transitions += 1
-            after = step.world
-            if after.faults == world.faults:
-                before.setdefault(after, []).append(world)
-            if after in came:
-                continue
-            came[after] = world, step
-            for which in broken(after):
-                found.setdefault(which, _way(came, after))
-            todo.append(after)
-        if len(came) > limit:
-            raise ValueError(f"more than {limit:,} moments: narrow the bounds")
-    if not todo and (stuck := _stuck(came, before)):
-        found.setdefault(Property.HEALS, _way(came, stuck))
-    return Explored(len(came), transitions, found)
-
-
-def _stuck(came: dict[World, tuple[World, Step] | None], before: dict[World, list[World]]) -> World | None:
-    """The first moment from which no way without a fault leads to a protected pair."""
-    heals = deque(w for w in came if any(active(w, i) and w.members[i].role is Is.PRIMARY for i in (0, 1)))
-    can = set(heals)
-    while heals:
-        for earlier in before.get(heals.popleft(), ()):
-            if earlier not in can:
-                can.add(earlier)
-                heals.append(earlier)
-    return next((w for w in came if w not in can and not w.disks), None)
-
-
-def _way(came: dict[World, tuple[World, Step] | None], world: World) -> tuple[Step, ...]:
-    way: list[Step] = []
-    while (last := came[world]) is not None:
-        world, step = last
-        way.append(step)
-    return tuple(reversed(way))
