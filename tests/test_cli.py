@@ -131,6 +131,23 @@ def test_the_secondary_goes_on_and_its_store_holds_the_checkpoint(folder: Path) 
     assert (folder / "standby" / "checkpoint").exists()
 
 
+def test_what_a_store_holds_is_not_replaced_by_a_primary_that_begins(folder: Path) -> None:
+    """Both sides restarted by a supervisor: the Primary is empty, and the store has what was acknowledged."""
+    with both(folder, "--store", "standby") as (primary, secondary):
+        primary.process.kill()
+        secondary.until("state", state="alone")
+        secondary.process.kill()
+    kept = (folder / "standby" / "checkpoint").read_bytes()
+    more = ["--no-arbiter", "--guest", "guests:guest", "--store", "standby"]
+    again = colo_fsm(*SECONDARY, *more, folder=folder)
+    assert again.returncode == 1
+    assert "--replace-store" in again.stderr
+    assert (folder / "standby" / "checkpoint").read_bytes() == kept
+    with both(folder, "--store", "standby", "--replace-store") as (_, secondary):
+        secondary.until("state", state="loaded")
+    assert (folder / "standby" / "checkpoint").read_bytes() != kept
+
+
 def test_the_loser_ends_with_status_1(folder: Path) -> None:
     """The Primary is gone, but somebody has granted it the claim before."""
     with both(folder) as (primary, secondary):

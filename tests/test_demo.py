@@ -19,6 +19,7 @@ import pytest
 from colo_fsm.cli.demo import run
 from colo_fsm.cli.demo.clients import LONGEST, Answer
 from colo_fsm.cli.demo.ledger import KEPT, SCHEMA, Ledger
+from colo_fsm.cli.demo.rejoin import overlap
 from colo_fsm.cli.demo.verdict import split_brain
 from colo_fsm.services.sqlite import REPLIES, SqliteGuest, Statements
 
@@ -54,6 +55,25 @@ def demo(*arguments: str, planted: str | None = None) -> tuple[int, dict[str, An
     result = command("--json", *arguments, planted=planted)
     lines = result.stdout.splitlines()
     return result.returncode, json.loads(lines[-1]) if lines else {}, result.stderr
+
+
+def test_members_killed_in_turn_come_back_and_lose_nothing() -> None:
+    status, verdict, complaint = demo("--rejoin", "--seed", "5")
+    assert (status, complaint) == (0, ""), (verdict, complaint)
+    assert verdict["lost"] == verdict["reads_lost"] == 0
+    assert verdict["split_brain"] is False
+    assert (len(verdict["failovers"]), len(verdict["rejoins"])) == (2, 2)
+    assert verdict["active_members"] == 1
+    assert verdict["acknowledged"] >= 300
+
+
+@pytest.mark.parametrize(
+    ("released", "split"), [(5, False), (15, True)], ids=["before the newer one", "after it"]
+)
+def test_an_answer_under_an_older_token_is_split_brain_once_a_newer_one_has_answered(
+    released: int, split: bool
+) -> None:
+    assert overlap([Answer("primary", 1, 3, released)], {1: 1, 2: 10}) is split
 
 
 def check_proved(kill: str, seed: int, *arguments: str) -> None:

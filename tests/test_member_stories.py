@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import etcd_cluster
 import pytest
 from members import NAMES, Members, Writer, lost, members
 
@@ -82,6 +84,54 @@ def test_the_older_store_waits_for_the_newer_one(data_set: Members) -> None:
     data_set.until_protected()
     assert data_set.keys() == {"alone"}
     assert not [e for e in old.events if e["event"] == "serving"]
+
+
+def test_a_secondary_that_is_frozen_does_not_stop_the_survivor(data_set: Members) -> None:
+    """Its kernel takes connections; the survivor serves until the other one has the whole copy."""
+    primary = data_set.until_protected()
+    survivor = data_set.other(primary)
+    primary.kill()
+    survivor.until("serving")
+    survivor.process.send_signal(signal.SIGSTOP)
+    back = data_set.start(primary.name)
+    back.until("member", state="secondary")
+    back.process.send_signal(signal.SIGSTOP)
+    survivor.process.send_signal(signal.SIGCONT)
+    with Writer(data_set) as writer:
+        writer.until(50)
+        back.process.send_signal(signal.SIGCONT)
+        data_set.until_protected()
+        writer.until(5)
+    assert not lost(data_set, writer)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[etcd_cluster.EtcdCluster]:
+    """One whose members may be killed."""
+    if reason := etcd_cluster.missing():
+        pytest.skip(reason)
+    with etcd_cluster.running(tmp_path / "etcd") as ours:
+        yield ours
+
+
+def test_without_a_quorum_a_pair_goes_on_and_a_survivor_waits_until_there_is_one(
+    tmp_path: Path, cluster: etcd_cluster.EtcdCluster
+) -> None:
+    with members(tmp_path, arbiter=cluster.url()) as data_set, Writer(data_set) as writer:
+        primary = data_set.until_protected()
+        survivor = data_set.other(primary)
+        writer.until(5)
+        for each in cluster.members[:2]:
+            each.kill()
+        writer.until(5)
+        primary.kill()
+        survivor.until("claim-unanswered")
+        assert not [e for e in survivor.events if e["event"] == "serving"]
+        cluster.start()
+        writer.until(5)
+        data_set.start(primary.name)
+        data_set.until_protected()
+        assert not lost(data_set, writer)
 
 
 @pytest.mark.soak

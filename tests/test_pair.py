@@ -118,9 +118,8 @@ class TestTwoPairs:
         gc.collect()
         before = descriptors()
         for where in ("tcp:127.0.0.1:0", unix(tmp_path)):
-            theirs = live(
-                driver, loop, Side.SECONDARY, Counting(), where, arbiter=OneShot(), store=tmp_path / "store"
-            )
+            store = tmp_path / where.partition(":")[0]
+            theirs = live(driver, loop, Side.SECONDARY, Counting(), where, arbiter=OneShot(), store=store)
             theirs.enter()
             ours = live(driver, loop, Side.PRIMARY, Counting(), str(theirs.pair.address), arbiter=OneShot())
             ours.enter()

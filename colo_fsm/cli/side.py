@@ -147,9 +147,14 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     help="Keep the newest checkpoint in this directory, safe from SIGKILL. Default: in memory.",
 )
 @click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
+@click.option(
+    "--replace-store", is_flag=True, help="Let the Primary's state replace what this store has already."
+)
 @greeting_deadline
 @common
-def secondary(listen: str, store: Path | None, fsync: bool, **common_options: Any) -> None:
+def secondary(
+    listen: str, store: Path | None, fsync: bool, replace_store: bool, **common_options: Any
+) -> None:
     """Take a Primary's checkpoints, and go on in its place when it is gone.
 
     \b
@@ -164,7 +169,8 @@ def secondary(listen: str, store: Path | None, fsync: bool, **common_options: An
     except (StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None
     with where:
-        run(functools.partial(secondary_pair, listen=listen, store=where), **common_options)
+        make = functools.partial(secondary_pair, listen=listen, store=where, replace_store=replace_store)
+        run(make, **common_options)
 
 
 def run(
@@ -202,6 +208,8 @@ def run(
             pair = make(guest, arbiter=decides, options=options, **chosen)
         except (ValueError, OSError) as error:
             raise click.UsageError(shown(error)) from None
+        except StoreError as error:
+            raise click.ClickException(shown(error)) from None
         try:
             in_order = asyncio.run(_run(pair, guest, Reporter(voices.out, as_json, level)))
         except (ProtocolError, NotRunning, OSError) as error:

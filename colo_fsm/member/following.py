@@ -30,6 +30,7 @@ class Following:
             store=ground.seat.store,
             options=ground.plan.options,
             table=MEMBER_SECONDARY,
+            replace_store=True,  # the record has been asked
         )
         async with ground.told(pair), pair:
             instead = await self._listen(pair)

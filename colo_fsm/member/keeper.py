@@ -18,13 +18,14 @@ from colo_fsm.replica import (
     Guest,
     Options,
     Saved,
+    Store,
     link_pair,
     primary,
     secondary,
 )
 from colo_fsm.stream.memory import Blocks
 
-from .seat import Seat, Standing
+from .seat import Standing
 from .tables import MEMBER_PRIMARY
 
 
@@ -87,15 +88,21 @@ class _Holder:
 
 
 class Keeper:
-    """`async with Keeper(...) as keeper`: `keeper.pair` runs the guest, and keeps it in the seat's store."""
+    """`async with Keeper(...) as keeper`: `keeper.pair` runs the guest, and keeps it in `store`."""
 
-    def __init__(self, guest: Guest | AsyncGuest, seat: Seat, standing: Standing, options: Options) -> None:
+    def __init__(self, guest: Guest | AsyncGuest, store: Store, standing: Standing, options: Options) -> None:
         ours, its = link_pair()
         self._holder = _Holder(standing)
         self._store = secondary(
-            _Unloaded(guest.blocks), listen=its, arbiter=_Never(), store=seat.store, options=options
+            _Unloaded(guest.blocks),
+            listen=its,
+            arbiter=_Never(),
+            store=store,
+            options=options,
+            replace_store=True,
         )
         self._exits = AsyncExitStack()
+        self._ended = False
         self.pair = primary(guest, peer=ours, arbiter=self._holder, options=options, table=MEMBER_PRIMARY)
 
     @property
@@ -105,8 +112,8 @@ class Keeper:
 
     @property
     def trouble(self) -> Exception | None:
-        """Why it is over, where it is not because somebody has left."""
-        return self._store.session.error or self.pair.session.error
+        """Why it is over, if it was not ended."""
+        return None if self._ended else self._store.session.error or self.pair.session.error
 
     async def __aenter__(self) -> Self:
         """Until the store has the guest's whole state, and it runs. Raises ProtocolError, NotRunning."""
@@ -119,5 +126,10 @@ class Keeper:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Suspend the guest; the store has all that was acknowledged."""
+        """See `end`."""
+        await self.end()
+
+    async def end(self) -> None:
+        """Suspend the guest; the store has all that was acknowledged. Ending again does nothing."""
+        self._ended = self._ended or not self.pair.session.over
         await self._exits.aclose()

@@ -128,8 +128,8 @@ def find(record: Record | None, me: Member, have: Point | None) -> Finding:
     if have is not None and have.id != record.id:
         return Finding.FOREIGN
     mine, newest = record.holder == me, have.generation if have else -1
-    if have is not None and newest > record.generation and have.number > 0 and not mine:
-        return Finding.AHEAD  # rounds follow only in a generation that counts: the arbiter has forgotten it
+    if newest > record.begun and not mine:
+        return Finding.AHEAD
     match record.phase:
         case Phase.NEW:
             return Finding.OFFER if mine else Finding.FOLLOW

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import socket
 
-from colo_fsm.arbiter import ArbiterUnreachable
-from colo_fsm.replica import NotCommitted, NotRunning, Pair, primary
+from colo_fsm.arbiter import Arbiter, ArbiterUnreachable
+from colo_fsm.replica import AsyncGuest, Guest, NotCommitted, NotRunning, Pair, primary
 
 from .active import Active
 from .ground import BROKEN, Ground, MemberFailed, NotPossible
 from .keeper import Keeper
 from .machine import On
 from .seat import Refused
+from .shadow import Copied, Joining, Shadow, shadow_of
 from .tables import MEMBER_PRIMARY
 
 MOST_PAUSE = 30.0
@@ -31,6 +32,8 @@ class Running:
         self._pair: Pair | None = None
         self._handed = False
         self._pause = ground.plan.connect
+        self._not_ready: Exception | None = None
+        """Why the last Secondary was not taken in."""
         self._service: asyncio.Task[None] | None = None
 
     # -- from nothing, alone, protected -------------------------------------------------------------
@@ -44,27 +47,82 @@ class Running:
         return On.LOOK if link is None else await self._join(link)
 
     async def alone(self) -> On:
-        """Run, and keep in the store what is acknowledged, until a Secondary has come."""
-        ground, link = self._ground, None
+        """Run, and keep in the store what is acknowledged, until a Secondary has it too."""
+        ground, taken_in, self._not_ready = self._ground, False, None
+        copied = Copied(ground.seat.store)
+        keeper = Keeper(ground.guest, copied, ground.standing, ground.plan.options)
         try:
-            keeper = Keeper(ground.guest, ground.seat, ground.standing, ground.plan.options)
             active = await self._begin(keeper.pair)
             async with ground.told(keeper.pair), keeper:
                 active.token, active.generation = keeper.token, keeper.pair.generation
                 active.protected = False
                 ground.tell("it runs unprotected: its own store keeps what is acknowledged")
                 self._serve(active)
-                link = await self._reached(keeper.pair)
-            trouble = keeper.trouble if link is None else None
+                while not taken_in and (link := await self._reached(keeper.pair)) is not None:
+                    taken_in = await self._take_in(link, keeper, copied)
+            trouble = keeper.trouble
         except BROKEN as error:
             trouble = error
+        if taken_in:
+            return On.PROTECTED
         if ground.leave.is_set():
             return On.LEAVE
-        if link is not None:
-            return await self._join(link)
-        if _refused(trouble):
+        if _refused(trouble) or _refused(self._not_ready):
             return On.LOST
-        return await self._kept_out(trouble)
+        return On.UNPROTECTED if trouble is None else await self._kept_out(trouble)
+
+    async def _take_in(self, link: socket.socket, keeper: Keeper, copied: Copied) -> bool:
+        """Let this Secondary have a copy of the store, and then what the guest does; whether it has it."""
+        ground, shadow = self._ground, shadow_of(self._ground.guest, copied)
+        pair = self._to(link, shadow, Joining(ground.standing))
+        entering = asyncio.create_task(_copied_once(pair))
+        await ground.first_of(asyncio.shield(entering), keeper.pair.wait())
+        try:
+            if not entering.done():
+                raise NotRunning("it was given up")
+            await entering
+            await self._change_over(pair, shadow, keeper)
+        except (*BROKEN, NotCommitted, ArbiterUnreachable, Refused) as error:
+            self._pause = min(MOST_PAUSE, 2 * self._pause)
+            self._not_ready = error
+            ground.tell(f"the Secondary at {ground.plan.peer} did not get ready: {error}")
+            pair.request_leave()
+            await asyncio.gather(entering, return_exceptions=True)
+            await asyncio.gather(pair.wait(), return_exceptions=True)
+            return False
+        self._pause = ground.plan.connect
+        return True
+
+    async def _change_over(self, pair: Pair, shadow: Shadow, keeper: Keeper) -> None:
+        """The guest stands still for the rest of its store to be copied, and runs on in this pair.
+
+        Nothing is acknowledged in between, so that the record may change before the guest does.
+        """
+        ground, active = self._ground, self.active
+        assert active is not None
+        await active.hold_up(True)
+        try:
+            await keeper.end()
+            pair.request_checkpoint()
+            await pair.committed()
+            async with pair.turn():  # no round is under way inside
+                assert pair.generation is not None
+                await ground.asked(ground.standing.protect, pair.generation)
+                await ground.asked(shadow.become)
+                await self._resume()
+                active.generation, active.protected = pair.generation, True
+                await active.goes_to(pair)
+            self._pair = pair
+        finally:
+            await active.hold_up(False)
+
+    async def _resume(self) -> None:
+        """As the pair would, which takes the guest for running."""
+        resume = self._ground.guest.resume
+        if asyncio.iscoroutinefunction(resume):
+            await resume()
+        else:
+            await asyncio.to_thread(resume)
 
     async def _kept_out(self, trouble: BaseException | None) -> On:
         """The store takes nothing: nobody is answered before it does again."""
@@ -93,15 +151,9 @@ class Running:
         return On.LEAVE if ground.leave.is_set() else On.LOST
 
     async def _join(self, link: socket.socket) -> On:
-        """Have this Secondary take it all; it is ours still as long as it does not."""
+        """Have this Secondary take all of a data set that nobody has used yet."""
         ground = self._ground
-        pair = primary(
-            ground.guest,
-            peer=link,
-            arbiter=ground.standing,
-            options=ground.plan.options,
-            table=MEMBER_PRIMARY,
-        )
+        pair = self._to(link, ground.guest, ground.standing)
         active = await self._begin(pair)
         entering = asyncio.create_task(pair.__aenter__())
         await ground.first_of(asyncio.shield(entering))
@@ -112,12 +164,16 @@ class Running:
         except BROKEN as error:
             self._pause = min(MOST_PAUSE, 2 * self._pause)
             ground.tell(f"the Secondary at {ground.plan.peer} did not get ready: {error}")
-            return On.LOST if pair._replica._lost_to is not None else On.UNPROTECTED
+            return On.UNPROTECTED
         self._pause = ground.plan.connect
         active.generation, active.protected = pair.generation, True
         self._pair = pair
         self._serve(active)
         return On.PROTECTED
+
+    def _to(self, link: socket.socket, guest: Guest | AsyncGuest | Shadow, arbiter: Arbiter) -> Pair:
+        options = self._ground.plan.options
+        return primary(guest, peer=link, arbiter=arbiter, options=options, table=MEMBER_PRIMARY)
 
     async def _reached(self, pair: Pair | None = None, tries: int | None = None) -> socket.socket | None:
         """A Secondary that listens; None when this pair is over, after so many tries, or to leave."""
@@ -128,7 +184,7 @@ class Running:
                 return None
             pause, tries = ground.plan.connect, None if tries is None else tries - 1
             with contextlib.suppress(OSError):
-                return await ground.asked(ground.plan.peer.connect, 0.0)
+                return await ground.asked(ground.plan.peer.connect)
         return None
 
     # -- the guest's time here ----------------------------------------------------------------------
@@ -200,6 +256,13 @@ class Running:
                     return
                 raise lost
             await asyncio.sleep(ground.plan.options.claim_retry)
+
+
+async def _copied_once(pair: Pair) -> None:
+    """Until the Secondary has a whole copy, and one round more. Raises what breaks the pair."""
+    await pair.__aenter__()
+    pair.request_checkpoint()
+    await pair.committed()
 
 
 def _refused(error: BaseException | None) -> bool:

@@ -84,7 +84,7 @@ class InitialState(Decoder):
             yield from within(self._source, self.vm)
             self.complete |= self._source.dry
             if (yield from self._described()):
-                return
+                return self.vm.close()
 
     def _described(self) -> Parsing[bool]:
         """Read the description; False if it is none, and the sections go on."""

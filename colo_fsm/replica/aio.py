@@ -366,9 +366,12 @@ def secondary(
     store: Store | str | Path | None = None,
     options: Options | None = None,
     table: Table = SECONDARY,
+    replace_store: bool = False,
 ) -> Pair:
     """Take checkpoints of the Primary that connects at `listen`, and survive it in this guest.
 
-    store: where the newest checkpoint is kept: a directory, a store, or memory. The rest: `primary`.
+    store: where the newest checkpoint is kept: a directory, a store, or memory. One that holds a checkpoint
+    already is refused with StoreError, unless `replace_store`: a Primary that begins knows nothing of it. The
+    rest: `primary`.
     """
-    return Pair(*secondary_parts(guest, listen, arbiter, store, options, table))
+    return Pair(*secondary_parts(guest, listen, arbiter, store, options, table, replace_store))

@@ -286,6 +286,7 @@ def secondary(
     store: Store | str | Path | None = None,
     options: Options | None = None,
     table: Table = SECONDARY,
+    replace_store: bool = False,
 ) -> Pair:
     """See `colo_fsm.secondary`."""
-    return Pair(*secondary_parts(guest, listen, arbiter, store, options, table))
+    return Pair(*secondary_parts(guest, listen, arbiter, store, options, table, replace_store))

@@ -24,7 +24,7 @@ from .outbox import NotCommitted, Outbox
 from .primary_script import PrimaryReplica
 from .script import Replica
 from .secondary_script import SecondaryReplica
-from .store.base import MemoryStore, Store
+from .store.base import MemoryStore, Store, StoreError
 from .store.directory import DirectoryStore
 
 Where = str | socket.socket
@@ -65,6 +65,7 @@ def secondary_parts(
     store: Store | str | Path | None,
     options: Options | None,
     table: Table,
+    replace_store: bool,
 ) -> Parts:
     """A Secondary in this guest. Raises ValueError, StoreError, OSError; a store of ours is closed then."""
     judge = open_arbiter(arbiter) if isinstance(arbiter, str) else arbiter
@@ -76,12 +77,24 @@ def secondary_parts(
     ours = isinstance(store, str | Path)
     keep = DirectoryStore(store) if isinstance(store, str | Path) else store
     try:
+        if not replace_store:
+            _refuse_what_is_kept(keep)
         replica = SecondaryReplica(session, guest, judge, options, store=keep)
     except BaseException:
         if ours:
             keep.close()
         raise
     return replica, place, keep.close if ours else lambda: None
+
+
+def _refuse_what_is_kept(store: Store) -> None:
+    """A Primary begins with a state of its own: nothing says that it goes on from what this store has."""
+    if (newest := store.newest) is not None:
+        raise StoreError(
+            f"the store holds checkpoint {newest.number} of generation {newest.generation}, and a Primary "
+            "that begins would replace it: take it out with `colo-fsm export`, name another directory, or "
+            "throw it away with --replace-store (replace_store=True)"
+        )
 
 
 def _place(where: Where, arbiter: Arbiter) -> Address | socket.socket:

@@ -128,6 +128,10 @@ class DeviceReader:
         self._run.data.append(END_OF_STREAM)
         yield from self._rest(self._run)
 
+    def close(self) -> None:
+        """Let go of what only `go_on` needs."""
+        self._run = None
+
     def _rest(self, run: _Run) -> Parsing[None]:
         data, search, moved = run.data, run.search, len(run.devices)
         while True:

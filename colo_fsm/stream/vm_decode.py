@@ -94,6 +94,12 @@ class VmInitialDecoder(WholeMemoryDecoder[PatchSink]):
         """Where each of them lies in `devices`."""
         return self._devices.sections
 
+    def close(self) -> None:
+        """See `Decoder.close`."""
+        super().close()
+        for reader in (self._first, self._second, self._devices):
+            reader.close()
+
     def go_on(self) -> None:
         """The end mark was none: what follows is no description. Feed it that."""
         self.complete = False

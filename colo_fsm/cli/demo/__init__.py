@@ -76,6 +76,9 @@ EXIT_CODES = exit_codes(
     is_flag=True,
     help="Kill and restart two members in turn: each survivor takes the other one in again.",
 )
+@click.option(
+    "--arbiter", default="", metavar="URL", help="Who answers claims.  [default: a file of its own]"
+)
 @click.option("--seed", type=int, help="Repeat a run's random choices.  [default: a new one]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def demo(
@@ -86,6 +89,7 @@ def demo(
     clients: int,
     rate: float,
     rejoin: bool,
+    arbiter: str,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -100,7 +104,7 @@ def demo(
       colo-fsm demo --kill link --seed 7
     """
     seed = random.randrange(10_000) if seed is None else seed
-    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed)
+    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed, arbiter)
     with telling(patience=None):
         console = Console()
 
@@ -120,5 +124,6 @@ def demo(
         else:
             show.summary(verdict, console)
             again = "--rejoin" if rejoin else f"--kill {kill}"
+            again += f" --arbiter {arbiter}" if arbiter else ""
             click.echo(f"Again: colo-fsm demo {again} --seed {seed}")
     sys.exit(0 if verdict.ok else 1)

@@ -95,7 +95,14 @@ class RejoinRun:
         peer = NAMES[1 - NAMES.index(name)]
         arguments = [
             *("--name", name, "--listen", f"unix:{name}.link", "--peer", f"unix:{peer}.link"),
-            *("--arbiter", "sqlite:claim.db", "--store", name),
+            *(
+                "--arbiter",
+                self.plan.arbiter or "sqlite:claim.db",
+                "--data-set",
+                folder.name,
+                "--store",
+                name,
+            ),
             *("--guest", "sqlite", "--serve", f"unix:{folder}/{name}.serve", "--schema", "schema.sql"),
             *("--interval-ms", str(self.plan.interval_ms), "--deadline", str(DEADLINE)),
         ]

@@ -45,6 +45,8 @@ class Plan:
     clients: int = 4
     rate: float = 200.0
     seed: int = 0
+    arbiter: str = ""
+    """Empty: a claim file of its own."""
 
 
 class Run:
@@ -74,7 +76,8 @@ class Run:
             return await self._check(primary, secondary)
 
     async def _start(self, stack: AsyncExitStack, folder: Path) -> tuple[Worker, Worker, Relay]:
-        common = ["--arbiter", f"sqlite:{folder / 'claim.db'}", "--release-on", self.plan.release_on]
+        arbiter = self.plan.arbiter or f"sqlite:{folder / 'claim.db'}"
+        common = ["--arbiter", arbiter, "--release-on", self.plan.release_on]
         common += ["--deadline", str(DEADLINE)]
         schema = folder / "schema.sql"
         schema.write_text(SCHEMA)
