@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from colo_fsm.fsm import FailoverRequested, Fault, fault
-from colo_fsm.member import Member, NotPossible
+from colo_fsm.membership import Member, NotPossible
 from colo_fsm.replica import NotCommitted, Pair
 
 from .figures import Figures
