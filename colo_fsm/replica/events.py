@@ -80,7 +80,6 @@ class NotServing:
 @attrs.frozen
 class MemberMoved:
     """A member of a data set is something else now. `why` is for people, "" where the state says it all.
-    all.
 
     `protected`: whether its guest runs here and another machine has what is acknowledged.
     """
