@@ -19,15 +19,15 @@ PAGE = Path(__file__).parent.parent / "docs" / "operate.md"
 PORTS = ("9998", "9999", "5433", "5434", "8008", "8009")
 
 
-def section() -> str:
+def section(heading: str = "Watch it") -> str:
     """From its heading to the next one of its rank."""
-    found = re.search(r"^## Watch it\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1]
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", section(), re.DOTALL)
+def blocks(kind: str, heading: str = "Watch it") -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", section(heading), re.DOTALL)
 
 
 def on_free_ports(text: str) -> str:
@@ -62,6 +62,34 @@ def test_the_commands_as_pasted(tmp_path: Path) -> None:
             until(lambda: status(b)["runs"])
             two.terminate()
             assert two.wait(60) == 0
+
+
+def test_the_upgrade_as_pasted(tmp_path: Path) -> None:
+    first, second, *_ = on_free_ports("".join(blocks("sh"))).splitlines()
+    leave, rest = blocks("sh", "Upgrade both machines without a stop")
+    switchover, leave_too = rest.splitlines()
+    a, b = tmp_path / "a.ctl", tmp_path / "b.ctl"
+
+    def protects(primary: Path, secondary: Path) -> bool:
+        return secondary.exists() and status(primary)["protected"] and status(secondary)["ready"]
+
+    with terminal(first, tmp_path) as one:
+        until(lambda: a.exists() and status(a)["state"] == "offering")
+        with terminal(second, tmp_path) as two:
+            until(lambda: protects(a, b))
+            done(leave, tmp_path)
+            assert two.wait(60) == 0
+            until(lambda: status(a)["runs"])
+        with terminal(second, tmp_path) as two:
+            until(lambda: protects(a, b))
+            done(switchover, tmp_path)
+            done(leave_too, tmp_path)
+            assert one.wait(60) == 0
+            with terminal(first, tmp_path) as one:
+                until(lambda: protects(b, a))
+                for each in (one, two):
+                    each.terminate()
+                    assert each.wait(60) == 0
 
 
 def test_every_figure_is_on_the_page() -> None:
