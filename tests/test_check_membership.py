@@ -26,7 +26,7 @@ from colo_fsm.check.members.world import World, protected
 from colo_fsm.member import record as production
 from colo_fsm.member.record import Finding, Member, Phase, Point, Record
 
-KEPT, SERVED, ONE, HEALS = MemberProperty
+KEPT, SERVED, ONE, _ = MemberProperty
 PAGE = Path(__file__).parent.parent / "docs" / "verification.md"
 Find = Callable[[Record | None, Member, Point | None], Finding]
 
@@ -76,12 +76,13 @@ PLANTED = {
             ),
         ),
         ONE,
-        15,
+        17,
     ),
     "a pair that the record never counted": Planted(
-        Rules(joined=lambda record, me, generation: record), SERVED, 21
+        Rules(joined=lambda record, me, generation: record), KEPT, 19
     ),
-    "a copy that is not whole counts": Planted(Rules(copied=any_copy_will_do), HEALS, 8),
+    "a copy that is not whole counts": Planted(Rules(copied=any_copy_will_do), ONE, 19),
+    "protected before the rest is copied": Planted(Rules(stands_still=False), SERVED, 23),
     "two claims are won": Planted(Rules(claimed=everybody_wins), ONE, 15),
 }
 

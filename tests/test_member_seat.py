@@ -323,7 +323,7 @@ def test_before_anything_is_overwritten_the_secondary_looks_once_more(desk: Desk
     desk.put(Record("set", Phase.ALONE, B, 5, stored=True, begun=6))
     with pytest.raises(UnknownGeneration):
         desk.standing.check(5)
-    desk.stores(6, 1)
+    desk.stores(7, 1)
     with pytest.raises(GenerationClaimed):
         desk.standing.check(6)
     assert desk.register.swaps == 1

@@ -26,6 +26,8 @@ class Rules:
     given_back: Callable[[Record, Member], Record | None] = production.given_back
     keeps: bool = True
     """Whether a member alone stores what it acknowledges."""
+    stands_still: bool = True
+    """Whether it answers nobody while a new Secondary gets the last that its store has."""
 
 
 PRODUCTION: Final = Rules()

@@ -10,7 +10,7 @@ from colo_fsm.member import record as production
 from colo_fsm.member.record import Finding, Phase, Point
 
 from .rules import Bounds, Rules
-from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World
+from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World, Writes
 
 
 class Members:
@@ -46,13 +46,11 @@ class Members:
                 )
         if seen.role in (Is.PRIMARY, Is.SECONDARY):
             yield "loses its link", _with(struck, index, seen._replace(role=Is.CLAIMING))
-        if seen.role is Is.OPENED:
-            yield "loses its link", _with(struck, index, self._not_joined(world, seen))
-
-    def _not_joined(self, world: World, seen: Seen) -> Seen:
-        assert world.record is not None
-        new = world.record.phase is Phase.NEW
-        return seen._replace(role=Is.LOOKING if new else Is.STORING, generation=0)
+        if seen.role in _SENDS:
+            yield "loses its link", _with(struck, index, _given_up(seen))
+        if seen.role in (Is.OPENED, Is.CHANGING):
+            for name, after in self._protects(struck, index, seen):
+                yield f"{name}, and is not told", _with(after, index, _given_up(seen))
 
     # -- a step of each role --------------------------------------------------------------------
 
@@ -88,15 +86,16 @@ class Members:
     ) -> Iterator[tuple[str, World]]:
         other, record = world.members[1 - index], world.record
         assert record is not None
-        if other.role is not Is.OPENED or finding is not Finding.FOLLOW:
+        if other.role not in (Is.OPENED, Is.SHARING) or finding is not Finding.FOLLOW:
             return
         after = self.rules.copied(record, MEMBERS[index], other.generation)
         if after is not None:
-            copying = seen._replace(role=Is.COPYING, generation=other.generation, memory=other.memory)
+            copy = self._copied(other) if other.role is Is.SHARING else other.memory
+            copying = seen._replace(role=Is.COPYING, generation=other.generation, memory=copy)
             yield "takes the copy", _with(world._replace(record=after), index, copying)
 
     def _storing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        number = _next_generation(world)
+        number = _next_generation(world, index)
         stored = Stored(number, 0, seen.memory) if self.rules.keeps else seen.stored
         keeping = seen._replace(role=Is.KEEPING, generation=number, stored=stored)
         yield "stores its state", _with(world, index, keeping)
@@ -105,33 +104,64 @@ class Members:
         assert world.record is not None
         after = self.rules.kept(world.record, MEMBERS[index], seen.generation, 0)
         role = Is.LOOKING if after is None else Is.ALONE
-        alone = seen._replace(role=role, covered=NOTHING)
+        alone = seen._replace(role=role, generation=0, covered=NOTHING)
         yield "has the record say so", _with(world._replace(record=after or world.record), index, alone)
 
     def _alone(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._runs(world, index, seen)
+        yield from self._keeps(world, index, seen)
+        yield from self._offers(world, index, seen, Is.SHARING)
+
+    def _keeps(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         if seen.memory != seen.covered:
-            stored = Stored(seen.generation, 1, seen.memory) if self.rules.keeps else seen.stored
+            stored = seen.stored
+            if self.rules.keeps and stored is not None:
+                stored = Stored(stored.generation, 1, seen.memory)
             yield "stores its state", _with(world, index, seen._replace(stored=stored, covered=seen.memory))
-        yield from self._offers(world, index, seen)
+
+    def _copied(self, seen: Seen) -> Writes:
+        """What a survivor's copy has of it: what its store has."""
+        return seen.stored.writes if self.rules.keeps and seen.stored is not None else seen.memory
 
     def _offering(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        yield from self._offers(world, index, seen)
+        yield from self._offers(world, index, seen, Is.OPENED)
         if world.record is not None and world.record.holder != MEMBERS[index]:
             yield "looks again", _with(world, index, seen._replace(role=Is.LOOKING))
 
-    def _offers(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+    def _offers(self, world: World, index: int, seen: Seen, role: Is) -> Iterator[tuple[str, World]]:
         if world.members[1 - index].role is not Is.LOOKING or world.record is None:
             return
-        number = _next_generation(world)
+        number = _next_generation(world, index)
         after = self.rules.opened(world.record, MEMBERS[index], number)
         if after is None:
             yield "is refused", _with(world, index, seen._replace(role=Is.LOOKING))
         else:
-            opened = seen._replace(role=Is.OPENED, generation=number, covered=NOTHING)
+            opened = seen._replace(role=role, generation=number)
             yield "begins to copy", _with(world._replace(record=after), index, opened)
 
     def _opened(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._protects(world, index, seen)
+        yield from self._hears(world, index, seen)
+
+    def _sharing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._runs(world, index, seen)
+        yield from self._keeps(world, index, seen)
+        yield from self._hears(world, index, seen)
+        other, copy = world.members[1 - index], self._copied(seen)
+        if other.role is not Is.SECONDARY or other.generation != seen.generation:
+            return
+        has_it = other._replace(stored=Stored(seen.generation, 1, copy), memory=copy)
+        if other.memory != copy:
+            yield "copies what has changed", _with(world, 1 - index, has_it)
+        still = seen._replace(role=Is.CHANGING, covered=NOTHING)
+        yield "stands still for the rest", _with(_with(world, 1 - index, has_it), index, still)
+        if not self.rules.stands_still:
+            yield from self._protects(world, index, seen)
+
+    def _changing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._opened(world, index, seen)
+
+    def _protects(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         assert world.record is not None
         other = world.members[1 - index]
         if other.stored is not None and other.stored.generation == seen.generation:
@@ -141,10 +171,14 @@ class Members:
                 "is protected",
                 _with(world._replace(record=after or world.record), index, seen._replace(role=role)),
             )
-        listens = other.role is Is.LOOKING
+
+    def _hears(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        """Of a Secondary that does not get ready; while one changes over there is none to wait for."""
+        other = world.members[1 - index]
+        listens = other.role is Is.LOOKING and seen.role is not Is.CHANGING
         takes = other.role in (Is.COPYING, Is.SECONDARY) and other.generation == seen.generation
         if not (listens or takes):
-            yield "hears the link end", _with(world, index, self._not_joined(world, seen))
+            yield "hears the link end", _with(world, index, _given_up(seen))
 
     def _primary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._runs(world, index, seen)
@@ -176,12 +210,12 @@ class Members:
         stored = Stored(seen.generation, 0, seen.memory)
         yield "has the copy", _with(world, index, seen._replace(role=Is.SECONDARY, stored=stored))
         other = world.members[1 - index]
-        if other.role is not Is.OPENED or other.generation != seen.generation:
+        if other.role not in _SENDS or other.generation != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.LOOKING))
 
     def _secondary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         other = world.members[1 - index]
-        if other.role not in (Is.OPENED, Is.PRIMARY) or other.generation != seen.generation:
+        if other.role not in (*_SENDS, Is.PRIMARY) or other.generation != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.CLAIMING))
 
     def _claiming(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -198,6 +232,15 @@ class Members:
 _ROLES: dict[Is, Callable[[Members, World, int, Seen], Iterator[tuple[str, World]]]] = {
     role: getattr(Members, f"_{role}") for role in Is
 }
+
+
+_SENDS = (Is.OPENED, Is.SHARING, Is.CHANGING)
+
+
+def _given_up(seen: Seen) -> Seen:
+    """What a member is whose Secondary did not get ready: what it was, or, if it stood still, alone anew."""
+    role = {Is.OPENED: Is.LOOKING, Is.SHARING: Is.ALONE, Is.CHANGING: Is.STORING}[seen.role]
+    return seen._replace(role=role, generation=0)
 
 
 def _with(world: World, index: int, seen: Seen) -> World:
@@ -231,7 +274,8 @@ def _point(stored: Stored | None) -> Point | None:
     return None if stored is None else Point(ID, stored.generation, stored.number)
 
 
-def _next_generation(world: World) -> int:
-    record, stores = world.record, [seen.stored for seen in world.members]
-    numbers = [s.generation for s in stores if s is not None]
-    return 1 + max([0, *numbers, *([record.generation, record.begun] if record else [])])
+def _next_generation(world: World, index: int) -> int:
+    """Above all that this member knows of: the record, and its own store. No clock makes it larger here."""
+    record, stored = world.record, world.members[index].stored
+    known = [record.generation, record.begun] if record else []
+    return 1 + max([0, *known, *([stored.generation] if stored else [])])
