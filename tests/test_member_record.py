@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import pytest
 
 from colo_fsm.membership import record as to
@@ -31,11 +30,11 @@ def has(generation: int, number: int = 0, id: str = "set") -> Point:
         (None, A, None, Finding.BEGIN),
         (None, A, has(1), Finding.FORGOTTEN),
         *((record, A, has(5, id="other"), Finding.FOREIGN) for record in (NEW, ALONE, PAIRED, VACANT)),
-        # newer than all that the record knows of, not just than what counts
-        *((record, B, has(6, 1), Finding.AHEAD) for record in (NEW, ALONE, UNSTORED, PAIRED, VACANT)),
-        (ALONE, B, has(6, 0), Finding.AHEAD),
-        (attrs.evolve(ALONE, begun=6), B, has(6, 1), Finding.FOLLOW),
+        # newer than all that the record knows of
+        *((record, B, has(6), Finding.AHEAD) for record in (NEW, ALONE, UNSTORED, PAIRED, VACANT)),
         (ALONE, B, has(5, 1), Finding.FOLLOW),
+        (COPYING, B, has(6, 3), Finding.FOLLOW),
+        (COPYING, B, has(7), Finding.AHEAD),
         (ALONE, A, has(6, 1), Finding.GO_ON),
         # begun
         (NEW, A, None, Finding.OFFER),
@@ -45,6 +44,7 @@ def has(generation: int, number: int = 0, id: str = "set") -> Point:
         (PAIRED, A, None, Finding.GIVE_BACK),
         (PAIRED, A, has(5, 1), Finding.GIVE_BACK),
         (PAIRED, B, has(5, 9), Finding.SUCCEED),
+        (Record("set", Phase.PAIRED, A, 5, mate=B, begun=6), B, has(6), Finding.SUCCEED),
         (PAIRED, B, has(4, 9), Finding.FOLLOW),
         (PAIRED, B, None, Finding.FOLLOW),
         (PAIRED, C, has(5, 9), Finding.FOLLOW),

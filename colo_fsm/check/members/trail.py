@@ -32,9 +32,13 @@ def _moments(steps: tuple[Step, ...]) -> Iterator[Moment]:
         before = after
 
 
+def _copies(world: World, index: int) -> bool:
+    return world.members[index].role in (Is.OPENED, Is.SHARING)
+
+
 def _sent(before: World, after: World, index: int) -> Iterator[str]:
     """What this member sends to the other one in a step of its own."""
-    if before.members[index].role is not Is.OPENED and after.members[index].role is Is.OPENED:
+    if after.members[index].generation != before.members[index].generation and _copies(after, index):
         yield "the whole state"
     if before.members[1 - index].memory != after.members[1 - index].memory:
         yield "a checkpoint"

@@ -27,10 +27,12 @@ class Is(StrEnum):
     KEEPING = "keeping"
     """Its store has it; the record does not say so yet."""
     ALONE = "alone"
-    STILL = "still"
-    """It was alone, and acknowledges nothing more: the Secondary gets the rest of its store."""
     OPENED = "opened"
-    """It copies what it offers to a Secondary, as a generation that does not count yet."""
+    """It copies to the first Secondary of a data set, as a generation that does not count yet."""
+    SHARING = "sharing"
+    """The same while it runs alone: what is copied is its store, and then what changes in it."""
+    CHANGING = "changing"
+    """Its guest stands still: the Secondary has all of it, and the record does not say so yet."""
     PRIMARY = "primary"
     COPYING = "copying"
     SECONDARY = "secondary"
@@ -56,8 +58,6 @@ class Seen(NamedTuple):
     stored: Stored | None = None
     covered: Writes = NOTHING
     """What it may acknowledge now."""
-    copies: int = 0
-    """Alone or still: the generation as which its store is copied to a Secondary; 0: none."""
 
 
 class World(NamedTuple):
@@ -84,7 +84,7 @@ def active(world: World, index: int) -> bool:
     """Whether this member can acknowledge what it is told now."""
     seen, other = world.members[index], world.members[1 - index]
     paired = other.role is Is.SECONDARY and other.generation == seen.generation
-    return seen.role is Is.ALONE or (seen.role is Is.PRIMARY and paired)
+    return seen.role in (Is.ALONE, Is.SHARING) or (seen.role is Is.PRIMARY and paired)
 
 
 def protected(world: World) -> bool:
