@@ -23,8 +23,8 @@ from colo_fsm.check import (
 from colo_fsm.check.members.rules import PLAIN, PRODUCTION
 from colo_fsm.check.members.steps import Members
 from colo_fsm.check.members.world import World, protected
-from colo_fsm.member import record as production
-from colo_fsm.member.record import Finding, Member, Phase, Point, Record
+from colo_fsm.membership import record as production
+from colo_fsm.membership.record import Finding, Member, Phase, Point, Record
 
 KEPT, SERVED, ONE, HEALS = MemberProperty
 PAGE = Path(__file__).parent.parent / "docs" / "verification.md"

@@ -18,7 +18,7 @@ from colo_fsm.cli.ctl import in_lines
 from colo_fsm.cli.figures import Figures, MemberFigures
 from colo_fsm.cli.health import METRICS, answer, metrics
 from colo_fsm.cli.notify import Notifier
-from colo_fsm.member.machine import S
+from colo_fsm.membership.machine import S
 from colo_fsm.replica import ClaimUnanswered, MemberMoved, NotServing, Options, Pair
 
 OPTIONS = Options(interval=0.01, claim_retry=0.01)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from colo_fsm.arbiter.register import Register, SqliteRegister
-from colo_fsm.member import Active, AloneCommit, Member, NotPossible, member
-from colo_fsm.member.seat import Seat, Standing
+from colo_fsm.membership import Active, AloneCommit, Member, NotPossible, member
+from colo_fsm.membership.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
 from colo_fsm.replica.guest import state_in
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from colo_fsm.fsm import FailoverRequested, Fault, fault
-from colo_fsm.member import Active, Member, NotPossible
+from colo_fsm.membership import Active, Member, NotPossible
 from colo_fsm.replica import NotCommitted, NotRunning, Pair
 
 from .figures import Figures

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from colo_fsm.fsm import Side, Transition
-from colo_fsm.member import Active, Member
-from colo_fsm.member.machine import S
+from colo_fsm.membership import Active, Member
+from colo_fsm.membership.machine import S
 from colo_fsm.replica import (
     AsyncGuest,
     CheckpointTaken,

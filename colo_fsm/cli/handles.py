@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import click
 
-from colo_fsm.member import Member
+from colo_fsm.membership import Member
 from colo_fsm.replica import Address, AddressError, Event
 
 from .control import Control

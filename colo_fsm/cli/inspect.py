@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from colo_fsm.fsm import Side
-from colo_fsm.member.seat import Owner
+from colo_fsm.membership.seat import Owner
 from colo_fsm.qemu import VmCheckpoint
 from colo_fsm.qemu.hold.inspect import Inspected, inspect_checkpoint, inspect_file
 from colo_fsm.qemu.watch.capture import Capture

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.member import DATA_SET, Active, AloneCommit, Member, MemberFailed
-from colo_fsm.member import member as make_member
+from colo_fsm.membership import DATA_SET, Active, AloneCommit, Member, MemberFailed
+from colo_fsm.membership import member as make_member
 from colo_fsm.replica import Event, Options, Pair, StoreError
 
 from . import options

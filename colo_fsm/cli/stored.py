@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from colo_fsm.member.seat import Owner, owner
+from colo_fsm.membership.seat import Owner, owner
 from colo_fsm.replica import Checkpoint, DirectoryStore, StoreError
 from colo_fsm.replica.store import StoreInUse
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from colo_fsm.member import record as production
-from colo_fsm.member.record import Finding, Member, Phase, Point, Record
+from colo_fsm.membership import record as production
+from colo_fsm.membership.record import Finding, Member, Phase, Point, Record
 
 
 @attrs.frozen

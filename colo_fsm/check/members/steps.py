@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from colo_fsm.member import record as production
-from colo_fsm.member.record import Finding, Phase, Point
+from colo_fsm.membership import record as production
+from colo_fsm.membership.record import Finding, Phase, Point
 
 from .rules import Bounds, Rules
 from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World

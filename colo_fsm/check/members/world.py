@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from colo_fsm.member.record import Member, Record
+from colo_fsm.membership.record import Member, Record
 
 ID = "set"
 """The data set's."""
