@@ -303,6 +303,19 @@ def test_alone_with_memory_an_answer_leaves_at_once_and_the_end_stores_it(tmp_pa
     alone(tmp_path, AloneCommit.MEMORY, story)
 
 
+def test_alone_with_memory_a_checkpoint_can_be_had(tmp_path: Path) -> None:
+    async def story(place: Place, a: Member, active: Active) -> None:
+        before = a._seat.point
+        await write(active, place.words["a"], b"two")
+        assert a._seat.point == before
+        await active.stored()
+        newest = a._seat.store.newest
+        assert newest is not None
+        assert state_in(newest) == b"two"
+
+    alone(tmp_path, AloneCommit.MEMORY, story)
+
+
 def test_who_leaves_answers_what_waits_for_the_store(tmp_path: Path) -> None:
     async def story(place: Place, a: Member, active: Active) -> None:
         writing = asyncio.create_task(write(active, place.words["a"], b"two"))

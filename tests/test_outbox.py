@@ -62,6 +62,23 @@ def test_held_back_again_what_comes_waits_for_its_checkpoint(log: Log) -> None:
     assert log == ["+a", "+b"]
 
 
+def test_a_promise_is_kept_by_a_checkpoint_whatever_leaves_at_once(log: Log) -> None:
+    outbox = Outbox()
+    outbox.promise(lambda: log.append("+first"), lambda: log.append("-first"))
+    outbox.release_all()
+    outbox.promise(lambda: log.append("+promise"), lambda: log.append("-promise"))
+    log.hold(outbox, "a")
+    outbox.release()
+    assert log == ["+a"]
+    outbox.seal()
+    outbox.release()
+    assert log == ["+a", "+first", "+promise"]
+    outbox.promise(lambda: log.append("+late"), lambda: log.append("-late"))
+    outbox.discard()
+    outbox.promise(lambda: log.append("+no"), lambda: log.append("-no"))
+    assert log == ["+a", "+first", "+promise", "-late", "-no"]
+
+
 def test_stopped_everything_is_dropped_now_and_from_now_on(log: Log) -> None:
     outbox = Outbox()
     log.hold(outbox, "a")

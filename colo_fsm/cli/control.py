@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from colo_fsm.fsm import FailoverRequested, Fault, fault
-from colo_fsm.membership import Member, NotPossible
-from colo_fsm.replica import NotCommitted, Pair
+from colo_fsm.membership import Active, Member, NotPossible
+from colo_fsm.replica import NotCommitted, NotRunning, Pair
 
 from .figures import Figures
 
@@ -124,10 +124,10 @@ class Control:
         pair.request_checkpoint()
         try:
             async with asyncio.timeout(COVERED):
-                await host.committed()
+                await (host.stored() if isinstance(host, Active) else host.committed())
         except TimeoutError:
             raise NotPossible(f"asked for, and not taken in {COVERED:g} s") from None
-        except NotCommitted as error:
+        except (NotCommitted, NotRunning) as error:
             raise NotPossible(str(error)) from None
         return f"checkpoint {host.checkpoint} has all that was there when it was asked for"
 

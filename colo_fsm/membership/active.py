@@ -195,6 +195,18 @@ class Active:
         self.outbox.hold(answer.settle, lambda: answer.settle(stopped))
         await until(answer, answer.get)
 
+    async def stored(self) -> None:
+        """Until a checkpoint has all that is true now, also where answers wait for none (`AloneCommit`).
+
+        Asks for one. Raises NotCommitted when this pair is over before.
+        """
+        answer = Answer()
+        stopped = NotCommitted("the pair was over before its next checkpoint")
+        pair = await self.pair_that_runs()
+        pair.outbox.promise(answer.settle, lambda: answer.settle(stopped))
+        pair.request_checkpoint()
+        await until(answer, answer.get)
+
     async def wait(self) -> None:
         """Until the guest does not run here any more."""
         await until(self._over, self._over.settled)

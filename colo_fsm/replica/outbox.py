@@ -23,6 +23,7 @@ class Outbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: deque[tuple[int, Action, Action]] = deque()
+        self._promised: deque[tuple[int, Action, Action]] = deque()
         self._epoch = 0
         self._through = False
         self._closed = False
@@ -45,6 +46,14 @@ class Outbox:
                 return
         action()
 
+    def promise(self, kept: Action, broken: Action) -> None:
+        """Call `kept` when a checkpoint covers what is true now, whether packets wait for that or not."""
+        with self._lock:
+            if not self._closed:
+                self._promised.append((self._epoch, kept, broken))
+                return
+        broken()
+
     def seal(self) -> None:
         """The state is being saved: what is held now is covered by it."""
         with self._lock:
@@ -55,7 +64,7 @@ class Outbox:
 
         Everything is delivered; what the first failed delivery raised is raised then.
         """
-        _call(deliver for deliver, _ in self._take(covered_only=True))
+        _call(deliver for deliver, _ in [*self._take(covered_only=True), *self._kept()])
 
     def release_all(self) -> None:
         """This side runs alone: deliver everything, now and from now on, in order.
@@ -77,7 +86,7 @@ class Outbox:
         """This side has stopped: drop everything, now and from now on."""
         with self._lock:
             self._closed = True
-        _call(drop for _, drop in self._take())
+        _call(drop for _, drop in [*self._take(), *self._kept(everything=True)])
 
     def _take(self, covered_only: bool = False) -> list[tuple[Action, Action]]:
         """Without `covered_only`: all that is held; when nothing is, what comes goes through from now on."""
@@ -88,6 +97,15 @@ class Outbox:
                 taken.append((deliver, drop))
             self._through = self._through or not (covered_only or taken)
         return taken
+
+    def _kept(self, everything: bool = False) -> list[tuple[Action, Action]]:
+        """The promises that the last sealed state covers."""
+        kept = []
+        with self._lock:
+            while self._promised and (everything or self._promised[0][0] < self._epoch):
+                _, keep, broken = self._promised.popleft()
+                kept.append((keep, broken))
+        return kept
 
 
 def _call(actions: Iterable[Action]) -> None:
