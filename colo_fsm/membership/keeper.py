@@ -6,9 +6,13 @@ answer leaves when the checkpoint that covers it is in the store.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Self
+
+import attrs
 
 from colo_fsm.arbiter import Claim
 from colo_fsm.fsm import GuestFailed, Side
@@ -18,15 +22,18 @@ from colo_fsm.replica import (
     Guest,
     Options,
     Saved,
-    Store,
     link_pair,
     primary,
     secondary,
 )
-from colo_fsm.stream.memory import Blocks
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Page
 
 from .seat import Standing
+from .shadow import Copied
 from .tables import MEMBER_PRIMARY
+
+MUCH = 4
+"""One page in so many may differ to be written over what is there, which writes it twice."""
 
 
 class _Unloaded:
@@ -46,6 +53,46 @@ class _Unloaded:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """It is in the store."""
+
+
+class _Resumed:
+    """A guest whose first copy into its own store is only what differs from what that store has already.
+
+    A member that takes over, or goes on after a restart, has loaded just that: it need not all be written
+    again before anybody is answered. Where much differs, all of it is copied.
+    """
+
+    def __init__(self, guest: Guest, copied: Copied) -> None:
+        self._guest = guest
+        self._copied = copied
+        self.blocks = guest.blocks
+        self.suspend, self.resume, self.load = guest.suspend, guest.resume, guest.load
+
+    def save(self, full: bool) -> Saved:
+        saved, newest = self._guest.save(full), self._copied.newest
+        if not full or newest is None or {n: len(v) for n, v in newest.blocks.items()} != dict(self.blocks):
+            return saved
+        pages = list(saved.pages)
+        changed = list(_changed(pages, newest))
+        self._copied.in_place = len(changed) <= len(pages) // MUCH
+        return attrs.evolve(saved, pages=changed if self._copied.in_place else pages)
+
+
+def _changed(pages: list[Page], newest: Checkpoint) -> Iterator[Page]:
+    """Those that the image has not; a page that is not in use any more is zero.
+
+    Compared as bytes: a comparison of memoryviews looks at each element.
+    """
+    used = set()
+    for page in pages:
+        block, at, data = page
+        used.add((block, at))
+        if bytes(newest.blocks[block][at : at + PAGE_SIZE]) != bytes(data):
+            yield page
+    for block, view in newest.blocks.items():
+        for at in range(0, len(view), PAGE_SIZE):
+            if (block, at) not in used and bytes(view[at : at + PAGE_SIZE]) != ZERO_PAGE:
+                yield Page(block, at, ZERO_PAGE)
 
 
 class _Never:
@@ -90,8 +137,11 @@ class _Holder:
 class Keeper:
     """`async with Keeper(...) as keeper`: `keeper.pair` runs the guest, and keeps it in `store`."""
 
-    def __init__(self, guest: Guest | AsyncGuest, store: Store, standing: Standing, options: Options) -> None:
+    def __init__(
+        self, guest: Guest | AsyncGuest, store: Copied, standing: Standing, options: Options
+    ) -> None:
         ours, its = link_pair()
+        kept = guest if iscoroutinefunction(guest.save) else _Resumed(guest, store)  # type: ignore[arg-type]
         self._holder = _Holder(standing)
         self._store = secondary(
             _Unloaded(guest.blocks),
@@ -103,7 +153,7 @@ class Keeper:
         )
         self._exits = AsyncExitStack()
         self._ended = False
-        self.pair = primary(guest, peer=ours, arbiter=self._holder, options=options, table=MEMBER_PRIMARY)
+        self.pair = primary(kept, peer=ours, arbiter=self._holder, options=options, table=MEMBER_PRIMARY)
 
     @property
     def token(self) -> int:

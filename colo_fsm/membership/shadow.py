@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,9 @@ from colo_fsm.stream.memory import Buffer
 
 from .seat import Standing
 
+PIECE = 256 * PAGE_SIZE
+"""Copied at a time; a commit waits no longer."""
+
 
 class Copied:
     """A store of which somebody else takes copies: `whole`, then again and again what has changed `since`.
@@ -33,26 +36,48 @@ class Copied:
         self._store = store
         self._lock = threading.Lock()
         self._changed: set[tuple[str, int]] = set()
+        self._before: dict[tuple[str, int], bytes] | None = None
+        """While a whole copy is taken: what commits have changed since it was begun, as it was."""
+        self._over: _Over | None = None
+        self.in_place = False
+        """Whether the next image to begin is the newest one, of which only what changes is put."""
 
     @property
     def newest(self) -> Checkpoint | None:
         return self._store.newest
 
     def begin(self, blocks: Blocks) -> PatchSink:
+        if self.in_place:
+            self._over = _Over(self)
+            return self._over
         return self._store.begin(blocks)
 
     def complete(
         self, generation: int, device: bytes, meta: Mapping[str, str] = NO_META, *, provisional: bool = False
     ) -> None:
         with self._lock:
-            self._store.complete(generation, device, meta, provisional=provisional)
+            over, self._over = self._over, None
+            if over is not None:
+                self._store.renew(generation, over, device)
+            else:
+                self._store.complete(generation, device, meta, provisional=provisional)
+
+    def renew(self, generation: int, delta: Delta, device: bytes) -> None:
+        with self._lock:
+            self._store.renew(generation, delta, device)
 
     def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
         with self._lock:
+            if self._before is not None:
+                for page in delta:
+                    self._before.setdefault(
+                        (page.block, page.offset), bytes(self._now(page.block, page.offset))
+                    )
             self._store.commit(delta, device, meta)
             self._changed.update((page.block, page.offset) for page in delta)
 
     def abort(self) -> None:
+        self._over = None
         self._store.abort()
 
     def close(self) -> None:
@@ -70,16 +95,27 @@ class Copied:
         """All of the newest checkpoint but its zero pages."""
         with self._lock:
             newest = self._take()
-            places = [
-                (name, at) for name, view in newest.blocks.items() for at in range(0, len(view), PAGE_SIZE)
-            ]
-            pages = [page for page in map(self._page, places) if page.data != ZERO_PAGE]
-            return Saved(pages, newest.device)
+            self._before = {}
+        return Saved(self._pages(newest), newest.device)
+
+    def _pages(self, newest: Checkpoint) -> Iterator[Page]:
+        """As they were when the copy was begun: commits go on meanwhile, and put aside what they change."""
+        try:
+            for name, view in newest.blocks.items():
+                for start in range(0, len(view), PIECE):
+                    with self._lock:
+                        piece = [
+                            self._page((name, at))
+                            for at in range(start, min(start + PIECE, len(view)), PAGE_SIZE)
+                        ]
+                    yield from (page for page in piece if page.data != ZERO_PAGE)
+        finally:
+            self._before = None
 
     def since(self) -> Saved:
         """What has changed since the last copy was taken, and the device state."""
         with self._lock:
-            changed = sorted(self._changed)
+            changed, self._before = sorted(self._changed), None
             newest = self._take()
             return Saved(list(map(self._page, changed)), newest.device)
 
@@ -90,10 +126,28 @@ class Copied:
         return newest
 
     def _page(self, place: tuple[str, int]) -> Page:
-        name, at = place
+        before = None if self._before is None else self._before.get(place)
+        return Page(*place, bytes(self._now(*place)) if before is None else before)
+
+    def _now(self, block: str, at: int) -> Buffer:
         newest = self._store.newest
         assert newest is not None
-        return Page(name, at, bytes(newest.blocks[name][at : at + PAGE_SIZE]))
+        return newest.blocks[block][at : at + PAGE_SIZE]
+
+
+class _Over(Delta):
+    """What a new generation changes of the newest image."""
+
+    __slots__ = ("_under",)
+
+    def __init__(self, under: Copied) -> None:
+        super().__init__()
+        self._under = under
+
+    def get(self, block: str, offset: int) -> Buffer:
+        kept, newest = self.kept(block, offset), self._under.newest
+        assert newest is not None
+        return newest.blocks[block][offset : offset + PAGE_SIZE] if kept is None else kept
 
 
 class Shadow:

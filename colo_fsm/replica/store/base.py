@@ -85,6 +85,12 @@ class Store(Protocol):
         one was safe, the store is closed and `newest` is that one once the store is opened again.
         """
 
+    def renew(self, generation: int, delta: Delta, device: bytes) -> None:
+        """Make the newest checkpoint, changed by `delta`, checkpoint 0 of `generation`: without a new image.
+
+        Raises what `commit` does.
+        """
+
     def abort(self) -> None:
         """Drop an image begun and not completed, or provisional; without one, nothing happens."""
 
@@ -218,6 +224,15 @@ class ImageStore(ABC, Generic[ImageT]):
             previous[1].drop()
 
     def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
+        self._change(delta, device, meta, None)
+
+    def renew(self, generation: int, delta: Delta, device: bytes) -> None:
+        self._change(delta, device, None, generation)
+
+    def _change(
+        self, delta: Delta, device: bytes, meta: Mapping[str, str] | None, generation: int | None
+    ) -> None:
+        """Write `delta` over the newest checkpoint, as the next one, or as the first of a generation."""
         self._check_open()
         if self.begun is not None:
             raise ValueError("an image is begun: complete() or abort() it before the next commit()")
@@ -226,7 +241,8 @@ class ImageStore(ABC, Generic[ImageT]):
         newest, image = self._current
         pages = [(image.layout.index(*page), page.data) for page in delta]
         meta = newest.meta if meta is None else dict(meta)
-        checkpoint = attrs.evolve(newest, number=newest.number + 1, device=bytes(device), meta=meta)
+        place = (newest.generation, newest.number + 1) if generation is None else (generation, 0)
+        checkpoint = Checkpoint(*place, newest.blocks, bytes(device), meta)
         self._publish(checkpoint, image, pages)
         self._current = checkpoint, image
         if self._kept is not None:
