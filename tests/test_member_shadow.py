@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,14 @@ def delta(**pages: str) -> Delta:
 
 
 @pytest.fixture(params=["memory", "directory"])
-def copied(request: pytest.FixtureRequest, tmp_path: Path) -> Copied:
-    store: Store = MemoryStore() if request.param == "memory" else DirectoryStore(tmp_path)
-    request.addfinalizer(store.close)
-    sink = store.begin(BLOCKS)
-    sink.put("ram", 0, page("a"))
-    sink.put("ram", LAST, page("z"))
-    store.complete(7, b"first")
-    return Copied(store)
+def copied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Copied]:
+    kept: Store = MemoryStore() if request.param == "memory" else DirectoryStore(tmp_path)
+    with kept as store:
+        sink = store.begin(BLOCKS)
+        sink.put("ram", 0, page("a"))
+        sink.put("ram", LAST, page("z"))
+        store.complete(7, b"first")
+        yield Copied(store)
 
 
 def content(saved: Saved) -> dict[int, bytes]:

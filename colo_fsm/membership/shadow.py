@@ -69,10 +69,8 @@ class Copied:
     def commit(self, delta: Delta, device: bytes, meta: Mapping[str, str] | None = None) -> None:
         with self._lock:
             if self._before is not None:
-                for page in delta:
-                    self._before.setdefault(
-                        (page.block, page.offset), bytes(self._now(page.block, page.offset))
-                    )
+                for block, at, _ in delta:
+                    self._before.setdefault((block, at), bytes(self._now(block, at)))
             self._store.commit(delta, device, meta)
             self._changed.update((page.block, page.offset) for page in delta)
 
