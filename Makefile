@@ -9,7 +9,7 @@ BIN := .venv/bin
 .PHONY: setup run test lint pytest soak bench diagrams qemus matrix clean
 
 run: setup
-	$(BIN)/colo-fsm demo
+	$(BIN)/colo-fsm demo --rejoin
 
 setup: .venv/setup.done
 

@@ -37,6 +37,7 @@ if typing.TYPE_CHECKING:
         send,
         won,
     )
+    from .membership import member
     from .replica import (
         AsyncGuest,
         Guest,
@@ -85,6 +86,7 @@ __all__ = [
     "link_pair",
     "lost",
     "machine_for",
+    "member",
     "open_arbiter",
     "otherwise",
     "primary",
@@ -101,6 +103,7 @@ def __getattr__(name: str) -> typing.Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # colo first: it has the Variant of COLO, and fsm what any may be
-    rooms = (importlib.import_module(f"{__name__}.{room}") for room in ("colo", "fsm", "arbiter", "replica"))
+    order = ("colo", "fsm", "arbiter", "replica", "membership")
+    rooms = (importlib.import_module(f"{__name__}.{room}") for room in order)
     found = globals()[name] = next(getattr(room, name) for room in rooms if name in room.__all__)
     return found

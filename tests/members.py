@@ -24,8 +24,9 @@ SCHEMA = "CREATE TABLE ledger (key TEXT PRIMARY KEY)"
 class Process:
     """A member as a process; what it says is read as it comes."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[str], folder: Path) -> None:
         self.name = name
+        self.folder = folder
         self.process = process
         self.events: list[dict[str, Any]] = []
         self._said = threading.Condition()
@@ -54,6 +55,17 @@ class Process:
                         return found
                 assert not self._ended, f"{self.name} ended before {wanted}: {self.events[-5:]}"
                 assert self._said.wait(end - time.monotonic()), f"{self.name}: no {wanted}"
+
+    def ctl(self, command: str) -> subprocess.CompletedProcess[str]:
+        """What `colo-fsm ctl` says of it."""
+        return subprocess.run(
+            [sys.executable, "-m", "colo_fsm", "ctl", f"{self.name}.ctl", command],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
 
     def kill(self) -> None:
         """As a power cut does."""
@@ -98,14 +110,14 @@ class Members:
                 *(sys.executable, "-m", "colo_fsm", "member", "--name", name, "--arbiter", self.arbiter),
                 *("--listen", f"unix:{name}.link", "--peer", f"unix:{peer}.link", "--store", name),
                 *("--guest", "sqlite", "--serve", f"unix:{name}.serve", "--schema", "schema.sql"),
-                *("--interval-ms", "20", "--json", *self.more, *more),
+                *("--control", f"{name}.ctl", "--interval-ms", "20", "--json", *self.more, *more),
             ],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.running[name] = Process(name, process)
+        self.running[name] = Process(name, process, self.folder)
         return self.running[name]
 
     def both(self) -> None:

@@ -17,7 +17,7 @@ import replicas
 
 from colo_fsm.replica import Address
 
-GUEST = "colo_fsm.services.sqlite_server:guest"
+GUEST = "sqlite"
 
 
 class Process:
@@ -60,17 +60,23 @@ class Process:
 
 @contextlib.contextmanager
 def side(
-    folder: Path, *arguments: str, files: int | None = None, guest: str = GUEST, **environment: str
+    folder: Path,
+    *arguments: str,
+    files: int | None = None,
+    guest: str = GUEST,
+    serve: str = "tcp:127.0.0.1:0",
+    **environment: str,
 ) -> Iterator[Process]:
     """A side in this folder, with at most so many files open; it is killed at the end."""
+    replicated = ["--guest", guest, *(("--serve", serve) if guest == GUEST else ())]
     limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
     process = subprocess.Popen(
-        [*limited, sys.executable, "-m", "colo_fsm", *arguments, "--guest", guest, "--json"],
+        [*limited, sys.executable, "-m", "colo_fsm", *arguments, *replicated, "--json"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "COLO_FSM_SQLITE_LISTEN": "tcp:127.0.0.1:0", **environment},
+        env=os.environ | environment,
     )
     with process:
         try:
@@ -80,10 +86,13 @@ def side(
 
 
 @contextlib.contextmanager
-def served(folder: Path, *more: str, files: int | None = None) -> Iterator[tuple[Process, Process, Address]]:
+def served(
+    folder: Path, *more: str, files: int | None = None, store: str | None = None
+) -> Iterator[tuple[Process, Process, Address]]:
     """Primary, Secondary, and where the Primary serves."""
     common = ["--arbiter", "sqlite:claim.db"]
-    with side(folder, "secondary", "--listen", "unix:link", *common) as secondary:
+    kept = [] if store is None else ["--store", store]
+    with side(folder, "secondary", "--listen", "unix:link", *common, *kept) as secondary:
         secondary.until("listening")
         with side(folder, "primary", "--connect", "unix:link", *common, *more, files=files) as primary:
             yield primary, secondary, Address.parse(primary.until("serving")["address"])

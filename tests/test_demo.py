@@ -185,7 +185,7 @@ def test_clients_keep_their_pace() -> None:
 
 
 def test_what_the_service_refuses_is_a_verdict() -> None:
-    result = command("--clients", "30", COLO_FSM_SQLITE_CAPACITY=str(64 << 10))
+    result = command("--clients", "30", "--capacity", str(64 << 10))
     assert result.returncode == 1
     assert "FAILED the service refused: INSERT: database or disk is full" in result.stdout
     assert "0 lost, changed or there twice" in result.stdout
@@ -193,11 +193,11 @@ def test_what_the_service_refuses_is_a_verdict() -> None:
 
 
 def test_a_side_that_does_not_start_is_one_line() -> None:
-    result = command("--json", COLO_FSM_SQLITE_CAPACITY="much")
+    result = command("--json", "--capacity", "1")
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: the secondary ended before 'listening': ")
-    assert line.endswith("must be a number of bytes, not 'much'")
+    assert "--capacity=1: the database does not fit" in line
 
 
 def test_a_reader_that_goes_away_ends_nothing() -> None:

@@ -9,7 +9,7 @@ import pygraphviz
 import pytest
 
 from colo_fsm import draw
-from colo_fsm.member.machine import ROWS, S
+from colo_fsm.membership.machine import ROWS, S
 
 MEMBER = draw.pictures()["member"]
 LAMP = draw.machine(

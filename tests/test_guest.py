@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import struct
 
+import attrs
 import pytest
 from replicas import AsyncCounting, Counting
 
 from colo_fsm.replica import AsyncGuest, CapacityExceeded, Checkpoint, Guest, MemoryStore, StateGuest
-from colo_fsm.replica.guest import DamagedState
+from colo_fsm.replica.guest import DamagedState, state_in
 from colo_fsm.stream import PAGE_SIZE, Delta
 
 
@@ -58,6 +59,24 @@ class Twin:
 def test_what_is_saved_is_loaded(size: int) -> None:
     twin = Twin(random.Random(size).randbytes(size))
     assert twin.loaded() == twin.service.state
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE_SIZE + 1, 8 * PAGE_SIZE])
+def test_a_stored_state_is_told_without_a_guest(size: int) -> None:
+    twin = Twin(random.Random(size).randbytes(size))
+    newest = twin.store.newest
+    assert newest is not None
+    assert state_in(newest) == twin.service.state
+    length, checksum = struct.unpack(">QQ", newest.device)
+    with pytest.raises(DamagedState):
+        state_in(attrs.evolve(newest, device=struct.pack(">QQ", length, checksum + 1)))
+    for another in (
+        {"device": newest.device + b"\0"},
+        {"device": struct.pack(">QQ", 8 * PAGE_SIZE + 1, checksum)},
+        {"blocks": {"ram": newest.blocks["state"]}},
+        {"blocks": {**newest.blocks, "ram": memoryview(b"")}},
+    ):
+        assert state_in(attrs.evolve(newest, **another)) is None
 
 
 def test_only_changed_pages_travel() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from colo_fsm.arbiter.register import Register, SqliteRegister
-from colo_fsm.member import Active, Member, NotPossible, member
-from colo_fsm.member.seat import Seat, Standing
+from colo_fsm.membership import Active, AloneCommit, Member, NotPossible, member
+from colo_fsm.membership.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
+from colo_fsm.replica.guest import state_in
 
 PATIENCE = 60.0
 
@@ -44,9 +46,7 @@ class Place:
         self,
         name: str,
         arbiter: Register | None = None,
-        *,
-        accept_loss: bool = False,
-        replace_store: bool = False,
+        **more: Any,
     ) -> AsyncIterator[Member]:
         peer = {"a": "b", "b": "a"}[name]
         words = self.words[name] = Words()
@@ -57,9 +57,7 @@ class Place:
             peer=f"unix:{self.folder}/{peer}.link",
             arbiter=arbiter or f"sqlite:{self.folder}/claim.db",
             store=self.folder / name,
-            options=Options(interval=0.01, deadline=PATIENCE),
-            accept_loss=accept_loss,
-            replace_store=replace_store,
+            **{"options": Options(interval=0.01, deadline=PATIENCE), **more},
         )
         said = self.said.setdefault(name, [])
 
@@ -236,5 +234,171 @@ def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_
                 assert a.active is not None
                 await a.active.running()
                 assert place.text("a") == b"kept"
+
+    asyncio.run(story())
+
+
+# ---- what answers given alone wait for -------------------------------------------------------------
+
+HOUR = 3600.0
+"""Between two checkpoints alone: whatever is stored in a test is stored because somebody asked for it."""
+
+
+def alone(
+    folder: Path, commit: AloneCommit, story: Callable[[Place, Member, Active], Awaitable[None]]
+) -> None:
+    """The story of a member that runs alone; in the end, started again, it has all that was acknowledged."""
+    alone_before(folder, "a", b"one")
+
+    async def told() -> None:
+        place = Place(folder)
+        async with place.member("a", alone_commit=commit, alone_interval=HOUR) as a:
+            await until(lambda: a.active is not None)
+            assert a.active is not None
+            await a.active.running()
+            await place.says("a", "it runs unprotected")
+            await story(place, a, a.active)
+        kept = place.text("a")
+        async with place.member("a") as again:
+            await until(lambda: again.active is not None)
+            assert again.active is not None
+            await again.active.running()
+            assert place.text("a") == kept
+
+    asyncio.run(told())
+
+
+async def waits(active: Active) -> None:
+    """Until an answer waits for a checkpoint."""
+    assert active._pair is not None
+    outbox = active._pair.outbox
+    await until(lambda: len(outbox))
+
+
+def test_alone_an_answer_waits_for_the_store(tmp_path: Path) -> None:
+    async def story(place: Place, a: Member, active: Active) -> None:
+        before = a._seat.point
+        writing = asyncio.create_task(write(active, place.words["a"], b"two"))
+        await waits(active)
+        assert a._seat.point == before
+        assert not writing.done()
+        assert active._pair is not None
+        active._pair.request_checkpoint()
+        await writing
+        assert a._seat.point != before
+
+    alone(tmp_path, AloneCommit.DISK, story)
+
+
+def test_alone_with_memory_an_answer_leaves_at_once_and_the_end_stores_it(tmp_path: Path) -> None:
+    async def story(place: Place, a: Member, active: Active) -> None:
+        before = a._seat.point
+        for text in (b"two", b"three"):
+            await write(active, place.words["a"], text)
+        assert a._seat.point == before
+        a.request_leave()
+        await a.wait()
+        assert place.text("a") == b"three"
+
+    alone(tmp_path, AloneCommit.MEMORY, story)
+
+
+def test_who_leaves_answers_what_waits_for_the_store(tmp_path: Path) -> None:
+    async def story(place: Place, a: Member, active: Active) -> None:
+        writing = asyncio.create_task(write(active, place.words["a"], b"two"))
+        await waits(active)
+        a.request_leave()
+        await writing
+
+    alone(tmp_path, AloneCommit.DISK, story)
+
+
+@pytest.mark.parametrize("commit", list(AloneCommit))
+def test_answers_keep_their_order_from_alone_to_protected_and_back(
+    tmp_path: Path, commit: AloneCommit
+) -> None:
+    async def story(place: Place, a: Member, active: Active) -> None:
+        told: list[int] = []
+        number, over = 0, False
+
+        async def write_on() -> None:
+            nonlocal number
+            while not over:
+                async with active.turn():
+                    place.words["a"].text = b"%d" % number
+                    active.outbox.hold(lambda n=number: told.append(n), lambda: told.append(-1))  # type: ignore[misc]
+                number += 1
+                await asyncio.sleep(0)
+
+        async def more(count: int = 20) -> None:
+            goal = number + count
+            await until(lambda: number >= goal)
+
+        writing = asyncio.create_task(write_on())
+        await more()
+        async with place.member("b") as b:
+            await until(lambda: a.state == "primary")
+            assert active.protected
+            await more()
+            b.request_leave()
+            await b.wait()
+            await until(lambda: a.state == "alone")
+            await more()
+        over = True
+        await writing
+        a.request_leave()
+        await a.wait()
+        assert told == list(range(number))
+
+    alone(tmp_path, commit, story)
+
+
+def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path: Path) -> None:
+    """Behind the change-over no checkpoint comes: the Secondary has it all by then, or not at all."""
+    alone_before(tmp_path, "a", b"one")
+    seldom = Options(interval=HOUR, deadline=PATIENCE)
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=seldom) as a:
+            await until(lambda: a.active is not None)
+            assert a.active is not None
+            await place.says("a", "answers before")
+            await write(a.active, place.words["a"], b"two")
+            async with place.member("b") as b:
+                await until(lambda: a.state == "primary")
+                newest = b._seat.store.newest
+                assert newest is not None
+                assert state_in(newest) == b"two"
+                b.request_leave()
+                await b.wait()
+
+    asyncio.run(story())
+
+
+def test_a_store_that_takes_nothing_at_the_end_is_said(tmp_path: Path) -> None:
+    """With `memory` there is something that is in memory only, and somebody has to know."""
+    alone_before(tmp_path, "a", b"one")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, alone_interval=HOUR) as a:
+            await until(lambda: a.active is not None)
+            assert a.active is not None
+            await place.says("a", "answers before")
+            await write(a.active, place.words["a"], b"two")
+            (tmp_path / "a" / "store" / "checkpoint.new").mkdir()
+            a.request_leave()
+            await place.says("a", "in memory only")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("interval", [-1.0, float("nan"), 1e9])
+def test_an_interval_that_cannot_be_is_refused_at_the_start(tmp_path: Path, interval: float) -> None:
+    async def story() -> None:
+        with pytest.raises(ValueError, match="interval"):
+            async with Place(tmp_path).member("a", alone_interval=interval):
+                pass
 
     asyncio.run(story())

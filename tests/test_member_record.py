@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from colo_fsm.member import record as to
-from colo_fsm.member.record import Finding, Member, Phase, Point, Record, find
+from colo_fsm.membership import record as to
+from colo_fsm.membership.record import Finding, Member, Phase, Point, Record, find
 
 A, B, C = Member("a", "1"), Member("b", "2"), Member("c", "3")
 A_AGAIN = Member("a", "another disk")

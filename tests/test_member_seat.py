@@ -12,8 +12,8 @@ from store_process import delta
 from colo_fsm.arbiter import ArbiterUnreachable, Claim, GenerationClaimed, UnknownGeneration
 from colo_fsm.arbiter.register import Entry
 from colo_fsm.fsm import Side
-from colo_fsm.member.record import Finding, Member, Phase, Point, Record, begun
-from colo_fsm.member.seat import Refused, Seat, Standing
+from colo_fsm.membership.record import Finding, Member, Phase, Point, Record, begun
+from colo_fsm.membership.seat import Refused, Seat, Standing
 from colo_fsm.replica.store.base import StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
 from colo_fsm.stream.memory import PAGE_SIZE
@@ -162,7 +162,7 @@ def test_every_store_of_a_seat_is_as_safe_as_was_asked(
             asked.append(fsync)
             super().__init__(path, fsync=fsync)
 
-    monkeypatch.setattr("colo_fsm.member.seat.DirectoryStore", Store)
+    monkeypatch.setattr("colo_fsm.membership.seat.DirectoryStore", Store)
     seat = Seat(tmp_path, "a", **given)
     seat.reopen()
     seat.clear()

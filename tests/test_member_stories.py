@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,68 @@ def test_without_a_quorum_a_pair_goes_on_and_a_survivor_waits_until_there_is_one
         data_set.start(primary.name)
         data_set.until_protected()
         assert not lost(data_set, writer)
+
+
+def switched_over(data_set: Members) -> None:
+    primary = data_set.until_protected()
+    done = primary.ctl("switchover")
+    assert done.returncode == 0, done
+    assert data_set.until_protected() is data_set.other(primary)
+
+
+def test_a_planned_switchover_loses_nothing_and_the_two_change_places(data_set: Members) -> None:
+    with Writer(data_set) as writer:
+        for _ in range(2):
+            data_set.until_protected()
+            writer.until(5)
+            switched_over(data_set)
+        writer.until(5)
+    assert not lost(data_set, writer)
+    assert not [
+        e for each in data_set.running.values() for e in each.events if e["event"] == "claim-unanswered"
+    ]
+
+
+def test_both_machines_are_upgraded_one_after_the_other_without_a_stop(data_set: Members) -> None:
+    with Writer(data_set) as writer:
+        for name in NAMES:
+            if data_set.until_protected().name == name:
+                switched_over(data_set)
+            assert data_set.running[name].end() == 0
+            writer.until(5)
+            data_set.start(name)
+            data_set.until_protected()
+        writer.until(5)
+    assert not lost(data_set, writer)
+
+
+@pytest.mark.soak
+def test_ten_switchovers_in_a_row_under_load(data_set: Members) -> None:
+    pauses = []
+    with Writer(data_set) as writer:
+        for _ in range(10):
+            data_set.until_protected()
+            writer.until(20)
+            writer.longest = 0.0
+            switched_over(data_set)
+            writer.until(5)
+            pauses.append(writer.longest)
+    print(f"pauses of a switchover, s: p50 {statistics.median(pauses):.2f}, max {max(pauses):.2f}")
+    assert not lost(data_set, writer)
+
+
+def test_a_survivor_that_answers_from_memory_stores_it_all_when_it_is_stopped(tmp_path: Path) -> None:
+    """Its store is written once an hour: what it has, it has from the last moment."""
+    with members(tmp_path, "--alone-commit", "memory", "--alone-interval-ms", "3600000") as both:
+        primary = both.until_protected()
+        survivor = both.other(primary)
+        primary.kill()
+        survivor.until("member", state="alone")
+        for key in ("one", "two", "three"):
+            assert both.ask("INSERT INTO ledger VALUES (?)", params=[key], key=key)["protected"] is False
+        assert survivor.end() == 0
+        both.start(survivor.name)
+        assert both.keys() == {"one", "two", "three"}
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ from colo_fsm.replica import (
     ClaimUnanswered,
     Dropped,
     Event,
+    MemberMoved,
     NotServing,
     Options,
     Refused,
@@ -55,5 +56,6 @@ def test_they_cannot_be_changed() -> None:
 def test_the_union_has_every_event() -> None:
     """A `match` over these with `assert_never` is complete for mypy."""
     assert set(get_args(Event)) == {
-        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing, Refused
+        Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing, Refused,
+        MemberMoved,
     }  # fmt: skip

@@ -49,6 +49,19 @@ def test_alone_everything_leaves_now_and_from_now_on(log: Log) -> None:
     assert (log, len(outbox)) == (["+a", "+b", "+c"], 0)
 
 
+def test_held_back_again_what_comes_waits_for_its_checkpoint(log: Log) -> None:
+    outbox = Outbox()
+    log.hold(outbox, "a")
+    outbox.release_all()
+    outbox.hold_back()
+    log.hold(outbox, "b")
+    outbox.release()
+    assert log == ["+a"]
+    outbox.seal()
+    outbox.release()
+    assert log == ["+a", "+b"]
+
+
 def test_stopped_everything_is_dropped_now_and_from_now_on(log: Log) -> None:
     outbox = Outbox()
     log.hold(outbox, "a")

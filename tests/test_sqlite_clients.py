@@ -53,7 +53,7 @@ def test_max_clients_is_an_option(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guest", "clients", "error"),
     [
-        ("colo_fsm.services.sqlite_server:guest", "100", "name 1 to 64, or raise `ulimit -n`"),
+        ("sqlite", "100", "name 1 to 64, or raise `ulimit -n`"),
         ("guests:guest", "5", "for a guest that serves clients, and this one does not"),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_survivor_whose_port_is_taken_says_so_in_its_events(tmp_path: Path) ->
         common = ["--arbiter", "sqlite:claim.db"]
         with side(
             tmp_path, "secondary", "--listen", "unix:link", *common,
-            COLO_FSM_SQLITE_LISTEN=f"tcp:127.0.0.1:{port}",
+            serve=f"tcp:127.0.0.1:{port}",
         ) as secondary:  # fmt: skip
             secondary.until("listening")
             with side(tmp_path, "primary", "--connect", "unix:link", *common) as primary:

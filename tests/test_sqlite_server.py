@@ -33,7 +33,7 @@ from colo_fsm.replica.options import Options
 from colo_fsm.services import connection, sqlite_server
 from colo_fsm.services.connection import CLIENT_WAITING, MOST_WAITING
 from colo_fsm.services.sqlite import SqliteGuest
-from colo_fsm.services.sqlite_server import ServedSqlite, SqliteServer, serve
+from colo_fsm.services.sqlite_server import ServedSqlite, SqliteServer, described, serve
 from colo_fsm.services.wire import LINE_LIMIT
 
 CAPACITY = 64 * 4096
@@ -693,12 +693,13 @@ async def test_a_full_database_answers_and_is_still_replicated() -> None:
 
 
 @on_a_loop
-async def test_the_environment_describes_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_options_describe_the_guest(tmp_path: Path) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
-    monkeypatch.setenv("COLO_FSM_SQLITE_LISTEN", f"unix:{tmp_path}/clients")
-    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", str(CAPACITY))
-    monkeypatch.setenv("COLO_FSM_SQLITE_SCHEMA", str(tmp_path / "schema.sql"))
-    async with both(OFTEN, make=sqlite_server.guest) as pairs:
+
+    def make() -> ServedSqlite:
+        return described(f"unix:{tmp_path}/clients", CAPACITY, tmp_path / "schema.sql")
+
+    async with both(OFTEN, make=make) as pairs:
         assert isinstance(pairs.database, ServedSqlite)
         serving = asyncio.create_task(pairs.database.serve(pairs.primary))
         await until((tmp_path / "clients").exists)
@@ -707,47 +708,35 @@ async def test_the_environment_describes_the_guest(tmp_path: Path, monkeypatch: 
     await serving
 
 
-def test_without_an_environment_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in "LISTEN", "CAPACITY", "SCHEMA":
-        monkeypatch.delenv(f"COLO_FSM_SQLITE_{name}", raising=False)
-    guest = sqlite_server.guest()
-    assert (guest.listen, guest.blocks) == ("tcp:127.0.0.1:5433", {"state": 16 << 20})
-
-
-def test_the_largest_capacity_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLO_FSM_SQLITE_CAPACITY", str(1 << 30))
-    monkeypatch.delenv("COLO_FSM_SQLITE_SCHEMA", raising=False)
-    assert sqlite_server.guest().blocks == {"state": 1 << 30}
+def test_its_capacity_is_what_is_said() -> None:
+    assert described("tcp:127.0.0.1:5433").blocks == {"state": 16 << 20}
+    assert described("tcp:127.0.0.1:5433", 1 << 30).blocks == {"state": 1 << 30}
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("CAPACITY", "16M", "must be a number of bytes, not '16M'"),
-        ("CAPACITY", "", "must be a number of bytes, not ''"),
-        ("CAPACITY", "٣", "must be a number of bytes, not '٣'"),
-        ("CAPACITY", "9" * 5000, "must be a number of bytes"),
-        ("CAPACITY", str((1 << 30) + 1), "must be at most 1073741824"),
-        ("CAPACITY", "0", "the database does not fit in 0 bytes"),
-        ("LISTEN", "5433", "'5433' is no address: write tcp:HOST:PORT or unix:PATH"),
-        ("LISTEN", "tcp:..:5433", "write tcp:HOST:PORT or unix:PATH"),
-        ("SCHEMA", "/no/such/file", "No such file"),
-        ("SCHEMA", "/dev/zero", "is it SQL?"),
-        ("SCHEMA", "CREATE TABEL t", 'near "TABEL": syntax error'),
-        ("SCHEMA", "SELECT 1; \0", "null character"),
-        ("SCHEMA", "BEGIN", "a transaction is open"),
+        ("capacity", (1 << 30) + 1, "must be at most 1073741824"),
+        ("capacity", 1, "the database does not fit in 1 bytes"),
+        ("serve", "5433", "'5433' is no address: write tcp:HOST:PORT or unix:PATH"),
+        ("serve", "tcp:..:5433", "write tcp:HOST:PORT or unix:PATH"),
+        ("schema", "/no/such/file", "No such file"),
+        ("schema", "/dev/zero", "is it SQL?"),
+        ("schema", "CREATE TABEL t", 'near "TABEL": syntax error'),
+        ("schema", "SELECT 1; \0", "null character"),
+        ("schema", "BEGIN", "a transaction is open"),
     ],
 )
-def test_an_environment_that_is_wrong_says_so_before_anything_begins(
-    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_wrong_is_said_before_anything_begins(
+    name: str, value: str | int, said: str, tmp_path: Path
 ) -> None:
     """A Secondary would need the address only after a takeover: too late to be told."""
-    if name == "SCHEMA" and not value.startswith("/"):
-        (tmp_path / "schema.sql").write_text(value)
+    if name == "schema" and not str(value).startswith("/"):
+        (tmp_path / "schema.sql").write_text(str(value))
         value = str(tmp_path / "schema.sql")
-    monkeypatch.setenv(f"COLO_FSM_SQLITE_{name}", value)
-    with pytest.raises(ValueError, match=f"^COLO_FSM_SQLITE_{name}.*{re.escape(said)}"):
-        sqlite_server.guest()
+    given: dict[str, Any] = {"listen" if name == "serve" else name: value}
+    with pytest.raises(ValueError, match=f"^--{name}.*{re.escape(said)}"):
+        described(**{"listen": "tcp:127.0.0.1:5433", **given})
 
 
 @on_a_loop

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
+from .export import export
+from .inspect import inspect
 from .member import member
 from .output import Commands
-from .restore import inspect, restore
+from .restore import restore
 from .side import primary, secondary
 from .simulate import simulate
 from .standby import standby
@@ -33,9 +36,11 @@ for _command in (
     primary,
     secondary,
     member,
+    ctl,
     standby,
     restore,
     inspect,
+    export,
     tap,
     replay,
     trace,

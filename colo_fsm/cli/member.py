@@ -11,15 +11,17 @@ from typing import Any
 import click
 
 from colo_fsm.fsm import Transition
-from colo_fsm.member import DATA_SET, Active, Member, MemberFailed
-from colo_fsm.member import member as make_member
-from colo_fsm.replica import AsyncGuest, Event, Guest, Options, Pair, StoreError
-from colo_fsm.services.sqlite_server import CAPACITY, described
+from colo_fsm.membership import DATA_SET, Active, AloneCommit, Member, MemberFailed
+from colo_fsm.membership import member as make_member
+from colo_fsm.replica import Event, Options, Pair, StoreError
 
 from . import options
+from .figures import MemberFigures
+from .guests import Wanted, guest_options
+from .handles import Handles, handles, watched
+from .numbers import MILLISECONDS
 from .report import Loud, Reporter, loud, loudness, missing_object
 from .shown import log_to_stderr, shown
-from .side import limit_clients, load_guest
 from .signals import ended_by_signals
 from .status import exit_codes
 from .telling import in_words, telling
@@ -51,29 +53,21 @@ EXIT_CODES = exit_codes(
 @click.option(
     "--data-set", default=DATA_SET, show_default=True, metavar="NAME", help="Which one at this arbiter."
 )
-@click.option(
-    "--guest",
-    "guest_spec",
-    required=True,
-    metavar="sqlite|MODULE:FACTORY",
-    help="What is replicated. Its coroutine `serve(active)`, if any, runs where the guest runs.",
-)
-@click.option("--serve", metavar="ADDR", help="Where the sqlite guest answers its clients.")
-@click.option(
-    "--schema",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="SQL that makes the sqlite guest's tables.",
-)
-@click.option(
-    "--capacity",
-    type=click.IntRange(min=1),
-    metavar="BYTES",
-    help="What the sqlite guest may grow to; the same for both members. [default: 16 MiB]",
-)
-@options.max_clients
+@guest_options
 @options.fsync
 @options.interval
+@click.option(
+    "--alone-commit",
+    type=click.Choice([each.value for each in AloneCommit]),
+    default=AloneCommit.DISK.value,
+    show_default=True,
+    help="What answers wait for while it runs alone: its store, or nothing: if it dies the last are lost.",
+)
+@click.option(
+    "--alone-interval-ms",
+    type=MILLISECONDS,
+    help="From the end of a checkpoint alone to the next one.  [default: as --interval-ms]",
+)
 @options.deadline
 @options.hook_deadline
 @click.option(
@@ -86,6 +80,7 @@ EXIT_CODES = exit_codes(
     is_flag=True,
     help="Throw away what this store has, if it stands in the way. For one start, by hand.",
 )
+@handles
 @options.as_json
 @loudness
 def member(
@@ -96,16 +91,15 @@ def member(
     store: Path,
     data_set: str,
     fsync: bool,
-    guest_spec: str,
-    serve: str | None,
-    schema: Path | None,
-    capacity: int | None,
-    max_clients: int | None,
+    guest: Wanted,
     interval_ms: float,
+    alone_commit: str,
+    alone_interval_ms: float | None,
     deadline: float,
     hook_deadline: float,
     accept_loss: bool,
     replace_store: bool,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -123,45 +117,38 @@ def member(
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
-        guest = guest_of(guest_spec, serve, schema, capacity)
-        if max_clients is not None:
-            limit_clients(guest, max_clients)
+        replicated = guest.made()
         times = Options(interval=interval_ms / 1000, deadline=deadline, hook_deadline=hook_deadline)
+        alone_interval = None if alone_interval_ms is None else alone_interval_ms / 1000
         try:
             made = make_member(
-                guest, name=name, listen=listen, peer=peer, arbiter=arbiter, store=store, data_set=data_set,
-                options=times, fsync=fsync, accept_loss=accept_loss, replace_store=replace_store,
+                replicated, name=name, listen=listen, peer=peer, arbiter=arbiter, store=store,
+                data_set=data_set, options=times, alone_commit=AloneCommit(alone_commit),
+                alone_interval=alone_interval, fsync=fsync, accept_loss=accept_loss,
+                replace_store=replace_store,
             )  # fmt: skip
         except ValueError as error:
             raise click.UsageError(shown(error)) from None
         except (StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
         try:
-            asyncio.run(_run(made, MemberReporter(voices.out, as_json, level)))
+            figures = MemberFigures(replicated, made)
+            asyncio.run(_run(made, figures, MemberReporter(voices.out, as_json, level), handles))
         except (MemberFailed, StoreError, OSError) as error:
             raise click.ClickException(shown(error)) from None
     sys.exit(0)
 
 
-def guest_of(spec: str, serve: str | None, schema: Path | None, capacity: int | None) -> Guest | AsyncGuest:
-    """The guest that these options describe. Raises click.UsageError."""
-    if spec != "sqlite":
-        if given := [o for o, v in (("--serve", serve), ("--schema", schema), ("--capacity", capacity)) if v]:
-            raise click.UsageError(f"{', '.join(given)}: for --guest sqlite; your own guest has its own ways")
-        return load_guest(spec)
-    if serve is None:
-        raise click.UsageError("say where the sqlite guest answers its clients: --serve ADDR")
-    try:
-        return described(serve, capacity or CAPACITY, schema)
-    except ValueError as error:
-        raise click.UsageError(shown(error)) from None
-
-
-async def _run(member: Member, reporter: MemberReporter) -> None:
+async def _run(member: Member, figures: MemberFigures, reporter: MemberReporter, handles: Handles) -> None:
     loop = asyncio.get_running_loop()
-    with ended_by_signals(lambda: loop.call_soon_threadsafe(member.request_leave)):
+
+    def leave() -> None:
+        figures.leaves()
+        member.request_leave()
+
+    with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         events = member.events()
-        async with member:
+        async with watched(figures, member.events, handles, member), member:
             told = asyncio.create_task(_tell(member, events, reporter))
             try:
                 await member.wait()

@@ -29,12 +29,5 @@ hook_deadline = click.option(
     metavar="SECONDS",
     help="How long the guest, the store or a turn may keep a checkpoint waiting.",
 )
-max_clients = click.option(
-    "--max-clients",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many clients the guest's service takes at a time; one more is told so. "
-    "[default: 1000, or what `ulimit -n` has room for]",
-)
 fsync = click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event.")

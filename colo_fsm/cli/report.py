@@ -13,7 +13,7 @@ import click
 from colo_fsm.arbiter import NotFenced
 from colo_fsm.fsm import Transition
 from colo_fsm.fsm.errors import link_ended
-from colo_fsm.member import Active
+from colo_fsm.membership import Active
 from colo_fsm.replica import (
     CheckpointTaken,
     ClaimAnswered,

@@ -28,8 +28,11 @@ from colo_fsm.replica import (
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
+from .figures import Figures
+from .guests import Wanted, guest_options
+from .handles import Handles, handles, watched
 from .judge import arbiter_option, fence_option, judge
-from .load import named, table_named
+from .load import table_named
 from .numbers import MILLISECONDS, SECONDS, greeting_deadline
 from .report import Reporter, loud, loudness, missing_object, why
 from .shown import log_to_stderr, shown
@@ -46,26 +49,11 @@ EXIT_CODES = exit_codes(
 Command = Callable[..., Any]
 
 
-def load_guest(spec: str) -> Guest | AsyncGuest:
-    """What `module:factory` makes. Raises click.BadParameter."""
-    example = "colo_fsm.services.sqlite_server:guest"
-    guest = named(spec, "MODULE:FACTORY", example, make=lambda factory: factory())
-    if not isinstance(guest, Guest):
-        raise click.BadParameter(f"'{spec}' made a {type(guest).__name__}, which is no Guest")
-    return guest
-
-
 def common(command: Command) -> Command:
     """The options that both sides have."""
     for option in reversed(
         (
-            click.option(
-                "--guest",
-                "guest_spec",
-                required=True,
-                metavar="MODULE:FACTORY",
-                help="Makes the guest; its coroutine `serve(pair)`, if any, runs beside the pair.",
-            ),
+            guest_options,
             arbiter_option,
             click.option(
                 "--no-arbiter",
@@ -101,13 +89,7 @@ def common(command: Command) -> Command:
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
-            click.option(
-                "--max-clients",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="How many clients the guest's service takes at a time; one more is told so. "
-                "[default: 1000, or what `ulimit -n` has room for]",
-            ),
+            handles,
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
             loudness,
         )
@@ -132,7 +114,7 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     \b
     Example:
       colo-fsm primary --connect tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
-          --guest colo_fsm.services.sqlite_server:guest
+          --guest sqlite --serve tcp:127.0.0.1:5433
     """
     run(functools.partial(primary_pair, peer=connect), interval=interval_ms / 1000, **common_options)
 
@@ -160,7 +142,7 @@ def secondary(
     \b
     Example:
       colo-fsm secondary --listen tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
-          --guest colo_fsm.services.sqlite_server:guest --store standby
+          --guest sqlite --serve tcp:127.0.0.1:5434 --store standby
     """
     if fsync and store is None:
         raise click.UsageError("--fsync needs --store DIR")
@@ -176,7 +158,7 @@ def secondary(
 def run(
     make: Callable[..., Pair],
     *,
-    guest_spec: str,
+    guest: Wanted,
     arbiter: str | None,
     no_arbiter: bool,
     fence: str | None,
@@ -184,7 +166,7 @@ def run(
     deadline: float,
     hook_deadline: float,
     table: str | None,
-    max_clients: int | None,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -200,31 +182,19 @@ def run(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
             greeting_deadline=greeting_deadline,
         )  # fmt: skip
-        guest = load_guest(guest_spec)
-        if max_clients is not None:
-            limit_clients(guest, max_clients)
+        made = guest.made()
         chosen = {} if table is None else {"table": table_named(table, "--table")}
         try:
-            pair = make(guest, arbiter=decides, options=options, **chosen)
+            pair = make(made, arbiter=decides, options=options, **chosen)
         except (ValueError, OSError) as error:
             raise click.UsageError(shown(error)) from None
         except StoreError as error:
             raise click.ClickException(shown(error)) from None
         try:
-            in_order = asyncio.run(_run(pair, guest, Reporter(voices.out, as_json, level)))
+            in_order = asyncio.run(_run(pair, made, Reporter(voices.out, as_json, level), handles))
         except (ProtocolError, NotRunning, OSError) as error:
             raise click.ClickException(shown(why(error) or error)) from None
     sys.exit(0 if in_order else 1)
-
-
-def limit_clients(guest: Any, most: int) -> None:
-    """Serve so many at a time. Raises click.BadParameter."""
-    if not hasattr(guest, "max_clients"):
-        raise click.BadParameter("--max-clients is for a guest that serves clients, and this one does not")
-    try:
-        guest.max_clients = most
-    except ValueError as error:
-        raise click.BadParameter(f"--max-clients: {error}") from None
 
 
 def ended_in_order(session: Session) -> bool:
@@ -236,36 +206,38 @@ def ended_in_order(session: Session) -> bool:
     )
 
 
-async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter) -> bool:
+async def _run(pair: Pair, guest: Guest | AsyncGuest, reporter: Reporter, handles: Handles) -> bool:
     """From start to end; whether that is in order."""
     told = asyncio.create_task(_tell(pair, reporter))
-    begun = await _begun(pair, reporter, guest)
+    begun = await _begun(pair, reporter, guest, handles)
     await told
     reporter.over(pair)
     return ended_in_order(pair.session) or not begun
 
 
-async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest) -> bool:
+async def _begun(pair: Pair, reporter: Reporter, guest: Guest | AsyncGuest, handles: Handles) -> bool:
     """Serve until the end; False when somebody has asked for that before the pair was ready.
 
     Then whatever it waits for, the peer or the name of its host, is not waited for.
     """
     loop, task, entered = asyncio.get_running_loop(), asyncio.current_task(), False
-    asked = False
+    asked, figures = False, Figures(guest, pair)
     assert task is not None
 
     def leave() -> None:
         nonlocal asked
         asked = True
+        figures.leaves()
         pair.request_leave()
         if not entered:
             task.cancel()
 
     with ended_by_signals(lambda: loop.call_soon_threadsafe(leave)):
         try:
-            async with pair:
+            async with watched(figures, pair.events, handles), pair:
                 entered = True
                 reporter.started(pair)
+                figures.started()
                 service = asyncio.create_task(_serve(pair, guest))
                 await pair.wait()
                 service.cancel()

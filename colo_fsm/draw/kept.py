@@ -7,7 +7,7 @@ from pathlib import Path
 
 from colo_fsm.colo import PRIMARY, SECONDARY, Variant
 from colo_fsm.fsm import complete
-from colo_fsm.member.machine import ROWS, S
+from colo_fsm.membership.machine import ROWS, S
 
 from .picture import FORMATS, Picture, checkpoint, machine, pair, side
 from .renderer import dot_hash, hash_of

@@ -75,16 +75,16 @@ class Address:
         """See `Place.new_socket`."""
         return link.tuned(socket.socket(family, socket.SOCK_STREAM))  # type: ignore[no-any-return]
 
-    def listen(self) -> socket.socket:
+    def listen(self, mode: int | None = None) -> socket.socket:
         """A listening socket; its `address_of` tells the port when 0 was asked for. Raises OSError.
 
         A Unix socket that a killed process has left behind is taken over, one in use never; closed, this
-        one takes its file along.
+        one takes its file along. `mode`: the permissions of that file, 0o600 for its owner alone.
         """
         listener: socket.socket
         if self.path:
             _remove_stale(self.path)
-            listener = UnixListener(self.path)
+            listener = UnixListener(self.path, mode)
         else:
             family, where = self.resolve()[0]
             listener = socket.create_server(where[:2], family=family)
@@ -114,10 +114,12 @@ def _is_path(text: str) -> bool:
 class UnixListener(socket.socket):
     """Listens at a Unix path, whose file goes when this is closed, unless it is another's by then."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: int | None = None) -> None:
         super().__init__(socket.AF_UNIX)
         self._bound: tuple[int, str, os.stat_result] | None = None
         try:
+            if mode is not None:
+                os.fchmod(self.fileno(), mode)  # bind() makes the file with it: it is never open to others
             self.bind(path)
             self._bound = os.getpid(), os.path.abspath(path), os.stat(path)
             self.listen()

@@ -79,7 +79,7 @@ class NotServing:
 
 @attrs.frozen
 class MemberMoved:
-    """A member (see `colo_fsm.member`) is something else now. `why` is for people, "" where the state says it
+    """A member of a data set is something else now. `why` is for people, "" where the state says it all.
     all.
 
     `protected`: whether its guest runs here and another machine has what is acknowledged.

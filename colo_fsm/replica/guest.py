@@ -148,6 +148,21 @@ class StateGuest:
         self.service.set_state(state)
 
 
+def state_in(checkpoint: Checkpoint) -> bytes | None:
+    """The state of a `StateGuest` in this checkpoint; None: another guest's. Raises DamagedState."""
+    if checkpoint.blocks.keys() != {StateGuest.BLOCK} or len(checkpoint.device) != _DEVICE.size:
+        return None
+    length, checksum = _DEVICE.unpack(checkpoint.device)
+    block = checkpoint.blocks[StateGuest.BLOCK]
+    if length > len(block):
+        return None
+    state, seen = bytes(block[:length]), _Seen()
+    seen.changed(state)
+    if seen.checksum != checksum:
+        raise DamagedState("the state in it is not the one that was saved")
+    return state
+
+
 class _Seen:
     """A state as it was last seen, and a checksum of it that costs what has changed since.
 

@@ -68,6 +68,11 @@ class Outbox:
         while taken := self._take():
             yield from (deliver for deliver, _ in taken)
 
+    def hold_back(self) -> None:
+        """After `release_all`: what comes from now on waits for its checkpoint again."""
+        with self._lock:
+            self._through = False
+
     def discard(self) -> None:
         """This side has stopped: drop everything, now and from now on."""
         with self._lock:

@@ -32,7 +32,7 @@ STATEMENT_TIME = 1.0
 
 REPLIES = "colo_fsm_replies"
 
-_MAGIC = b"SQLite format 3\0"
+MAGIC = b"SQLite format 3\0"
 _LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
     "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
@@ -127,7 +127,7 @@ class _Database:
         is not asked: it evaluates CHECKs and expressions that clients wrote, whose answer here may be
         another one than there, and it reads the whole database.
         """
-        if not state.startswith(_MAGIC):
+        if not state.startswith(MAGIC):
             raise UnusableDatabase("this is no SQLite database: start both sides with the same guest")
         self.connection.deserialize(state)
         most = self._capacity // PAGE_SIZE

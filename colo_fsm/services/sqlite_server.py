@@ -1,6 +1,6 @@
 """Serves an `SqliteGuest` to clients; a reply leaves when a checkpoint covers it.
 
-    colo-fsm primary --guest colo_fsm.services.sqlite_server:guest ...
+    colo-fsm primary --guest sqlite --serve tcp:127.0.0.1:5433 ...
 
 Newline-delimited JSON over TCP or a Unix socket, UTF-8, no line longer than 1 MiB. A request:
 
@@ -30,8 +30,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import re
 import resource
 import socket
 import sqlite3
@@ -204,49 +202,20 @@ class ServedSqlite(SqliteGuest):
         await serve(pair, self, self.listen, self.max_clients)
 
 
-def guest() -> ServedSqlite:
-    """The guest that the environment describes; all of it may be left out.
-
-    COLO_FSM_SQLITE_LISTEN: tcp:HOST:PORT or unix:PATH, else tcp:127.0.0.1:5433.
-    COLO_FSM_SQLITE_CAPACITY: in bytes, else 16 MiB; the same on both sides.
-    COLO_FSM_SQLITE_SCHEMA: a file of SQL that makes the tables (at most 1 MiB), else none are made.
-
-    Raises ValueError, which names the variable.
-    """
-    listen = os.environ.get("COLO_FSM_SQLITE_LISTEN", "tcp:127.0.0.1:5433")
-    capacity = os.environ.get("COLO_FSM_SQLITE_CAPACITY", str(CAPACITY))
-    schema = os.environ.get("COLO_FSM_SQLITE_SCHEMA")
-    if re.fullmatch("[0-9]{1,12}", capacity) is None:
-        raise ValueError(f"COLO_FSM_SQLITE_CAPACITY must be a number of bytes, not '{capacity}'")
-    return described(
-        listen,
-        int(capacity),
-        schema or None,
-        names=("COLO_FSM_SQLITE_LISTEN", "COLO_FSM_SQLITE_CAPACITY", "COLO_FSM_SQLITE_SCHEMA"),
-    )
-
-
-def described(
-    listen: str,
-    capacity: int = CAPACITY,
-    schema: str | Path | None = None,
-    *,
-    names: tuple[str, str, str] = ("--serve", "--capacity", "--schema"),
-) -> ServedSqlite:
-    """The guest that serves at `listen`. Raises ValueError; `names` are how these three were given."""
-    listen_name, capacity_name, schema_name = names
+def described(listen: str, capacity: int = CAPACITY, schema: str | Path | None = None) -> ServedSqlite:
+    """The guest that serves at `listen`; `schema`: a file of SQL. Raises ValueError that names the option."""
     try:
         Address.parse(listen)  # now: a Secondary listens only when it has taken over
     except AddressError as error:
-        raise ValueError(f"{listen_name}: {error}") from None
+        raise ValueError(f"--serve: {error}") from None
     if capacity > MOST_CAPACITY:
-        raise ValueError(f"{capacity_name} must be at most {MOST_CAPACITY}, not {capacity}")
+        raise ValueError(f"--capacity must be at most {MOST_CAPACITY}, not {capacity}")
     try:
         return ServedSqlite(capacity, schema=_script(schema) if schema else "", listen=listen)
     except CapacityExceeded as error:
-        raise ValueError(f"{capacity_name}={capacity}: {error}") from None
+        raise ValueError(f"--capacity={capacity}: {error}") from None
     except (OSError, OpenTransaction, ValueError, sqlite3.Error, sqlite3.Warning) as error:
-        raise ValueError(f"{schema_name}={schema}: {error}") from None
+        raise ValueError(f"--schema={schema}: {error}") from None
 
 
 def _script(path: str | Path) -> str:

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from colo_fsm.member.active import Active
+from colo_fsm.membership.active import Active
 from colo_fsm.replica.aio import Pair
 
 from .sqlite import StatementError, Statements

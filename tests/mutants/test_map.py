@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-JUDGED = ("replica", "stream", "arbiter", "qemu", "services", "member")
+JUDGED = ("replica", "stream", "arbiter", "qemu", "services", "membership")
 
 ROWS = {
     code: tests.split()

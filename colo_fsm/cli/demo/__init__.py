@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from colo_fsm.colo import ReleaseOn
+from colo_fsm.services.sqlite_server import CAPACITY
 
 from ..numbers import MILLISECONDS, Number
 from ..status import exit_codes
@@ -77,6 +78,14 @@ EXIT_CODES = exit_codes(
     help="Kill and restart two members in turn: each survivor takes the other one in again.",
 )
 @click.option(
+    "--capacity",
+    type=click.IntRange(min=1),
+    default=CAPACITY,
+    show_default="16 MiB",
+    metavar="BYTES",
+    help="What the database may grow to.",
+)
+@click.option(
     "--arbiter", default="", metavar="URL", help="Who answers claims.  [default: a file of its own]"
 )
 @click.option("--seed", type=int, help="Repeat a run's random choices.  [default: a new one]")
@@ -89,6 +98,7 @@ def demo(
     clients: int,
     rate: float,
     rejoin: bool,
+    capacity: int,
     arbiter: str,
     seed: int | None,
     as_json: bool,
@@ -104,7 +114,7 @@ def demo(
       colo-fsm demo --kill link --seed 7
     """
     seed = random.randrange(10_000) if seed is None else seed
-    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed, arbiter)
+    plan = Plan(kill, seconds, release_on, interval_ms, clients, rate, seed, capacity, arbiter)
     with telling(patience=None):
         console = Console()
 

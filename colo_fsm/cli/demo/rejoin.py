@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -104,9 +103,10 @@ class RejoinRun:
                 name,
             ),
             *("--guest", "sqlite", "--serve", f"unix:{folder}/{name}.serve", "--schema", "schema.sql"),
+            *("--capacity", str(self.plan.capacity)),
             *("--interval-ms", str(self.plan.interval_ms), "--deadline", str(DEADLINE)),
         ]
-        worker = MemberWorker(name, arguments, dict(os.environ), folder)
+        worker = MemberWorker(name, arguments, folder)
         self.workers[name] = await stack.enter_async_context(worker)
 
     async def _kill_and_come_back(self, stack: AsyncExitStack, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import tempfile
 import time
@@ -16,6 +15,7 @@ import attrs
 
 from colo_fsm.fsm import Side
 from colo_fsm.replica import Address
+from colo_fsm.services.sqlite_server import CAPACITY
 
 from .clients import PATIENCE, Clients, Refused, answers, contents
 from .ledger import SCHEMA
@@ -45,6 +45,7 @@ class Plan:
     clients: int = 4
     rate: float = 200.0
     seed: int = 0
+    capacity: int = CAPACITY
     arbiter: str = ""
     """Empty: a claim file of its own."""
 
@@ -81,17 +82,15 @@ class Run:
         common += ["--deadline", str(DEADLINE)]
         schema = folder / "schema.sql"
         schema.write_text(SCHEMA)
-        environment = os.environ | {
-            "COLO_FSM_SQLITE_LISTEN": "tcp:127.0.0.1:0",
-            "COLO_FSM_SQLITE_SCHEMA": str(schema),
-        }
+        common += ["--guest", "sqlite", "--serve", "tcp:127.0.0.1:0", "--schema", str(schema)]
+        common += ["--capacity", str(self.plan.capacity)]
         listen = ["--listen", "tcp:127.0.0.1:0", "--store", str(folder / "store")]
-        self.secondary = Worker(Side.SECONDARY, listen + common, environment)
+        self.secondary = Worker(Side.SECONDARY, listen + common)
         secondary = await stack.enter_async_context(self.secondary)
         there = Address.parse((await secondary.line("listening", PATIENCE))["address"])
         relay = await stack.enter_async_context(Relay(there.host, there.port, self.chance))
         connect = ["--connect", relay.address, "--interval-ms", str(self.plan.interval_ms)]
-        self.primary = Worker(Side.PRIMARY, connect + common, environment)
+        self.primary = Worker(Side.PRIMARY, connect + common)
         primary = await stack.enter_async_context(self.primary)
         await primary.line("serving", PATIENCE)
         return primary, secondary, relay

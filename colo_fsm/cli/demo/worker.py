@@ -17,8 +17,6 @@ from colo_fsm.fsm import FailoverStatus, Side, complete
 
 Line = dict[str, Any]
 
-GUEST = "colo_fsm.services.sqlite_server:guest"
-
 
 class WorkerFailed(Exception):
     """A side ended before it said what was waited for."""
@@ -27,23 +25,19 @@ class WorkerFailed(Exception):
 class Followed:
     """A process that says its events. `async with`: it is ended whatever happens."""
 
-    def __init__(
-        self, name: str, arguments: list[str], environment: dict[str, str], folder: Path | None = None
-    ) -> None:
+    def __init__(self, name: str, arguments: list[str], folder: Path | None = None) -> None:
         self.name = name
         self.killed = self.over = False
         self.complaint = ""
         self.checkpoints = 0
         self.last_checkpoint: Line = {}
         self._command = [sys.executable, "-m", "colo_fsm", *arguments, "--json"]
-        self._environment = environment
         self._folder = folder
         self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
-            env=self._environment,
             cwd=self._folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -119,10 +113,8 @@ class MemberWorker(Followed):
     address = ""
     """Where it serves, or has served."""
 
-    def __init__(
-        self, name: str, arguments: list[str], environment: dict[str, str], folder: Path | None = None
-    ) -> None:
-        super().__init__(name, ["member", *arguments], environment, folder)
+    def __init__(self, name: str, arguments: list[str], folder: Path | None = None) -> None:
+        super().__init__(name, ["member", *arguments], folder)
 
     def _take(self, line: Line) -> None:
         super()._take(line)
@@ -140,8 +132,8 @@ class MemberWorker(Followed):
 class Worker(Followed):
     """A side of a pair."""
 
-    def __init__(self, side: Side, arguments: list[str], environment: dict[str, str]) -> None:
-        super().__init__(side, [side, "--guest", GUEST, *arguments], environment)
+    def __init__(self, side: Side, arguments: list[str]) -> None:
+        super().__init__(side, [side, *arguments])
         self.side = side
         table = complete(TABLES[side], Variant())
         self.state: str = table.initial

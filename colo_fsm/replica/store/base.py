@@ -34,6 +34,10 @@ class StoreError(Exception):
     """
 
 
+class StoreInUse(StoreError):
+    """Another store, of this process or another one, has the directory open."""
+
+
 @attrs.frozen(eq=False)
 class Checkpoint:
     """One complete checkpoint.

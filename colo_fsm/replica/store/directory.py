@@ -24,7 +24,7 @@ from pathlib import Path
 
 from colo_fsm.stream.memory import Buffer
 
-from .base import Checkpoint, ImageStore, Layout, StoreError
+from .base import Checkpoint, ImageStore, Layout, StoreError, StoreInUse
 from .directory_files import MARKER, ImageFile, LoggedPage, Record
 from .disk import LOCAL_DISK, Disk
 
@@ -64,7 +64,7 @@ class DirectoryStore(ImageStore[ImageFile]):
             self._disk.lock(fd)
         except BlockingIOError:
             self._disk.close(fd)
-            raise StoreError(
+            raise StoreInUse(
                 f"{self.path} is in use by another store: close that one, or name another path"
             ) from None
         except BaseException:

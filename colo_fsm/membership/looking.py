@@ -26,12 +26,18 @@ class Looking:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._why = ""
+        self._why = self._told = ""
         self._accept_loss = ground.plan.accept_loss
         self._replace_store = ground.plan.replace_store
 
     async def look(self) -> Finding | On:
         """What this member is to be; what has to be written to the record first is."""
+        trigger = await self._look()
+        if trigger is not On.UNREACHABLE and trigger not in WHY:
+            self._told = ""
+        return trigger
+
+    async def _look(self) -> Finding | On:
         ground = self._ground
         try:
             finding, found = await ground.asked(ground.standing.look)
@@ -53,7 +59,9 @@ class Looking:
     async def wait(self) -> On:
         """Say why it must not run, and wait a while."""
         ground = self._ground
-        ground.tell(self._why)
+        if self._why != self._told:
+            self._told = self._why
+            ground.tell(self._why)
         return On.LEAVE if await ground.left_within(ground.plan.look) else On.LOOK
 
     def _reason(self, finding: Finding, found: Record | None) -> str:

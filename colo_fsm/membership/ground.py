@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import StrEnum
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
@@ -29,13 +30,24 @@ class NotPossible(Exception):
     """What was asked of a member cannot be now; nothing has changed."""
 
 
+class AloneCommit(StrEnum):
+    """What an answer given alone waits for."""
+
+    DISK = "disk"
+    """That this member's own store has it: nothing that was acknowledged is lost when the process dies."""
+    MEMORY = "memory"
+    """Nothing: what was acknowledged since the store was last written is lost when the process dies."""
+
+
 @attrs.frozen
 class Plan:
     """Where a member is, and how long it waits. Times in seconds.
 
     `look`: between two looks at the record while nothing else happens. `patience`: how long a Primary that
     has gone may take to come back before its Secondary, restarted, goes on without it. `connect`: between two
-    tries to reach a Secondary. `accept_loss`, `replace_store`: see `colo-fsm member --help`.
+    tries to reach a Secondary. `alone_interval`: from the end of a checkpoint alone to the next one, None: as
+    in a pair; `alone_commit`: whether answers wait for these. `accept_loss`, `replace_store`: see
+    `colo-fsm member --help`.
     """
 
     listen: Address
@@ -44,8 +56,17 @@ class Plan:
     look: float = 1.0
     patience: float = 5.0
     connect: float = 0.5
+    alone_commit: AloneCommit = AloneCommit.DISK
+    alone_interval: float | None = None
     accept_loss: bool = False
     replace_store: bool = False
+
+    @property
+    def alone(self) -> Options:
+        """The choices of the time alone. Raises ValueError."""
+        if self.alone_interval is None:
+            return self.options
+        return attrs.evolve(self.options, interval=self.alone_interval)
 
 
 class Ground:
@@ -65,6 +86,8 @@ class Ground:
         self.plan = plan
         self.tell = tell
         self.feed = Feed()
+        self.pair: Pair | None = None
+        """The one whose events are told."""
         self.leave = asyncio.Event()
         """Set once somebody wants this member to end."""
 
@@ -111,8 +134,10 @@ class Ground:
 
         events = pair.events()
         task = asyncio.create_task(tell())
+        self.pair = pair
         try:
             yield
         finally:
             await asyncio.wait({task}, timeout=1)  # it ends with its pair, unless that has never begun
             task.cancel()
+            self.pair = None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from colo_fsm.replica import AsyncGuest, Guest
+from colo_fsm.replica import AsyncGuest, Guest, Pair
 from colo_fsm.replica.aio import Events
 from colo_fsm.replica.events import MemberMoved
 
@@ -35,6 +35,7 @@ class Member:
         self._looking = Looking(self._ground)
         self._following = Following(self._ground, self._looking)
         self._running = Running(self._ground)
+        self._told = S.LOOKING
         self._task: asyncio.Task[None] | None = None
 
     # -- for embedders ----------------------------------------------------------------------------
@@ -48,6 +49,11 @@ class Member:
     def active(self) -> Active | None:
         """While its guest runs here: what a service uses. None while it does not."""
         return self._running.active
+
+    @property
+    def pair(self) -> Pair | None:
+        """The pair that it is in, with another member or with its own store; where it runs, also the last."""
+        return self._ground.pair or (None if self.active is None else self.active.pair)
 
     def events(self) -> Events:
         """What happens from now on, until the member has ended: its own `MemberMoved`, and its pairs'."""
@@ -106,11 +112,11 @@ class Member:
             self._ground.feed.end()
 
     async def _go(self, trigger: Finding | On) -> None:
-        before = self.state
         self._machine.trigger(trigger)
         if self.state not in (S.ALONE, S.PRIMARY):
             await self._running.rest("another member goes on")
-        if self.state is not before:
+        if self.state not in (S.LOOKING, self._told):  # a look is no news, what comes of it may be
+            self._told = self.state
             self._tell()
 
     def _tell(self, why: str = "") -> None:

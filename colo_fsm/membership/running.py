@@ -10,7 +10,7 @@ from colo_fsm.arbiter import Arbiter, ArbiterUnreachable
 from colo_fsm.replica import AsyncGuest, Guest, NotCommitted, NotRunning, Pair, primary
 
 from .active import Active
-from .ground import BROKEN, Ground, MemberFailed, NotPossible
+from .ground import BROKEN, AloneCommit, Ground, MemberFailed, NotPossible
 from .keeper import Keeper
 from .machine import On
 from .seat import Refused
@@ -19,6 +19,11 @@ from .tables import MEMBER_PRIMARY
 
 MOST_PAUSE = 30.0
 """Seconds between two tries to have a Secondary that came and did not stay, at most."""
+
+UNPROTECTED = {
+    AloneCommit.DISK: "it runs unprotected: its own store keeps what is acknowledged",
+    AloneCommit.MEMORY: "it runs unprotected, and answers before its own store has what is acknowledged",
+}
 
 
 class Running:
@@ -50,16 +55,20 @@ class Running:
         """Run, and keep in the store what is acknowledged, until a Secondary has it too."""
         ground, taken_in, self._not_ready = self._ground, False, None
         copied = Copied(ground.seat.store)
-        keeper = Keeper(ground.guest, copied, ground.standing, ground.plan.options)
+        keeper = Keeper(ground.guest, copied, ground.standing, ground.plan.alone)
         try:
             active = await self._begin(keeper.pair)
             async with ground.told(keeper.pair), keeper:
                 active.token, active.generation = keeper.token, keeper.pair.generation
                 active.protected = False
-                ground.tell("it runs unprotected: its own store keeps what is acknowledged")
+                ground.tell(UNPROTECTED[ground.plan.alone_commit])
+                if ground.plan.alone_commit is AloneCommit.MEMORY:
+                    keeper.let_out()
                 self._serve(active)
                 while not taken_in and (link := await self._reached(keeper.pair)) is not None:
                     taken_in = await self._take_in(link, keeper, copied)
+                if ground.leave.is_set() and not keeper.ended:
+                    await self._settle(keeper)
             trouble = keeper.trouble
         except BROKEN as error:
             trouble = error
@@ -102,6 +111,8 @@ class Running:
         assert active is not None
         await active.hold_up(True)
         try:
+            if ground.plan.alone_commit is AloneCommit.MEMORY:
+                await keeper.settle()  # or the record would count a copy that has less than was acknowledged
             await keeper.end()
             pair.request_checkpoint()
             await pair.committed()
@@ -123,6 +134,15 @@ class Running:
             await resume()
         else:
             await asyncio.to_thread(resume)
+
+    async def _settle(self, keeper: Keeper) -> None:
+        """What this time alone has done goes into the store, before this member ends."""
+        try:
+            async with asyncio.timeout(self._ground.plan.options.hook_deadline):
+                await keeper.settle()
+        except (NotCommitted, TimeoutError):
+            if self._ground.plan.alone_commit is AloneCommit.MEMORY:
+                self._ground.tell("its store did not take what was acknowledged last: it is in memory only")
 
     async def _kept_out(self, trouble: BaseException | None) -> On:
         """The store takes nothing: nobody is answered before it does again."""

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
+
 from colo_fsm.arbiter import ArbiterUnreachable, Claim, GenerationClaimed, UnknownGeneration
 from colo_fsm.arbiter.base import fresh_number
 from colo_fsm.arbiter.register import Register
@@ -82,6 +84,28 @@ class Seat:
     def close(self) -> None:
         """Let go of the directory."""
         self.store.close()
+
+
+@attrs.frozen
+class Owner:
+    """Whose directory this is, and of which data set its store holds a copy; None: nothing yet."""
+
+    name: str
+    data_set: str | None
+
+
+def owner(path: Path) -> tuple[Path, Owner | None]:
+    """Where the store is that somebody who names `path` means, and the member that it is of, if it is one's.
+
+    Locks nothing and makes nothing. Raises StoreError.
+    """
+    try:
+        found = _read(path / _SEAT)
+    except StoreError:
+        raise StoreError(
+            f"{path / _SEAT} is damaged: name {path / _STORE}, which is a store by itself"
+        ) from None
+    return (path, None) if found is None else (path / _STORE, Owner(found["name"], found["set"]))
 
 
 def _read(path: Path) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from colo_fsm.arbiter import Claim
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import GuestFailed, Side
 from colo_fsm.replica import (
     AsyncGuest,
     Checkpoint,
@@ -111,9 +111,30 @@ class Keeper:
         return self._holder.token
 
     @property
+    def ended(self) -> bool:
+        """Whether it was ended, with all that was acknowledged in its store."""
+        return self._ended
+
+    @property
     def trouble(self) -> Exception | None:
         """Why it is over, if it was not ended."""
         return None if self._ended else self._store.session.error or self.pair.session.error
+
+    def let_out(self) -> None:
+        """Answers leave at once, those that wait too, in their order; the store has them with the next round.
+
+        Raises GuestFailed when one of them could not be delivered.
+        """
+        try:
+            self.pair.outbox.release_all()
+        except Exception as cause:
+            raise GuestFailed("output", cause) from cause
+
+    async def settle(self) -> None:
+        """Until the store has all that is true now; answers wait from now on. Raises NotCommitted."""
+        self.pair.outbox.hold_back()
+        self.pair.request_checkpoint()
+        await self.pair.committed()
 
     async def __aenter__(self) -> Self:
         """Until the store has the guest's whole state, and it runs. Raises ProtocolError, NotRunning."""

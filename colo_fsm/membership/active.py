@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from functools import partial
 
 from colo_fsm.fsm import Side
 from colo_fsm.replica import NotCommitted, NotRunning
@@ -29,6 +30,9 @@ class Held:
         self._outbox: Outbox | None = None
         self._closed = False
 
+    def __len__(self) -> int:
+        return len(self._between) + (0 if self._outbox is None else len(self._outbox))
+
     def hold(self, deliver: Action, drop: Action = lambda: None) -> None:
         """See `Outbox.hold`."""
         with self._lock:
@@ -39,7 +43,7 @@ class Held:
         if outbox is None:
             drop()
         else:
-            outbox.hold(deliver, lambda: self._uncovered(deliver, drop))
+            outbox.hold(deliver, partial(self._uncovered, deliver, drop))
 
     def _uncovered(self, deliver: Action, drop: Action) -> None:
         """That pair has ended before it covered this."""
@@ -50,12 +54,18 @@ class Held:
         drop()
 
     def goes_to(self, outbox: Outbox) -> None:
-        """From now on the checkpoints of this pair cover it; call it before its guest is saved."""
-        with self._lock:
-            self._outbox = outbox
-            waiting, self._between = self._between, deque()
-        for deliver, drop in waiting:
-            self.hold(deliver, drop)
+        """From now on the checkpoints of this pair cover it; call it before its guest is saved.
+
+        What is held meanwhile comes behind what waits already.
+        """
+        while True:
+            with self._lock:
+                waiting, self._between = self._between, deque()
+                if not waiting:
+                    self._outbox = outbox
+                    return
+            for deliver, drop in waiting:
+                outbox.hold(deliver, partial(self._uncovered, deliver, drop))
 
     def end(self) -> None:
         """No pair will cover it any more."""
@@ -98,7 +108,7 @@ class Active:
         self.token = 0
         """The fencing token under which it runs."""
         self.protected = False
-        """Whether a Secondary has what is acknowledged; else this member's own store has it."""
+        """Whether a Secondary has what is acknowledged; else its own store has it (`AloneCommit`)."""
         self.generation: int | None = None
         self._events = events
         self._pair: Pair | None = None
@@ -137,6 +147,11 @@ class Active:
     def side(self) -> Side:
         """A member whose guest runs is the Primary, to a Secondary or to its own store."""
         return Side.PRIMARY
+
+    @property
+    def pair(self) -> Pair | None:
+        """The newest pair that its guest is in, or was in."""
+        return self._pair
 
     @property
     def checkpoint(self) -> int:

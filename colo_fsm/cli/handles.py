@@ -1,0 +1,109 @@
+"""Handles for those who watch a side or a member: a control socket, HTTP, systemd. All on its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial, wraps
+from typing import Any
+
+import attrs
+import click
+
+from colo_fsm.membership import Member
+from colo_fsm.replica import Address, AddressError, Event
+
+from .control import Control
+from .desk import Desk
+from .figures import Figures
+from .health import answer
+from .notify import Notifier
+from .shown import shown
+
+OWNER_ALONE = 0o600
+
+
+@attrs.frozen
+class Handles:
+    """Where they are; None: there is no such handle."""
+
+    control: Address | None
+    http: Address | None
+
+
+NOBODY = Handles(None, None)
+
+
+def handles(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options `--control` and `--http`, given to the command as `handles`."""
+
+    @wraps(command)
+    def with_handles(control: str | None, http: str | None, **rest: Any) -> Any:
+        return command(handles=where(control, http), **rest)
+
+    option = click.option(
+        "--http",
+        metavar="ADDR",
+        help="Answer GET /primary, /secondary and /health with 200 or 503, and /metrics, at tcp:HOST:PORT.",
+    )
+    return click.option(
+        "--control", metavar="PATH", help="A Unix socket, its owner's alone, for `colo-fsm ctl PATH`."
+    )(option(with_handles))
+
+
+def where(control: str | None, http: str | None) -> Handles:
+    """What these two options say. Raises click.UsageError."""
+    try:
+        return Handles(
+            None if control is None else Address.parse(f"unix:{control}"),
+            None if http is None else Address.parse(http),
+        )
+    except AddressError as error:
+        raise click.UsageError(shown(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def watched(
+    figures: Figures,
+    events: Callable[[], AsyncIterator[Event]],
+    handles: Handles,
+    member: Member | None = None,
+) -> AsyncIterator[None]:
+    """Inside, whoever has a handle is answered. Raises OSError where it cannot listen."""
+    notifier = Notifier()
+    control = Control(figures, member)
+    async with contextlib.AsyncExitStack() as ends:
+        ends.callback(notifier.close)
+        ends.callback(lambda: notifier.status(figures.line, figures.begun, True))
+        if handles.control is not None:
+            await ends.enter_async_context(Desk(handles.control, control.answer, OWNER_ALONE))
+        if handles.http is not None:
+            await ends.enter_async_context(Desk(handles.http, partial(answer, figures)))
+        work = [_told(figures, notifier), _alive(notifier)] if notifier.wanted else []
+        if notifier.wanted or handles != NOBODY:  # else nobody asks, and it costs a little an event
+            work.append(figures.follow(events()))
+        for each in work:
+            ends.callback(asyncio.create_task(each).cancel)
+        yield
+
+
+async def _told(figures: Figures, notifier: Notifier) -> None:
+    """The supervisor hears of every change."""
+
+    def now() -> tuple[str, bool, bool]:
+        return figures.line, figures.begun, figures.leaving
+
+    while True:
+        told = now()
+        retry = None if notifier.status(*told) else 1.0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(retry):
+                await figures.until(lambda: now() != told)  # noqa: B023 - it is awaited here
+
+
+async def _alive(notifier: Notifier) -> None:
+    """The supervisor hears that the loop goes round."""
+    while notifier.every is not None:
+        notifier.alive()
+        await asyncio.sleep(notifier.every)
