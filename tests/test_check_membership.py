@@ -26,7 +26,7 @@ from colo_fsm.check.members.world import World, protected
 from colo_fsm.membership import record as production
 from colo_fsm.membership.record import Finding, Member, Phase, Point, Record
 
-KEPT, SERVED, ONE, _ = MemberProperty
+KEPT, SERVED, ONE, HEALS = MemberProperty
 PAGE = Path(__file__).parent.parent / "docs" / "verification.md"
 Find = Callable[[Record | None, Member, Point | None], Finding]
 
@@ -68,7 +68,8 @@ TWO_DEEP = Bounds()
 PLANTED = {
     "overwrite": Planted(PLAIN, KEPT, 19),
     "forget the survivor's state": Planted(Rules(keeps=False), KEPT, 15),
-    "join without the newest point": Planted(
+    "join without the newest point": Planted(Rules(waits=False), SERVED, 25),
+    "the last one up goes on": Planted(
         Rules(
             find=taking({Finding.GIVE_BACK: Finding.GO_ON, Finding.FOLLOW: Finding.GO_ON}),
             kept=lambda r, me, g, t: attrs.evolve(
@@ -76,13 +77,12 @@ PLANTED = {
             ),
         ),
         ONE,
-        17,
+        15,
     ),
     "a pair that the record never counted": Planted(
         Rules(joined=lambda record, me, generation: record), KEPT, 19
     ),
-    "a copy that is not whole counts": Planted(Rules(copied=any_copy_will_do), ONE, 19),
-    "protected before the rest is copied": Planted(Rules(stands_still=False), SERVED, 23),
+    "a copy that is not whole counts": Planted(Rules(copied=any_copy_will_do), ONE, 20),
     "two claims are won": Planted(Rules(claimed=everybody_wins), ONE, 15),
 }
 

@@ -12,7 +12,7 @@ from colo_fsm.membership.record import Finding, Member, Phase, Point, Record, fi
 A, B, C = Member("a", "1"), Member("b", "2"), Member("c", "3")
 A_AGAIN = Member("a", "another disk")
 
-NEW = Record("set", Phase.NEW, A)
+NEW = Record("set", Phase.NEW, A, generation=0, stored=False, mate=None, begun=0, guest=None, token=0)
 ALONE = Record("set", Phase.ALONE, A, 5, stored=True, mate=B, begun=5)
 UNSTORED = Record("set", Phase.ALONE, A, 5, stored=False, mate=B, begun=5)
 PAIRED = Record("set", Phase.PAIRED, A, 5, mate=B, begun=5)

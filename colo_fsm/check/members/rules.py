@@ -24,10 +24,10 @@ class Rules:
     kept: Callable[[Record, Member, int, int], Record | None] = production.kept
     handed: Callable[[Record, Member], Record | None] = production.handed
     given_back: Callable[[Record, Member], Record | None] = production.given_back
+    waits: bool = True
+    """Whether a member's new pair counts only when its Secondary has all of the member's store."""
     keeps: bool = True
     """Whether a member alone stores what it acknowledges."""
-    stands_still: bool = True
-    """Whether it answers nobody while a new Secondary gets the last that its store has."""
 
 
 PRODUCTION: Final = Rules()

@@ -10,7 +10,7 @@ from colo_fsm.membership import record as production
 from colo_fsm.membership.record import Finding, Phase, Point
 
 from .rules import Bounds, Rules
-from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World, Writes
+from .world import ID, MEMBERS, NOTHING, Is, Seen, Step, Stored, World, begun_by
 
 
 class Members:
@@ -46,11 +46,22 @@ class Members:
                 )
         if seen.role in (Is.PRIMARY, Is.SECONDARY):
             yield "loses its link", _with(struck, index, seen._replace(role=Is.CLAIMING))
-        if seen.role in _SENDS:
-            yield "loses its link", _with(struck, index, _given_up(seen))
-        if seen.role in (Is.OPENED, Is.CHANGING):
+        if seen.role is Is.OPENED:
+            yield "loses its link", _with(struck, index, self._not_joined(world, seen))
+        if seen.copies:
+            yield "loses its link", _with(struck, index, self._not_copied(seen))
+        if seen.role is Is.STILL:
             for name, after in self._protects(struck, index, seen):
-                yield f"{name}, and is not told", _with(after, index, _given_up(seen))
+                yield f"{name}, and is not told", _with(after, index, self._not_copied(seen))
+
+    @staticmethod
+    def _not_copied(seen: Seen) -> Seen:
+        return seen._replace(copies=0, role=Is.STORING if seen.role is Is.STILL else seen.role)
+
+    def _not_joined(self, world: World, seen: Seen) -> Seen:
+        assert world.record is not None
+        new = world.record.phase is Phase.NEW
+        return seen._replace(role=Is.LOOKING if new else Is.STORING, generation=0)
 
     # -- a step of each role --------------------------------------------------------------------
 
@@ -86,12 +97,13 @@ class Members:
     ) -> Iterator[tuple[str, World]]:
         other, record = world.members[1 - index], world.record
         assert record is not None
-        if other.role not in (Is.OPENED, Is.SHARING) or finding is not Finding.FOLLOW:
+        number = begun_by(other)
+        if not number or finding is not Finding.FOLLOW:
             return
-        after = self.rules.copied(record, MEMBERS[index], other.generation)
+        after = self.rules.copied(record, MEMBERS[index], number)
         if after is not None:
-            copy = self._copied(other) if other.role is Is.SHARING else other.memory
-            copying = seen._replace(role=Is.COPYING, generation=other.generation, memory=copy)
+            content = other.stored.writes if other.copies and other.stored else other.memory
+            copying = seen._replace(role=Is.COPYING, generation=number, memory=content)
             yield "takes the copy", _with(world._replace(record=after), index, copying)
 
     def _storing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -104,31 +116,51 @@ class Members:
         assert world.record is not None
         after = self.rules.kept(world.record, MEMBERS[index], seen.generation, 0)
         role = Is.LOOKING if after is None else Is.ALONE
-        alone = seen._replace(role=role, generation=0, covered=NOTHING)
+        alone = seen._replace(role=role, covered=NOTHING)
         yield "has the record say so", _with(world._replace(record=after or world.record), index, alone)
 
     def _alone(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._runs(world, index, seen)
-        yield from self._keeps(world, index, seen)
-        yield from self._offers(world, index, seen, Is.SHARING)
-
-    def _keeps(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         if seen.memory != seen.covered:
-            stored = seen.stored
-            if self.rules.keeps and stored is not None:
-                stored = Stored(stored.generation, 1, seen.memory)
+            stored = Stored(seen.generation, 1, seen.memory) if self.rules.keeps else seen.stored
             yield "stores its state", _with(world, index, seen._replace(stored=stored, covered=seen.memory))
+        yield from self._copies(world, index, seen)
 
-    def _copied(self, seen: Seen) -> Writes:
-        """What a survivor's copy has of it: what its store has."""
-        return seen.stored.writes if self.rules.keeps and seen.stored is not None else seen.memory
+    def _copies(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        """Its store goes to a new Secondary while it serves, and the rest while it stands still."""
+        other, kept = world.members[1 - index], seen.stored
+        assert world.record is not None
+        if not seen.copies:
+            yield from self._offers(world, index, seen)
+        elif other.role is Is.SECONDARY and other.generation == seen.copies and kept is not None:
+            has = other._replace(stored=Stored(seen.copies, 1, kept.writes), memory=kept.writes)
+            yield "has the rest copied", _with(world, 1 - index, has)
+            if seen.role is Is.ALONE:
+                yield "stands still", _with(world, index, seen._replace(role=Is.STILL, covered=NOTHING))
+        elif other.role is not Is.LOOKING and _copying(other) != seen.copies:
+            yield "hears the link end", _with(world, index, self._not_copied(seen))
+
+    def _still(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        yield from self._copies(world, index, seen)
+        yield from self._protects(world, index, seen)
+
+    def _protects(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
+        has, kept = world.members[1 - index].stored, seen.stored
+        assert world.record is not None
+        if has is None or kept is None or has.generation != seen.copies:
+            return
+        if kept.writes <= has.writes or not self.rules.waits:
+            after = self.rules.joined(world.record, MEMBERS[index], seen.copies)
+            role = Is.CLAIMING if after is None else Is.PRIMARY
+            paired = seen._replace(role=role, generation=seen.copies, copies=0)
+            yield "is protected", _with(world._replace(record=after or world.record), index, paired)
 
     def _offering(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        yield from self._offers(world, index, seen, Is.OPENED)
+        yield from self._offers(world, index, seen)
         if world.record is not None and world.record.holder != MEMBERS[index]:
             yield "looks again", _with(world, index, seen._replace(role=Is.LOOKING))
 
-    def _offers(self, world: World, index: int, seen: Seen, role: Is) -> Iterator[tuple[str, World]]:
+    def _offers(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         if world.members[1 - index].role is not Is.LOOKING or world.record is None:
             return
         number = _next_generation(world, index)
@@ -136,32 +168,12 @@ class Members:
         if after is None:
             yield "is refused", _with(world, index, seen._replace(role=Is.LOOKING))
         else:
-            opened = seen._replace(role=role, generation=number)
+            opened = seen._replace(role=Is.OPENED, generation=number)
+            if seen.role is Is.ALONE:
+                opened = seen._replace(copies=number)
             yield "begins to copy", _with(world._replace(record=after), index, opened)
 
     def _opened(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        yield from self._protects(world, index, seen)
-        yield from self._hears(world, index, seen)
-
-    def _sharing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        yield from self._runs(world, index, seen)
-        yield from self._keeps(world, index, seen)
-        yield from self._hears(world, index, seen)
-        other, copy = world.members[1 - index], self._copied(seen)
-        if other.role is not Is.SECONDARY or other.generation != seen.generation:
-            return
-        has_it = other._replace(stored=Stored(seen.generation, 1, copy), memory=copy)
-        if other.memory != copy:
-            yield "copies what has changed", _with(world, 1 - index, has_it)
-        still = seen._replace(role=Is.CHANGING, covered=NOTHING)
-        yield "stands still for the rest", _with(_with(world, 1 - index, has_it), index, still)
-        if not self.rules.stands_still:
-            yield from self._protects(world, index, seen)
-
-    def _changing(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        yield from self._opened(world, index, seen)
-
-    def _protects(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         assert world.record is not None
         other = world.members[1 - index]
         if other.stored is not None and other.stored.generation == seen.generation:
@@ -171,14 +183,10 @@ class Members:
                 "is protected",
                 _with(world._replace(record=after or world.record), index, seen._replace(role=role)),
             )
-
-    def _hears(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
-        """Of a Secondary that does not get ready; while one changes over there is none to wait for."""
-        other = world.members[1 - index]
-        listens = other.role is Is.LOOKING and seen.role is not Is.CHANGING
+        listens = other.role is Is.LOOKING
         takes = other.role in (Is.COPYING, Is.SECONDARY) and other.generation == seen.generation
         if not (listens or takes):
-            yield "hears the link end", _with(world, index, _given_up(seen))
+            yield "hears the link end", _with(world, index, self._not_joined(world, seen))
 
     def _primary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         yield from self._runs(world, index, seen)
@@ -210,12 +218,13 @@ class Members:
         stored = Stored(seen.generation, 0, seen.memory)
         yield "has the copy", _with(world, index, seen._replace(role=Is.SECONDARY, stored=stored))
         other = world.members[1 - index]
-        if other.role not in _SENDS or other.generation != seen.generation:
+        if begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.LOOKING))
 
     def _secondary(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
         other = world.members[1 - index]
-        if other.role not in (*_SENDS, Is.PRIMARY) or other.generation != seen.generation:
+        paired = other.role is Is.PRIMARY and other.generation == seen.generation
+        if not paired and begun_by(other) != seen.generation:
             yield "hears the link end", _with(world, index, seen._replace(role=Is.CLAIMING))
 
     def _claiming(self, world: World, index: int, seen: Seen) -> Iterator[tuple[str, World]]:
@@ -234,24 +243,20 @@ _ROLES: dict[Is, Callable[[Members, World, int, Seen], Iterator[tuple[str, World
 }
 
 
-_SENDS = (Is.OPENED, Is.SHARING, Is.CHANGING)
-
-
-def _given_up(seen: Seen) -> Seen:
-    """What a member is whose Secondary did not get ready: what it was, or, if it stood still, alone anew."""
-    role = {Is.OPENED: Is.LOOKING, Is.SHARING: Is.ALONE, Is.CHANGING: Is.STORING}[seen.role]
-    return seen._replace(role=role, generation=0)
-
-
 def _with(world: World, index: int, seen: Seen) -> World:
     first, second = world.members
     return world._replace(members=(seen, second) if index == 0 else (first, seen))
 
 
+def _copying(seen: Seen) -> int:
+    """The generation that this member gets a copy of; 0: none."""
+    return seen.generation if seen.role in (Is.COPYING, Is.SECONDARY) else 0
+
+
 def _ranked(world: World) -> World:
     """The same with the smallest numbers for its generations: only their order matters."""
     record, members = world.record, world.members
-    numbers = {0, *(seen.generation for seen in members)}
+    numbers = {0, *(seen.generation for seen in members), *(seen.copies for seen in members)}
     numbers |= {seen.stored.generation for seen in members if seen.stored is not None}
     numbers |= {record.generation, record.begun} if record else set()
     if max(numbers) < len(numbers):
@@ -263,6 +268,7 @@ def _ranked(world: World) -> World:
     first, second = (
         seen._replace(
             generation=rank[seen.generation],
+            copies=rank[seen.copies],
             stored=seen.stored and seen.stored._replace(generation=rank[seen.stored.generation]),
         )
         for seen in members

@@ -8,7 +8,7 @@ from colo_fsm.draw import Exchange, Moment, Tone
 from colo_fsm.fsm import Side
 
 from .search import MemberProperty, MemberResult
-from .world import MEMBERS, Is, Step, World
+from .world import MEMBERS, Step, World, begun_by
 
 
 def member_exchange(result: MemberResult, which: MemberProperty) -> Exchange:
@@ -32,13 +32,9 @@ def _moments(steps: tuple[Step, ...]) -> Iterator[Moment]:
         before = after
 
 
-def _copies(world: World, index: int) -> bool:
-    return world.members[index].role in (Is.OPENED, Is.SHARING)
-
-
 def _sent(before: World, after: World, index: int) -> Iterator[str]:
     """What this member sends to the other one in a step of its own."""
-    if after.members[index].generation != before.members[index].generation and _copies(after, index):
+    if begun_by(after.members[index]) not in (0, begun_by(before.members[index])):
         yield "the whole state"
     if before.members[1 - index].memory != after.members[1 - index].memory:
         yield "a checkpoint"

@@ -27,12 +27,10 @@ class Is(StrEnum):
     KEEPING = "keeping"
     """Its store has it; the record does not say so yet."""
     ALONE = "alone"
+    STILL = "still"
+    """It was alone, and acknowledges nothing more: the Secondary gets the rest of its store."""
     OPENED = "opened"
-    """It copies to the first Secondary of a data set, as a generation that does not count yet."""
-    SHARING = "sharing"
-    """The same while it runs alone: what is copied is its store, and then what changes in it."""
-    CHANGING = "changing"
-    """Its guest stands still: the Secondary has all of it, and the record does not say so yet."""
+    """It copies what it offers to a Secondary, as a generation that does not count yet."""
     PRIMARY = "primary"
     COPYING = "copying"
     SECONDARY = "secondary"
@@ -58,6 +56,8 @@ class Seen(NamedTuple):
     stored: Stored | None = None
     covered: Writes = NOTHING
     """What it may acknowledge now."""
+    copies: int = 0
+    """Alone or still: the generation as which its store is copied to a Secondary; 0: none."""
 
 
 class World(NamedTuple):
@@ -80,11 +80,16 @@ class Step(NamedTuple):
     world: World
 
 
+def begun_by(seen: Seen) -> int:
+    """The generation that this member copies to a Secondary, and that does not count yet; 0: none."""
+    return seen.generation if seen.role is Is.OPENED else seen.copies
+
+
 def active(world: World, index: int) -> bool:
     """Whether this member can acknowledge what it is told now."""
     seen, other = world.members[index], world.members[1 - index]
     paired = other.role is Is.SECONDARY and other.generation == seen.generation
-    return seen.role in (Is.ALONE, Is.SHARING) or (seen.role is Is.PRIMARY and paired)
+    return seen.role is Is.ALONE or (seen.role is Is.PRIMARY and paired)
 
 
 def protected(world: World) -> bool:
