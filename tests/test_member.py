@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from colo_fsm.arbiter.register import Register, SqliteRegister
-from colo_fsm.membership import Active, AloneCommit, Member, NotPossible, member
+from colo_fsm.membership import Active, AloneCommit, Member, MemberFailed, NotPossible, member
 from colo_fsm.membership.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
 from colo_fsm.replica.guest import state_in
@@ -46,12 +46,13 @@ class Place:
         self,
         name: str,
         arbiter: Register | None = None,
+        guest: Callable[[Words], StateGuest] = lambda words: StateGuest(words, 1 << 16),
         **more: Any,
     ) -> AsyncIterator[Member]:
         peer = {"a": "b", "b": "a"}[name]
         words = self.words[name] = Words()
         made = member(
-            StateGuest(words, 1 << 16),
+            guest(words),
             name=name,
             listen=f"unix:{self.folder}/{name}.link",
             peer=f"unix:{self.folder}/{peer}.link",
@@ -413,5 +414,47 @@ def test_an_interval_that_cannot_be_is_refused_at_the_start(tmp_path: Path, inte
         with pytest.raises(ValueError, match="interval"):
             async with Place(tmp_path).member("a", alone_interval=interval):
                 pass
+
+    asyncio.run(story())
+
+
+class Broken(StateGuest):
+    """A guest that does not run on."""
+
+    fails = False
+
+    def resume(self) -> None:
+        if self.fails:
+            raise ValueError("it does not run on")
+
+
+def test_a_guest_that_fails_in_the_change_over_ends_its_member_and_the_other_goes_on(tmp_path: Path) -> None:
+    """What is acknowledged is with the Secondary by then."""
+    alone_before(tmp_path, "a", b"one")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        made: list[Broken] = []
+
+        def broken(words: Words) -> Broken:
+            made.append(Broken(words, 1 << 16))
+            return made[-1]
+
+        async def fails() -> None:
+            async with place.member("a", guest=broken) as a:
+                await until(lambda: a.active is not None)
+                assert a.active is not None
+                await a.active.running()
+                await write(a.active, place.words["a"], b"two")
+                made[0].fails = True
+                await a.wait()
+
+        async with place.member("b") as b:
+            with pytest.raises(MemberFailed, match="ValueError: it does not run on"):
+                await fails()
+            await until(lambda: b.active is not None)
+            assert b.active is not None
+            await b.active.running()
+            assert place.text("b") == b"two"
 
     asyncio.run(story())

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from colo_fsm.replica import AsyncGuest, Guest, Pair
+from colo_fsm.replica import AsyncGuest, Guest, Pair, StoreError
 from colo_fsm.replica.aio import Events
 from colo_fsm.replica.events import MemberMoved
 
 from .active import Active
 from .following import Following
-from .ground import Ground, NotPossible, Plan
+from .ground import Ground, MemberFailed, NotPossible, Plan
 from .looking import Looking
 from .machine import MemberMachine, On, S
 from .record import Finding
 from .running import Running
 from .seat import Seat, Standing
+
+_log = logging.getLogger(__name__)
 
 
 class Member:
@@ -106,6 +109,11 @@ class Member:
                 await self._go(On.LEAVE if leave else await does[self.state]())
             if self._running.failed is not None:
                 raise self._running.failed
+        except (MemberFailed, StoreError, OSError):
+            raise
+        except Exception as error:  # a hook of the guest's, say: what it was begun in is over
+            _log.exception("the member %s has failed", self.name)
+            raise MemberFailed(f"this member has failed: {type(error).__name__}: {error}") from error
         finally:
             await self._running.rest("this member has ended")
             self._seat.close()
