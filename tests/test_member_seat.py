@@ -347,3 +347,21 @@ def test_a_claim_is_won_once_and_the_other_hears_who_has_won(desk: Desk, tmp_pat
 def test_of_a_pair_that_never_counted_the_holder_goes_on(desk: Desk) -> None:
     desk.put(Record("set", Phase.ALONE, desk.me, 5, stored=True, begun=6, token=3))
     assert desk.standing.claim(6, Side.PRIMARY) == Claim(Side.PRIMARY, 3)
+
+
+@pytest.mark.parametrize(("fsync", "synced"), [(True, ["file", "folder"]), (False, [])])
+def test_which_data_set_it_is_survives_a_power_cut_with_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool, synced: list[str]
+) -> None:
+    """The file before it gets its name, the folder after."""
+    seat = Seat(tmp_path, "a", fsync=fsync)
+    done: list[str] = []
+
+    def sync(number: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        named = json.loads((tmp_path / "member.json").read_text())["set"] == "set"
+        assert named == (done[-1] == "folder")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    seat.belongs_to("set")
+    assert done == synced

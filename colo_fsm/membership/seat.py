@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -60,8 +61,18 @@ class Seat:
         self.id = id
         text = json.dumps({"name": self.me.name, "seat": self.me.seat, "set": id})
         new = self.path / f"{_SEAT}.new"
-        new.write_text(text + "\n")
+        with new.open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            if self._fsync:
+                os.fsync(file.fileno())
         new.replace(self.path / _SEAT)
+        if self._fsync:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @property
     def point(self) -> Point | None:
