@@ -13,6 +13,7 @@ import contextlib
 import logging
 import shutil
 import socket
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -282,7 +283,8 @@ class World:
         counts = record.mate if with_mate else record.holder
         if record.phase is not Phase.NEW and counts is not None:
             other = self.processes.get(counts.name)
-            if other is not None and not other.dead and other.seat.store.newest is not None:
+            there = other is not None and not other.dead and other.member.state is not S.ENDED
+            if there and other is not None and other.seat.store.newest is not None:
                 self.ledger.compare(
                     state_in(other.seat.store.newest) or b"", f"{counts}'s store, which counts,"
                 )
@@ -416,6 +418,8 @@ class World:
             self.ledger.problems.append("nobody is answered any more")
         if self.go(MOST_STEPS, LONG, self._protected):
             self._compare()
+        elif not self.ledger.problems:
+            self.ledger.problems.append(f"it does not stay healed: {self._states}")
 
     def _protected(self) -> bool:
         """Whether both are up, and one has what the other acknowledges."""
@@ -468,3 +472,8 @@ def run(seed: int) -> Outcome:
     finally:
         shutil.rmtree(folder)
         logging.disable(logging.NOTSET)
+
+
+if __name__ == "__main__":
+    outcome = run(int(sys.argv[1]))
+    print(*outcome.trace, *outcome.problems, sep="\n")

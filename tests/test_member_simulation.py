@@ -19,7 +19,7 @@ from colo_fsm.membership import record, running, seat, shadow
 from colo_fsm.membership.record import Finding, Member, Phase, Point, Record
 
 SAMPLE = 25
-SCHEDULES = int(os.environ.get("COLO_FSM_SCHEDULES", "12000"))
+SCHEDULES = int(os.environ.get("COLO_FSM_SCHEDULES", "9000"))
 """Of `make soak`."""
 STRUCK = (
     "crashes", "crashes inside a write", "crashes at the arbiter", "links broken", "freezes", "rejoins",
