@@ -344,3 +344,24 @@ def test_an_interrupt_after_the_end_does_nothing() -> None:
         assert ended == [None]
 
     run(main())
+
+
+def test_what_broke_a_handshake_is_not_its_own_cause() -> None:
+    """Whoever looks for the causes of an error comes to an end."""
+
+    class Refusing(OneShot):
+        def open(self) -> int:
+            raise RuntimeError("not now")
+
+    async def story() -> None:
+        ours, its = link_pair()
+        with its, pytest.raises(GuestFailed) as raised:
+            async with primary(Counting(), peer=ours, arbiter=Refusing()):
+                pass
+        causes: list[BaseException | None] = [raised.value]
+        while causes[-1] is not None:
+            causes.append(causes[-1].__cause__)
+            assert causes[-1] not in causes[:-1]
+        assert isinstance(causes[-2], RuntimeError)
+
+    asyncio.run(story())

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from colo_fsm.arbiter.register import Register, SqliteRegister
+from colo_fsm.arbiter import ArbiterUnreachable
+from colo_fsm.arbiter.register import Entry, Register, SqliteRegister
 from colo_fsm.membership import Active, AloneCommit, Member, MemberFailed, NotPossible, member
 from colo_fsm.membership.seat import Seat, Standing
 from colo_fsm.replica import NotRunning, Options, StateGuest
@@ -122,6 +123,43 @@ def test_a_switchover_under_turns_loses_nothing_and_nobody_claims(place: Place) 
             after = place.words[second.name].text
             acknowledged = not (await asyncio.gather(waiting, return_exceptions=True))[0]
             assert after == b"two" if acknowledged else after in (b"one", b"two")
+
+    asyncio.run(story())
+
+
+class Unheard:
+    """A register whose next change, if it is `away`, does not reach it."""
+
+    local_only = True
+
+    def __init__(self, register: Register) -> None:
+        self._register = register
+        self.away = False
+
+    def read(self) -> Entry | None:
+        return self._register.read()
+
+    def swap(self, version: int | None, value: str) -> bool:
+        if self.away:
+            self.away = False
+            raise ArbiterUnreachable("the register", "it is away")
+        return self._register.swap(version, value)
+
+
+def test_a_switchover_that_does_not_reach_the_arbiter_is_none_and_it_serves_on(place: Place) -> None:
+    async def story() -> None:
+        registers = {n: Unheard(SqliteRegister(place.folder / "claim.db", "main")) for n in ("a", "b")}
+        async with (
+            place.member("a", arbiter=registers["a"]) as a,
+            place.member("b", arbiter=registers["b"]) as b,
+        ):
+            first, active = await running(a, b)
+            registers[first.name].away = True
+            with pytest.raises(NotPossible, match="unreachable"):
+                async with asyncio.timeout(PATIENCE):
+                    await first.switchover()
+            await write(active, place.words[first.name], b"one")
+            assert first.state == "primary"
 
     asyncio.run(story())
 

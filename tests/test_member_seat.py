@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -19,6 +20,7 @@ from colo_fsm.membership.record import Finding, Member, Phase, Point, Record, be
 from colo_fsm.membership.seat import Refused, Seat, Standing
 from colo_fsm.replica.store.base import StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
+from colo_fsm.replica.store.disk import Disk
 from colo_fsm.stream.memory import PAGE_SIZE
 
 B = Member("b", "2")
@@ -156,14 +158,14 @@ def test_a_store_that_has_closed_itself_is_opened_again(tmp_path: Path) -> None:
     ("given", "fsync"), [({"fsync": True}, True), ({"fsync": False}, False), ({}, False)]
 )
 def test_every_store_of_a_seat_is_as_safe_as_was_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, bool], fsync: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], fsync: bool
 ) -> None:
     asked: list[bool] = []
 
     class Store(DirectoryStore):
-        def __init__(self, path: Path, *, fsync: bool) -> None:
+        def __init__(self, path: Path, *, fsync: bool, disk: Disk) -> None:
             asked.append(fsync)
-            super().__init__(path, fsync=fsync)
+            super().__init__(path, fsync=fsync, disk=disk)
 
     monkeypatch.setattr("colo_fsm.membership.seat.DirectoryStore", Store)
     seat = Seat(tmp_path, "a", **given)

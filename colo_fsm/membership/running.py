@@ -270,12 +270,14 @@ class Running:
         except ArbiterUnreachable as error:
             lost = error
         while True:
-            with contextlib.suppress(ArbiterUnreachable):
+            try:
                 found = await ground.asked(ground.standing.read)
-                if found is not None and found.mate == ground.seat.me:
-                    return
-                raise lost
-            await asyncio.sleep(ground.plan.options.claim_retry)
+            except ArbiterUnreachable:
+                await asyncio.sleep(ground.plan.options.claim_retry)
+                continue
+            if found is not None and found.mate == ground.seat.me:
+                return
+            raise lost
 
 
 async def _copied_once(pair: Pair) -> None:

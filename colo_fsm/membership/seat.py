@@ -17,6 +17,7 @@ from colo_fsm.arbiter.register import Register
 from colo_fsm.fsm import Side
 from colo_fsm.replica.store.base import StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
+from colo_fsm.replica.store.disk import LOCAL_DISK, Disk
 
 from . import record as to
 from .record import Finding, Member, Point, Record, find
@@ -34,14 +35,15 @@ class Refused(Exception):
 class Seat:
     """The directory `path` of the member `name`, open and its own until `close`.
 
-    `store` has its copy of the data set, `id` says of which one. Raises StoreError, OSError.
+    `store` has its copy of the data set, `id` says of which one; `disk` is what the store is on. Raises
+    StoreError, OSError.
     """
 
-    def __init__(self, path: Path, name: str, *, fsync: bool = False) -> None:
+    def __init__(self, path: Path, name: str, *, fsync: bool = False, disk: Disk = LOCAL_DISK) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
-        self._fsync = fsync
-        self.store = DirectoryStore(path / _STORE, fsync=fsync)
+        self._fsync, self._disk = fsync, disk
+        self.store = self._opened()
         try:
             found = _read(path / _SEAT)
             if found is not None and found["name"] != name:
@@ -55,6 +57,9 @@ class Seat:
         except BaseException:
             self.store.close()
             raise
+
+    def _opened(self) -> DirectoryStore:
+        return DirectoryStore(self.path / _STORE, fsync=self._fsync, disk=self._disk)
 
     def belongs_to(self, id: str | None) -> None:
         """What the store holds, or is about to hold, is a copy of this data set."""
@@ -83,13 +88,13 @@ class Seat:
     def reopen(self) -> None:
         """After a fault of the disk's: a store that has closed itself is opened again."""
         self.store.close()
-        self.store = DirectoryStore(self.path / _STORE, fsync=self._fsync)
+        self.store = self._opened()
 
     def clear(self) -> None:
         """Throw away what the store holds. Raises StoreError, OSError."""
         self.store.close()
         shutil.rmtree(self.path / _STORE)
-        self.store = DirectoryStore(self.path / _STORE, fsync=self._fsync)
+        self.store = self._opened()
         self.belongs_to(None)
 
     def close(self) -> None:

@@ -162,7 +162,8 @@ class PairBase:
         try:
             return self._replica.gate.running(again)
         except NotRunning as refused:
-            raise self._replica.unready or refused from refused.__cause__
+            error = self._replica.unready or refused
+            raise error from error.__cause__  # not from what refused it, which may be this very error
 
     def _promise(self) -> Answer:
         """That a checkpoint covers all that is true now, or NotCommitted."""
