@@ -70,7 +70,7 @@ class Side:
 async def side(name: str, folder: Path, stalled: bool, slow: float) -> AsyncIterator[Side]:
     """Started; killed at the end."""
     where = {
-        "secondary": ["--listen", "unix:link", "--store", "store"],
+        "secondary": ["--listen", "unix:link", "--store", "store", "--replace-store"],
         "primary": ["--connect", "unix:link", "--interval-ms", "20"],
     }[name]
     reader, writer = os.pipe()
