@@ -26,8 +26,8 @@ pytest: .venv/test.done $(if $(filter 1,$(COLO_FSM_REQUIRE_ALL)),qemus)
 	$(BIN)/pytest -n 2 -m "not soak"
 
 soak: .venv/test.done
-	$(BIN)/pytest -n 2 -m soak --ignore=tests/test_simulate_soak.py --ignore=tests/test_soak_service.py
-	$(BIN)/pytest -m soak -s tests/test_simulate_soak.py tests/test_soak_service.py
+	$(BIN)/pytest -n 2 -m soak --ignore=tests/test_simulate_soak.py --ignore=tests/test_soak_service.py --ignore=tests/test_member_simulation.py
+	$(BIN)/pytest -m soak -s tests/test_simulate_soak.py tests/test_soak_service.py tests/test_member_simulation.py
 
 # Fetch the other versions of QEMU that the tests run with, into ~/.cache; what is there stays.
 qemus: .venv/test.done

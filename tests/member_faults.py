@@ -12,7 +12,8 @@ from colo_fsm.check.simulate.disk import Killed
 from colo_fsm.membership.machine import S
 
 if TYPE_CHECKING:
-    from member_world import Process, World
+    from member_process import Process
+    from member_world import World
 
 
 class Fault:
