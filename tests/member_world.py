@@ -133,8 +133,9 @@ class World:
         """What has come of a process in its last step."""
         name = process.name
         if process.dead:
-            self.counts["crashes inside a write"] += 1
-            self.down(name, "dies inside a write")
+            inside = process.disk.left is not None and process.disk.left < 0
+            self.counts["crashes inside a write"] += inside
+            self.down(name, "dies inside a write" if inside else "is gone")
             return
         self.ledger.problems += [f"{name}: {trouble}" for trouble in process.loop.troubles]
         process.loop.troubles.clear()

@@ -255,11 +255,20 @@ def test_a_new_generation_is_above_all_that_anybody_has(
 
 
 def test_a_store_that_begins_to_keep_belongs_to_the_records_data_set(desk: Desk) -> None:
-    assert desk.standing.begin_to_keep() > 0
-    assert desk.seat.id is None
     desk.put(Record("set", Phase.ALONE, desk.me, BIG))
     assert desk.standing.begin_to_keep() == BIG + 1
     assert desk.seat.id == "set"
+
+
+def test_a_store_does_not_begin_to_keep_what_the_record_does_not_let_it(desk: Desk) -> None:
+    """Else it would be ahead of the record afterwards, and wait for a person."""
+    paired = Record("set", Phase.PAIRED, desk.me, 5, mate=B, begun=5)
+    for found in (None, paired, Record("set", Phase.ALONE, B, 5, begun=5)):
+        if found is not None:
+            desk.put(found)
+        with pytest.raises(Refused, match="otherwise by now"):
+            desk.standing.begin_to_keep()
+        assert desk.seat.id is None
 
 
 def test_keeping_succeeding_and_giving_back(desk: Desk) -> None:

@@ -197,10 +197,16 @@ class Standing:
             raise Refused("the record has changed meanwhile")
 
     def begin_to_keep(self) -> int:
-        """The number of a generation that our own store is about to hold."""
-        if (found := self.read()) is not None and found.id != self.seat.id:
+        """The number of a generation that our own store is about to hold. Raises Refused where it must not.
+
+        Before the store has it: afterwards that would be ahead of all that the record knows of.
+        """
+        found, number = self.read(), self.next_generation()
+        if found is None or to.kept(found, self.me, number, found.token) is None:
+            raise Refused(f"the arbiter says otherwise by now: {found and found.phase}")
+        if found.id != self.seat.id:
             self.seat.belongs_to(found.id)
-        return self.next_generation()
+        return number
 
     def next_generation(self) -> int:
         """A number for a generation of our own, above all that anybody has."""
