@@ -22,13 +22,3 @@ class Number(click.FloatRange):
 
 SECONDS = Number(min=0, min_open=True, max=LONGEST_TIME)
 MILLISECONDS = Number(min=0, max=LONGEST_TIME * 1000)
-
-greeting_deadline = click.option(
-    "--greeting-deadline",
-    type=SECONDS,
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a connection has to show the first bytes of a Primary's stream.",
-)
-"""Of whoever listens for a Primary: `secondary`, `standby` and `tap`."""

@@ -29,5 +29,14 @@ hook_deadline = click.option(
     metavar="SECONDS",
     help="How long the guest, the store or a turn may keep a checkpoint waiting.",
 )
+greeting_deadline = click.option(
+    "--greeting-deadline",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a connection has to show the first bytes of a Primary's stream.",
+)
+"""Of whoever listens for a Primary: `secondary`, `standby` and `tap`."""
 fsync = click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event.")

@@ -28,12 +28,12 @@ from colo_fsm.replica import (
 from colo_fsm.replica import primary as primary_pair
 from colo_fsm.replica import secondary as secondary_pair
 
+from . import options
 from .figures import Figures
 from .guests import Wanted, guest_options
 from .handles import Handles, handles, watched
 from .judge import arbiter_option, fence_option, judge
 from .load import table_named
-from .numbers import MILLISECONDS, SECONDS, greeting_deadline
 from .report import Reporter, loud, loudness, missing_object, why
 from .shown import log_to_stderr, shown
 from .signals import ended_by_signals
@@ -68,29 +68,15 @@ def common(command: Command) -> Command:
                 show_default=True,
                 help="The message that lets packets out. Same on both sides.",
             ),
-            click.option(
-                "--deadline",
-                type=SECONDS,
-                default=5.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="How long the link may stand still inside a checkpoint.",
-            ),
-            click.option(
-                "--hook-deadline",
-                type=SECONDS,
-                default=60.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="How long the guest, the store or a turn may keep a checkpoint waiting.",
-            ),
+            options.deadline,
+            options.hook_deadline,
             click.option(
                 "--table",
                 metavar="MODULE:TABLE",
                 help="This side of another protocol than COLO. The peer needs its other side.",
             ),
             handles,
-            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event."),
+            options.as_json,
             loudness,
         )
     ):
@@ -100,13 +86,7 @@ def common(command: Command) -> Command:
 
 @click.command(epilog=EXIT_CODES)
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
-@click.option(
-    "--interval-ms",
-    type=MILLISECONDS,
-    default=100,
-    show_default=True,
-    help="From the end of a checkpoint to the next one.",
-)
+@options.interval
 @common
 def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     """Run a guest and replicate it to the Secondary at ADDR.
@@ -128,11 +108,11 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the newest checkpoint in this directory, safe from SIGKILL. Default: in memory.",
 )
-@click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
+@options.fsync
 @click.option(
     "--replace-store", is_flag=True, help="Let the Primary's state replace what this store has already."
 )
-@greeting_deadline
+@options.greeting_deadline
 @common
 def secondary(
     listen: str, store: Path | None, fsync: bool, replace_store: bool, **common_options: Any
@@ -178,14 +158,14 @@ def run(
     level = loud(verbose, quiet)
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
-        options = Options(
+        choices = Options(
             ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
             greeting_deadline=greeting_deadline,
         )  # fmt: skip
         made = guest.made()
         chosen = {} if table is None else {"table": table_named(table, "--table")}
         try:
-            pair = make(made, arbiter=decides, options=options, **chosen)
+            pair = make(made, arbiter=decides, options=choices, **chosen)
         except (ValueError, OSError) as error:
             raise click.UsageError(shown(error)) from None
         except StoreError as error:

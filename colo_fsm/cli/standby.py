@@ -28,8 +28,9 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.address import address_of
 
+from . import options
 from .judge import arbiter_option, fence_option, judge
-from .numbers import SECONDS, greeting_deadline
+from .numbers import SECONDS
 from .report import Loud, loud, loudness, missing_object, turned_away, unanswered, why
 from .shown import log_to_stderr
 from .signals import ended_by_signals
@@ -103,7 +104,7 @@ make its QEMU quit, before --on-failover starts the VM from DIR. See docs/standb
     is_flag=True,
     help="Claim for a VM that was lost before its first round, too: it goes on from where it was copied.",
 )
-@greeting_deadline
+@options.greeting_deadline
 @click.option(
     "--deadline",
     type=SECONDS,

@@ -20,7 +20,8 @@ from colo_fsm.qemu.watch.tap import CONNECT_TIMEOUT, Tap, review
 from colo_fsm.qemu.watch.trace import check
 from colo_fsm.replica import Address, Refused
 
-from .numbers import SECONDS, greeting_deadline
+from . import options
+from .numbers import SECONDS
 from .report import missing_object, turned_away
 from .restore import stored
 from .shown import shown
@@ -41,7 +42,7 @@ _ADDRESS = "tcp:HOST:PORT or unix:PATH"
 @click.option(
     "--from", "recorded", type=click.Path(path_type=Path), metavar="DIR", help="Say it of a recording."
 )
-@greeting_deadline
+@options.greeting_deadline
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a round, and a last one with the verdict."
 )
