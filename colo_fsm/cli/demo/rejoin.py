@@ -14,7 +14,7 @@ import attrs
 from ..shown import as_markup
 from .clients import PATIENCE, Answer, Clients, Refused, answers, contents
 from .ledger import SCHEMA
-from .run import DEADLINE, Plan, ended
+from .run import DEADLINE, Plan, ended, watched
 from .worker import MemberWorker
 
 NAMES = ("a", "b")
@@ -212,8 +212,4 @@ Show = Callable[[RejoinRun], Coroutine[None, None, None]]
 async def run_rejoin(plan: Plan, show: Show) -> Rejoined:
     """A run, watched by `show` until it is over."""
     run = RejoinRun(plan)
-    watching = asyncio.create_task(show(run))
-    try:
-        return await run.go()
-    finally:
-        await ended(watching)
+    return await watched(run.go(), show(run))

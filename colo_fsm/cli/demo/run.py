@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -22,6 +23,8 @@ from .ledger import SCHEMA
 from .relay import Relay
 from .verdict import ENOUGH_CHECKPOINTS, ENOUGH_ROWS, Verdict, split_brain
 from .worker import Worker
+
+T = TypeVar("T")
 
 DEADLINE = 10.0
 """Seconds that the link may stand still inside a checkpoint. On a machine slowed to a tenth a whole one took
@@ -219,14 +222,19 @@ async def ended(task: asyncio.Task[None]) -> None:
         await task
 
 
+async def watched(going: Coroutine[None, None, T], showing: Coroutine[None, None, None]) -> T:
+    """What comes of a run, which is shown until it is over."""
+    watching = asyncio.create_task(showing)
+    try:
+        return await going
+    finally:
+        await ended(watching)
+
+
 Show = Callable[[Run], Coroutine[None, None, None]]
 
 
 async def run_demo(plan: Plan, show: Show) -> Verdict:
     """A run, watched by `show` until it is over."""
     run = Run(plan)
-    watching = asyncio.create_task(show(run))
-    try:
-        return await run.go()
-    finally:
-        await ended(watching)
+    return await watched(run.go(), show(run))
