@@ -251,7 +251,7 @@ def test_a_new_generation_is_above_all_that_anybody_has(
         desk.put(record)
     if stored is not None:
         desk.stores(stored)
-    assert desk.standing.next_generation() == BIG + 1
+    assert desk.standing.next_generation(desk.standing.read()) == BIG + 1
 
 
 def test_a_store_that_begins_to_keep_belongs_to_the_records_data_set(desk: Desk) -> None:

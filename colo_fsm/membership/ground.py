@@ -93,7 +93,7 @@ class Ground:
 
     async def left_within(self, seconds: float) -> bool:
         """Whether somebody wants it to end, after so long at most."""
-        return await self.first_of(self.leave.wait(), timeout=seconds)
+        return await self.first_of(timeout=seconds)
 
     async def first_of(self, *waits: Awaitable[object], timeout: float | None = None) -> bool:
         """Until one of them is over or somebody wants this member to end; whether any is."""

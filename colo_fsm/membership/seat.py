@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -66,18 +65,18 @@ class Seat:
         self.id = id
         text = json.dumps({"name": self.me.name, "seat": self.me.seat, "set": id})
         new = self.path / f"{_SEAT}.new"
-        with new.open("w") as file:
-            file.write(text + "\n")
+        with LOCAL_DISK.create(new) as file:
+            file.write(text.encode() + b"\n")
             file.flush()
             if self._fsync:
-                os.fsync(file.fileno())
-        new.replace(self.path / _SEAT)
+                LOCAL_DISK.sync(file.fileno())
+        LOCAL_DISK.replace(new, self.path / _SEAT)
         if self._fsync:
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            folder = LOCAL_DISK.open_directory(self.path)
             try:
-                os.fsync(folder)
+                LOCAL_DISK.sync(folder)
             finally:
-                os.close(folder)
+                LOCAL_DISK.close(folder)
 
     @property
     def point(self) -> Point | None:
@@ -157,12 +156,15 @@ class Standing:
 
     def read(self) -> Record | None:
         """What the register has."""
-        entry = self.register.read()
-        return None if entry is None else self._decoded(entry.value)
+        return self._read()[1]
 
-    def _decoded(self, text: str) -> Record:
+    def _read(self) -> tuple[int | None, Record | None]:
+        """With the version to change it by."""
+        entry = self.register.read()
+        if entry is None:
+            return None, None
         try:
-            return Record.decode(text)
+            return entry.version, Record.decode(entry.value)
         except ValueError as error:
             raise ArbiterUnreachable(str(self.register), str(error)) from None
 
@@ -180,20 +182,17 @@ class Standing:
     def change(self, change: Change) -> Record:
         """Make this change, whoever else makes one meanwhile. Raises Refused where it is not allowed."""
         while True:
-            entry = self.register.read()
-            before = None if entry is None else self._decoded(entry.value)
+            version, before = self._read()
             after = None if before is None else change(before)
-            if entry is None or before is None or after is None:
+            if after is None:
                 raise Refused(f"the arbiter says otherwise by now: {before and before.phase}")
-            if before == after or self.register.swap(entry.version, after.encode()):
+            if before == after or self.register.swap(version, after.encode()):
                 return after
 
     def insist(self, have: Point) -> None:
         """Go on from what our store has, whatever the record says. Raises Refused if it has changed."""
-        entry = self.register.read()
-        found = None if entry is None else self._decoded(entry.value)
-        after = to.insisted(found, self.me, have).encode()
-        if not self.register.swap(None if entry is None else entry.version, after):
+        version, found = self._read()
+        if not self.register.swap(version, to.insisted(found, self.me, have).encode()):
             raise Refused("the record has changed meanwhile")
 
     def begin_to_keep(self) -> int:
@@ -201,16 +200,17 @@ class Standing:
 
         Before the store has it: afterwards that would be ahead of all that the record knows of.
         """
-        found, number = self.read(), self.next_generation()
+        found = self.read()
+        number = self.next_generation(found)
         if found is None or to.kept(found, self.me, number, found.token) is None:
             raise Refused(f"the arbiter says otherwise by now: {found and found.phase}")
         if found.id != self.seat.id:
             self.seat.belongs_to(found.id)
         return number
 
-    def next_generation(self) -> int:
-        """A number for a generation of our own, above all that anybody has."""
-        found, point = self.read(), self.seat.point
+    def next_generation(self, found: Record | None) -> int:
+        """A number for a generation of our own, above all that the record and our store have."""
+        point = self.seat.point
         numbers = [found.generation, found.begun] if found else []
         return fresh_number(max([0, *numbers, *([point.generation] if point else [])]))
 
@@ -238,9 +238,7 @@ class Standing:
 
     def open(self) -> int:
         """See `Arbiter.open`."""
-        generation = self.next_generation()
-        self.change(lambda r: to.opened(r, self.me, generation))
-        return generation
+        return self.change(lambda r: to.opened(r, self.me, self.next_generation(r))).begun
 
     def check(self, generation: int) -> None:
         """See `Arbiter.check`. The Secondary's is the last look before anything is overwritten."""
