@@ -13,9 +13,9 @@ import attrs
 from colo_fsm.fsm import MESSAGE_SIZE, Do, Side
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import DEVICE_LIMIT, Buffer, StreamError, device_sections, pong, shut
-from colo_fsm.stream.source import Decoder, Parsing
+from colo_fsm.stream.source import Decoder, Parsing, within
 
-from ..incoming import IncomingVm, within
+from ..incoming import IncomingVm
 from .shadow import TABLES
 
 CHANNELS = {Side.PRIMARY: "p2s", Side.SECONDARY: "s2p"}

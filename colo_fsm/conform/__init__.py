@@ -1,0 +1,1 @@
+"""FSM conformance: is this implementation the machine that a table declares?"""
