@@ -51,6 +51,9 @@ class Source(Protocol):
 class Voice(Protocol):
     """One conversation's bytes. Sans-IO: `feed` it what came, write what it gives."""
 
+    left: bytes = b""
+    """What an act has begun and not finished."""
+
     @property
     def ready(self) -> bool:
         """Whether what the side sends before its first message has come whole."""
