@@ -15,6 +15,7 @@ from colo_fsm.stream import (
     DEFAULT_LIMIT,
     DEVICE_LIMIT,
     PAGE_SIZE,
+    ZERO_PAGE,
     Blocks,
     Buffer,
     Decoder,
@@ -80,29 +81,37 @@ class Voice(Protocol):
 
 
 class OwnState:
-    """The state of a guest of this package's own: by default one page, and a device state that counts."""
+    """The state of a guest of this package's own: two blocks of memory; each round changes some of it.
 
-    def __init__(
-        self,
-        blocks: Blocks | None = None,
-        pages: Iterable[Page] = (),
-        device: bytes = b"0",
-        generation: int = 1,
-    ) -> None:
-        self.blocks = blocks or {"ram": PAGE_SIZE}
-        self._pages, self._device, self._generation = tuple(pages), device, generation
+    Its pages come as contents and as zeroes, with their block named and without. What a side does with them
+    nobody sees on the wire: only one that cannot read them comes to grief.
+    """
+
+    blocks: Blocks = {"ram": 3 * PAGE_SIZE, "rest": PAGE_SIZE}
 
     def initial(self) -> Iterable[Buffer]:
         """See `Source`. Not under this package's own machine name: a tester wants no signs of life."""
-        return initial(
-            self.blocks, self._pages, self._device, generation=self._generation, machine="conformance"
-        )
+        return initial(self.blocks, self._pages(0), self._device(0), generation=1, machine="conformance")
 
     def live(self, number: int) -> Iterable[Buffer]:
-        return live(self.blocks, self._pages[:1])
+        return live(self.blocks, self._pages(number)[number % 2 :])
 
     def vmstate(self, number: int) -> bytes:
-        return device_state(self._device)
+        return device_state(self._device(number))
+
+    def _pages(self, number: int) -> list[Page]:
+        """All of them, as they are in this round."""
+        first, second = (bytes((number % 251 + plus,)) * PAGE_SIZE for plus in (1, 2))
+        return [
+            Page("ram", 0, first),
+            Page("ram", PAGE_SIZE, second),
+            Page("ram", 2 * PAGE_SIZE, ZERO_PAGE),
+            Page("rest", 0, first),
+        ]
+
+    def _device(self, number: int) -> bytes:
+        """Of another length in every round."""
+        return b"registers " * (number % 5 + 1)
 
 
 class TableVoice(Voice):
