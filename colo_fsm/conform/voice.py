@@ -80,38 +80,39 @@ class Voice(Protocol):
         """In which words the side has refused us, if it has."""
 
 
-class OwnState:
-    """The state of a guest of this package's own: two blocks of memory; each round changes some of it.
+_A, _B = (bytes((n,)) * PAGE_SIZE for n in (1, 2))
+BLOCKS: Blocks = {"ram": 3 * PAGE_SIZE, "rest": PAGE_SIZE}
+PAGES = (
+    Page("ram", 0, _A),
+    Page("ram", PAGE_SIZE, ZERO_PAGE),
+    Page("ram", 2 * PAGE_SIZE, _B),
+    Page("rest", 0, _B),
+)
+"""Pages in every form that our own guests send: contents and zeroes, their block named or not."""
 
-    Its pages come as contents and as zeroes, with their block named and without. What a side does with them
-    nobody sees on the wire: only one that cannot read them comes to grief.
+
+class OwnState:
+    """The state of a guest of this package's own, the same in every round.
+
+    What a side does with its pages nobody sees on the wire: only one that cannot read them comes to grief.
     """
 
-    blocks: Blocks = {"ram": 3 * PAGE_SIZE, "rest": PAGE_SIZE}
+    def __init__(
+        self, blocks: Blocks = BLOCKS, pages: Iterable[Page] = PAGES, device: bytes = b"registers"
+    ) -> None:
+        self.blocks = blocks
+        self._pages, self._device = tuple(pages), device
 
     def initial(self) -> Iterable[Buffer]:
         """See `Source`. Not under this package's own machine name: a tester wants no signs of life."""
-        return initial(self.blocks, self._pages(0), self._device(0), generation=1, machine="conformance")
+        return initial(self.blocks, self._pages, self._device, generation=1, machine="conformance")
 
     def live(self, number: int) -> Iterable[Buffer]:
-        return live(self.blocks, self._pages(number)[number % 2 :])
+        """A few pages: those of a large guest would only take their time."""
+        return live(self.blocks, self._pages[: len(PAGES)])
 
     def vmstate(self, number: int) -> bytes:
-        return device_state(self._device(number))
-
-    def _pages(self, number: int) -> list[Page]:
-        """All of them, as they are in this round."""
-        first, second = (bytes((number % 251 + plus,)) * PAGE_SIZE for plus in (1, 2))
-        return [
-            Page("ram", 0, first),
-            Page("ram", PAGE_SIZE, second),
-            Page("ram", 2 * PAGE_SIZE, ZERO_PAGE),
-            Page("rest", 0, first),
-        ]
-
-    def _device(self, number: int) -> bytes:
-        """Of another length in every round."""
-        return b"registers " * (number % 5 + 1)
+        return device_state(self._device)
 
 
 class TableVoice(Voice):
