@@ -37,10 +37,9 @@ def play(case: Case, target: Target, pace: Pace) -> Result:
     last, before = first, tuple[Line, ...]()
     if first.deviation is not None and first.deviation.seen.late:
         last, before = _played(case, target, pace.patient(PATIENT)), first.exchange
-    return Result(
-        case, _verdict(first, last), pace.clock() - began, last.exchange, last.deviation, before, last.reasons,
-        last.evidence,
-    )  # fmt: skip
+    seconds = pace.clock() - began
+    verdict, reasons, evidence = _verdict(first, last), last.reasons, last.evidence
+    return Result(case, verdict, seconds, last.exchange, last.deviation, before, reasons, evidence)
 
 
 def _verdict(first: _Play, last: _Play) -> Verdict:
