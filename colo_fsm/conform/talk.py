@@ -53,7 +53,8 @@ class Talk:
 
     def __init__(self, table: CompleteTable, link: Link, voice: Voice, pace: Pace) -> None:
         self._table, self._link, self._voice, self._pace = table, link, voice, pace
-        self._began = self._gave = moment()
+        self._began = moment()
+        self._gave: float | None = None
         self._heard: list[int] = []
         self._garbled: str | None = None
         self.ended = False
@@ -121,7 +122,8 @@ class Talk:
             self.ended = True
             self._note("<-", f"gives the pair up{self._why()}")
             return True
-        self._pace.took(now - self._gave)
+        if self._gave is not None:  # what precedes that is its start, which takes as long as it takes
+            self._pace.took(now - self._gave)
         if now - self._began > ENDLESS * self._pace.timeout:
             self._garbled = "it goes on and on"
         try:

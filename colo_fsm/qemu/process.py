@@ -6,6 +6,7 @@ QMP runs over a socket pair that the process inherits: no path, no port, no wait
 from __future__ import annotations
 
 import json
+import re
 import resource
 import select
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+_WARNING = re.compile(r"(.*: )?warning: ")
 _LAST_WORDS = 300
 """Characters of QEMU's last words that are told."""
 
@@ -64,7 +66,7 @@ class Qemu:
         if shutil.which(binary) is None:
             self._qmp.close()
             raise QemuError(f"there is no {binary} that can be started")
-        monitor = ["-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"]
+        monitor = ["-chardev", f"socket,id=qmp,fd={qmp}", "-qmp", "chardev:qmp"]
         try:
             process = subprocess.Popen(  # noqa: S603 - a QEMU that the user has named, no shell
                 ["setpriv", "--pdeathsig", "KILL", *self._command, *monitor],  # noqa: S607
@@ -130,9 +132,10 @@ class Qemu:
         return f"ended with status {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
     def words(self) -> str:
-        """The end of what it has said to its user, in one line."""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return " / ".join(filter(None, lines))[-_LAST_WORDS:]
+        """The end of what it has said to its user, warnings apart, in one line."""
+        name = f"{Path(self._command[0]).name}: "
+        lines = (line.removeprefix(name) for line in self._log.read_text(errors="replace").splitlines())
+        return "; ".join(line for line in lines if line and not _WARNING.match(line))[-_LAST_WORDS:]
 
     def _because(self) -> str:
         words = self.words()
