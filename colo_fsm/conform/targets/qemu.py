@@ -21,7 +21,16 @@ from colo_fsm.colo import COLO, COLOMessage
 from colo_fsm.fsm import CompleteTable, Side
 from colo_fsm.qemu.process import Qemu, QemuError
 from colo_fsm.qemu.watch.capture import Capture, Recorder
-from colo_fsm.qemu.watch.channel import Channel, DeviceState, Event, Forward, Initial, Return, Said, Undecodable
+from colo_fsm.qemu.watch.channel import (
+    Channel,
+    DeviceState,
+    Event,
+    Forward,
+    Initial,
+    Return,
+    Said,
+    Undecodable,
+)
 from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica.address import Address
 from colo_fsm.stream import Buffer, StreamError
@@ -107,6 +116,8 @@ class QemuTarget:
     def __init__(self, binary: str | None, table: CompleteTable, patience: float) -> None:
         self.table = table
         self.name = f"{binary or BINARY}, {table.side}"
+        self.version = ""
+        """Of the QEMU, without its last number, say 7.2; known once it is entered."""
         self._binary = binary or BINARY
         self._patience = patience
         self._kvm = os.access(KVM, os.R_OK | os.W_OK)
@@ -157,13 +168,17 @@ class QemuTarget:
             version = qemu.ask("query-version")["qemu"]
         self._return_path = version["major"] >= RETURN_PATH
         number = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
+        self.version = number.rpartition(".")[0]
         self.name = f"QEMU {number}{'' if self._kvm else ' under TCG'}, {self.table.side}"
 
     def _qemu(self, folder: Path, *more: str) -> Qemu:
         accel = "kvm" if self._kvm else "tcg"
         machine = ("-machine", "pc", "-accel", accel, "-m", str(MEMORY), "-nodefaults", "-no-user-config")
         return Qemu(
-            self._binary, [*machine, "-display", "none", "-vga", "none", *more], folder / "log", self._patience
+            self._binary,
+            [*machine, "-display", "none", "-vga", "none", *more],
+            folder / "log",
+            self._patience,
         )
 
     def _colo(self, qemu: Qemu) -> None:
