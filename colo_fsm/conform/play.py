@@ -23,6 +23,7 @@ class _Play:
     exchange: tuple[Line, ...]
     deviation: Deviation | None
     reasons: tuple[str, ...]
+    evidence: str
 
 
 def play(case: Case, target: Target, pace: Pace) -> Result:
@@ -36,9 +37,9 @@ def play(case: Case, target: Target, pace: Pace) -> Result:
     last, before = first, tuple[Line, ...]()
     if first.deviation is not None and first.deviation.seen.late:
         last, before = _played(case, target, pace.patient(PATIENT)), first.exchange
-    return Result(
-        case, _verdict(first, last), pace.clock() - began, last.exchange, last.deviation, before, last.reasons
-    )
+    seconds = pace.clock() - began
+    verdict, reasons, evidence = _verdict(first, last), last.reasons, last.evidence
+    return Result(case, verdict, seconds, last.exchange, last.deviation, before, reasons, evidence)
 
 
 def _verdict(first: _Play, last: _Play) -> Verdict:
@@ -65,7 +66,10 @@ def _played(case: Case, target: Target, pace: Pace) -> _Play:
             reasons += [one.why for one in step.accepted if one.output == seen.output and one.why]
         if deviation is None and not talk.ended:
             deviation = _more(talk, case.steps)
-        return _Play(tuple(talk.exchange), deviation, tuple(dict.fromkeys(reasons)))
+        if (crash := link.crash()) is not None:
+            deviation = _crashed(crash, deviation, case.steps)
+        evidence = link.evidence() if deviation is not None else ""
+        return _Play(tuple(talk.exchange), deviation, tuple(dict.fromkeys(reasons)), evidence)
 
 
 def _answer(talk: Talk, step: Step) -> Seen:
@@ -84,6 +88,14 @@ def _more(talk: Talk, steps: tuple[Step, ...]) -> Deviation | None:
     if more.garbled is None and not more.output.messages and (may_end or not more.output.ended):
         return None
     return Deviation(len(steps), (NOTHING,), more, last.row)
+
+
+def _crashed(how: str, deviation: Deviation | None, steps: tuple[Step, ...]) -> Deviation:
+    """A crash is what a side did wrong, also where its link had to end."""
+    if deviation is None:
+        outputs = tuple(one.output for one in steps[-1].accepted)
+        deviation = Deviation(len(steps) - 1, outputs, Seen(outputs[0]), steps[-1].row)
+    return attrs.evolve(deviation, seen=Seen(deviation.seen.output, garbled=f"a crash: {how}"))
 
 
 def play_all(cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1) -> Iterator[Result]:
