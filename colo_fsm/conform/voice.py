@@ -52,6 +52,9 @@ class Source(Protocol):
 class Voice(Protocol):
     """One conversation's bytes. Sans-IO: `feed` it what came, write what it gives."""
 
+    left: bytes = b""
+    """What an act has begun and not finished."""
+
     @property
     def ready(self) -> bool:
         """Whether what the side sends before its first message has come whole."""
@@ -104,8 +107,8 @@ class OwnState:
         self._pages, self._device = tuple(pages), device
 
     def initial(self) -> Iterable[Buffer]:
-        """See `Source`. Not under this package's own machine name: a tester wants no signs of life."""
-        return initial(self.blocks, self._pages, self._device, generation=1, machine="conformance")
+        """See `Source`. Under this package's own machine name: its Secondary takes no other one."""
+        return initial(self.blocks, self._pages, self._device, generation=1)
 
     def live(self, number: int) -> Iterable[Buffer]:
         """A few pages: those of a large guest would only take their time."""
