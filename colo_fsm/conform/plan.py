@@ -19,9 +19,13 @@ from colo_fsm.colo import TABLES, Mode, Profile, Variant
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 from colo_fsm.fsm.load import named, table_named
 from colo_fsm.fsm.machine import TableMachine
+from colo_fsm.qemu.watch.capture import Capture, CaptureError
+from colo_fsm.qemu.watch.channel import Return
+from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica import Address, AddressError, AsyncGuest, Guest, Saved
 
 from .case import Case
+from .expected import Expected, matches, shipped
 from .generated import SUITES as GENERATED
 from .generated import generated
 from .link import CannotTest, Target
@@ -49,14 +53,15 @@ class Plan:
 
     `timeout`: how long an answer may take, in seconds. `listen`: an address is where the side connects to us,
     as a Primary always does. `ready`: a text that a command says when it can be connected to. `source`: what
-    we send as Primary.
+    we send as Primary, None: what the target asks for. `vm`: that is a VM's, and the side speaks as a QEMU.
     """
 
     table: CompleteTable
     timeout: float = TIMEOUT
     listen: bool = False
     ready: str | None = None
-    source: Source = attrs.field(factory=OwnState)
+    source: Source | None = None
+    vm: bool = False
 
     def target(self, text: str) -> AbstractContextManager[Target]:
         """The target that `text` names: enter it for a whole run. Raises PlanError; entered, CannotTest."""
@@ -65,6 +70,8 @@ class Plan:
             raise PlanError(f"'{text}' is not started by us: --ready goes with cmd:COMMAND")
         if self.listen and kind not in ("tcp", "unix"):
             raise PlanError(f"'{text}' is no address: --listen goes with tcp:HOST:PORT or unix:PATH")
+        if self.source is not None and (kind == "qemu" or (kind == "self" and self.vm)):
+            raise PlanError(f"'{text}' has a state of its own: leave --guest and --capture out")
         patience = STARTING * self.timeout
         match kind:
             case "self" if not rest:
@@ -81,6 +88,12 @@ class Plan:
 
                 return QemuTarget(rest or None, self.table, patience)
         raise PlanError(f"'{text}' is no target: write {FORMS}")
+
+    def known(self, target: Target) -> Expected:
+        """The failures that are known of what this target has turned out to be: those that ship."""
+        from .targets.qemu import QemuTarget
+
+        return shipped(target.version) if isinstance(target, QemuTarget) else Expected()
 
     def jobs(self, text: str) -> int:
         """How many cases may well be played at a time: one, where all meet the same side."""
@@ -111,7 +124,12 @@ class Plan:
             raise PlanError(str(error)) from None
 
     def _voice(self) -> Voice:
-        return TableVoice(self.table, self.source)
+        if not self.vm:
+            return TableVoice(self.table, self.source or OwnState())
+        from .targets.qemu import VmVoice
+
+        assert self.source is not None
+        return VmVoice(self.table, self.source, Return())
 
     def _at(self, address: Address) -> AbstractContextManager[Target]:
         if self.listen or self.table.side is Side.PRIMARY:
@@ -142,6 +160,7 @@ def plan(
     profile: str = Profile.QEMU,
     mode: str = Mode.PERIODIC,
     guest: str | None = None,
+    capture: str | None = None,
     timeout: float = TIMEOUT,
     listen: bool = False,
     ready: str | None = None,
@@ -149,7 +168,7 @@ def plan(
     """The plan for the side under test, as texts have it. Raises PlanError.
 
     `primary`, `secondary`: MODULE:TABLE, else COLO's of this `profile` and `mode`. `guest`: MODULE:FACTORY,
-    whose state we send as Primary.
+    whose state we send as Primary, or a VM's: `capture` is a directory of `colo-fsm tap --record`.
     """
     specs = {Side.PRIMARY: primary, Side.SECONDARY: secondary}
     which = _side(side, specs)
@@ -157,10 +176,12 @@ def plan(
     tables = {each: _declared(each, spec, variant) for each, spec in specs.items() if spec or each is which}
     if len({id(table.words) for table in tables.values()}) > 1:
         raise PlanError("the two tables are not of the same protocol: they have different words")
-    if guest is not None and which is Side.PRIMARY:
-        raise PlanError("a Primary sends its own state: --guest goes with --side secondary")
-    source = OwnState() if guest is None else state_of(guest)
-    return Plan(tables[which], timeout, listen, ready, source)
+    if (guest or capture) and which is Side.PRIMARY:
+        raise PlanError("a Primary sends its own state: --guest and --capture go with --side secondary")
+    if guest and capture:
+        raise PlanError("--guest or --capture: one state can be sent")
+    source = state_of(guest) if guest else recorded(capture) if capture else None
+    return Plan(tables[which], timeout, listen, ready, source, vm=bool(capture))
 
 
 def _side(side: str | None, specs: dict[Side, str | None]) -> Side:
@@ -200,6 +221,14 @@ def state_of(spec: str) -> OwnState:
     return OwnState(guest.blocks, saved.pages, saved.device)
 
 
+def recorded(capture: str) -> Source:
+    """The state of the VM in this directory. Raises PlanError."""
+    try:
+        return Recorded(Capture(capture))
+    except (CaptureError, OSError) as error:
+        raise PlanError(str(error)) from None
+
+
 async def _saved(guest: Guest | AsyncGuest) -> Saved:
     for hook in (guest.suspend, lambda: guest.save(True)):
         done = hook()
@@ -219,11 +248,6 @@ def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
             raise PlanError(f"there is no case '{pattern}': near it are {', '.join(near)}; --list names all")
         wanted.update(found)
     return tuple(case for case in cases if case.id in wanted)
-
-
-def matches(pattern: str, id: str) -> bool:
-    """Whether an ID is meant: the same one, or one that begins so where the pattern ends with `*`."""
-    return id.startswith(pattern[:-1]) if pattern.endswith("*") else id == pattern
 
 
 def _address(text: str) -> Address:

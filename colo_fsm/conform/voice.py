@@ -217,8 +217,9 @@ class _Hearing(Decoder):
             value = yield from self._source.u32()
             if value == _SIGN:
                 continue
-            if value == REFUSED:
+            if value == REFUSED:  # it gives the pair up, and says why: no message
                 yield from self._refused()
+                continue
             self.heard.append(value)
             for effect in self._behind.get(value, ()):
                 if effect is Do.send_live:

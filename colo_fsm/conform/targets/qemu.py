@@ -116,6 +116,8 @@ class QemuTarget:
     def __init__(self, binary: str | None, table: CompleteTable, patience: float) -> None:
         self.table = table
         self.name = f"{binary or BINARY}, {table.side}"
+        self.version = ""
+        """Of the QEMU, without its last number, say 7.2; known once it is entered."""
         self._binary = binary or BINARY
         self._patience = patience
         self._kvm = os.access(KVM, os.R_OK | os.W_OK)
@@ -166,6 +168,7 @@ class QemuTarget:
             version = qemu.ask("query-version")["qemu"]
         self._return_path = version["major"] >= RETURN_PATH
         number = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
+        self.version = number.rpartition(".")[0]
         self.name = f"QEMU {number}{'' if self._kvm else ' under TCG'}, {self.table.side}"
 
     def _qemu(self, folder: Path, *more: str) -> Qemu:
