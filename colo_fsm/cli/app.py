@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .conformance import conformance
 from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
@@ -47,5 +48,6 @@ for _command in (
     diagram,
     verify,
     simulate,
+    conformance,
 ):
     cli.add_command(_command)

@@ -25,6 +25,7 @@ from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica import Address, AddressError, AsyncGuest, Guest, Saved
 
 from .case import Case
+from .cases import by_hand
 from .expected import Expected, matches, shipped
 from .generated import SUITES as GENERATED
 from .generated import generated
@@ -102,22 +103,20 @@ class Plan:
     def cases(self, suites: Iterable[str] = (), only: Sequence[str] = ()) -> tuple[Case, ...]:
         """The cases of these suites; of `only` these IDs, if any are given.
 
-        `only`: IDs, or how they begin and `*`. No suites: the one by hand, and all where IDs are given.
-        Raises PlanError.
+        `only`: IDs, or how they begin and `*`. No suites: all where IDs are given, else the one by hand; `wp`
+        for a protocol that has none by hand. Raises PlanError.
         """
-        suites = tuple(suites) or (SUITES if only else (BY_HAND,))
+        suites = tuple(suites) or (SUITES if only else (BY_HAND,) if by_hand(self.table) else ("wp",))
         found = tuple(case for suite in dict.fromkeys(suites) for case in self._suite(suite))
+        if not found:
+            raise PlanError(f"{self.table.words.name} has no cases by hand: name another --suite")
         return chosen(found, only) if only else found
 
     def _suite(self, name: str) -> tuple[Case, ...]:
         if name == BY_HAND:
-            from .cases import by_hand
-
             return by_hand(self.table)
         if name not in GENERATED:
-            raise PlanError(
-                f"'{name}' is no suite: write some of {', '.join(SUITES)}, with commas between them"
-            )
+            raise PlanError(f"'{name}' is no suite: write some of {','.join(SUITES)}")
         try:
             return tuple(generated(self.table, name))
         except ValueError as error:
@@ -244,10 +243,16 @@ def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
     for pattern in only:
         found = [each for each in ids if matches(pattern, each)]
         if not found:
-            near = difflib.get_close_matches(pattern, ids, 3, 0.0)
-            raise PlanError(f"there is no case '{pattern}': near it are {', '.join(near)}; --list names all")
+            near = ", ".join(sorted(ids, key=lambda id: _distance(pattern, id))[:3])
+            raise PlanError(f"there is no case '{pattern}': near it are {near}; --list names all of a suite")
         wanted.update(found)
     return tuple(case for case in cases if case.id in wanted)
+
+
+def _distance(pattern: str, id: str) -> tuple[int, float]:
+    """How far an ID is from what was written: first by how long they begin alike."""
+    alike = len(os.path.commonprefix((pattern, id)))
+    return -alike, -difflib.SequenceMatcher(None, pattern, id).ratio()
 
 
 def _address(text: str) -> Address:

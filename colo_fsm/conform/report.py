@@ -89,29 +89,22 @@ def totals(run: Run) -> str:
 
 
 def matrix(runs: Sequence[Run]) -> Iterator[str]:
-    """Cases down, targets across: where they differ or one fails, and the totals."""
+    """Cases down, targets across: where they differ or one fails the run, and the totals."""
     found = [{each.result.case.id: each.outcome for each in run.judged} for run in runs]
-    rows = [(id, [said(one[id]) if id in one else "-" for one in found]) for id in dict.fromkeys(_ids(runs))]
-    shown = [row for row in rows if len(set(row[1])) > 1 or any(word != word.lower() for word in row[1])]
-    shown += [(outcome, [str(run.totals.get(outcome, 0)) for run in runs]) for outcome in _met(runs)]
-    first = max(len(id) for id, _ in shown)
-    width = max(len(word) for _, words in shown for word in words)
+    rows = [("", [str(number) for number in range(1, len(runs) + 1)])]
+    for id in dict.fromkeys(each.result.case.id for run in runs for each in run.judged):
+        outcomes = [one.get(id) for one in found]
+        if len(set(outcomes)) > 1 or not all(outcome is None or outcome.ok for outcome in outcomes):
+            rows.append((id, ["-" if outcome is None else said(outcome) for outcome in outcomes]))
+    for outcome in Outcome:
+        if any(outcome in run.totals for run in runs):
+            rows.append((outcome, [str(run.totals.get(outcome, 0)) for run in runs]))
+    first = max(len(head) for head, _ in rows)
+    width = max(len(word) for _, words in rows for word in words)
     yield from (f"{number}  {run.name}" for number, run in enumerate(runs, 1))
     yield ""
-    yield _across("", map(str, range(1, len(runs) + 1)), first, width)
-    yield from (_across(id, words, first, width) for id, words in shown)
-
-
-def _ids(runs: Sequence[Run]) -> Iterator[str]:
-    return (each.result.case.id for run in runs for each in run.judged)
-
-
-def _met(runs: Sequence[Run]) -> Iterator[Outcome]:
-    return (outcome for outcome in Outcome if any(outcome in run.totals for run in runs))
-
-
-def _across(head: str, words: Iterable[str], first: int, width: int) -> str:
-    return f"{head:<{first}}  {'  '.join(f'{word:<{width}}' for word in words)}".rstrip()
+    for head, words in rows:
+        yield f"{head:<{first}}  {'  '.join(f'{word:<{width}}' for word in words)}".rstrip()
 
 
 def listed(cases: Sequence[Case]) -> Iterator[str]:
