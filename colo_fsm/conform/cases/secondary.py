@@ -190,6 +190,12 @@ def replying(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
         CHECK,
         replied.refuse(RECEIVED, then=(REQUEST,)),
     )
+    yield case(
+        "3.5",
+        "The Secondary MUST NOT pass over a message that is out of turn inside a checkpoint.",
+        CHECK,
+        replied.refuse(REPLY, then=whole[1:]),
+    )
 
 
 def live_state(replied: Story) -> Iterator[Case]:
