@@ -189,7 +189,10 @@ class Line:
 
 @attrs.frozen
 class Seen:
-    """What a side did. `late`: only a longer wait could show more. `garbled`: it said what cannot be read."""
+    """What a side did. `late`: only a longer wait could show more.
+
+    `garbled`: what it did beyond that, which nothing allows: it said what cannot be read, or crashed.
+    """
 
     output: Output
     late: bool = False
@@ -222,3 +225,5 @@ class Result:
     before: tuple[Line, ...] = ()
     reasons: tuple[str, ...] = ()
     """Why what was seen passes leniently."""
+    evidence: str = ""
+    """What else there is to say of a side that did not pass: its last words, say."""

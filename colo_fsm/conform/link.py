@@ -35,6 +35,10 @@ class Link(Protocol):
     def evidence(self) -> str:
         """What else there is to say of the side, for a report: its last words, say."""
 
+    def crash(self) -> str | None:
+        """The signal that has ended the side, if one has: that fails a case whatever else it did."""
+        return None
+
 
 class Target(Protocol):
     """A side under test, any number of times: each case has one of its own."""

@@ -23,6 +23,7 @@ class _Play:
     exchange: tuple[Line, ...]
     deviation: Deviation | None
     reasons: tuple[str, ...]
+    evidence: str
 
 
 def play(case: Case, target: Target, pace: Pace) -> Result:
@@ -37,8 +38,9 @@ def play(case: Case, target: Target, pace: Pace) -> Result:
     if first.deviation is not None and first.deviation.seen.late:
         last, before = _played(case, target, pace.patient(PATIENT)), first.exchange
     return Result(
-        case, _verdict(first, last), moment() - began, last.exchange, last.deviation, before, last.reasons
-    )
+        case, _verdict(first, last), moment() - began, last.exchange, last.deviation, before, last.reasons,
+        last.evidence,
+    )  # fmt: skip
 
 
 def _verdict(first: _Play, last: _Play) -> Verdict:
@@ -64,8 +66,19 @@ def _played(case: Case, target: Target, pace: Pace) -> _Play:
                 break
             reasons += [one.why for one in step.accepted if one.output == seen.output and one.why]
         if deviation is None and not talk.ended and (more := talk.see((NOTHING,))).output != NOTHING:
-            deviation = Deviation(len(case.steps), (NOTHING,), more, "")
-        return _Play(tuple(talk.exchange), deviation, tuple(reasons))
+            deviation = Deviation(len(case.steps), (NOTHING,), more, case.steps[-1].row)
+        if (crash := link.crash()) is not None:
+            deviation = _crashed(case, deviation, crash)
+        return _Play(tuple(talk.exchange), deviation, tuple(reasons), link.evidence() if deviation else "")
+
+
+def _crashed(case: Case, deviation: Deviation | None, crash: str) -> Deviation:
+    """A crash is what a side did wrong, even where its link had to end."""
+    if deviation is None:
+        last = case.steps[-1]
+        outputs = tuple(one.output for one in last.accepted)
+        deviation = Deviation(len(case.steps) - 1, outputs, Seen(outputs[0]), last.row)
+    return attrs.evolve(deviation, seen=attrs.evolve(deviation.seen, late=False, garbled=f"a crash: {crash}"))
 
 
 def _answer(talk: Talk, step: Step) -> Seen:

@@ -47,7 +47,7 @@ class Connecting:
 
 @attrs.frozen
 class Listening:
-    """A side that connects to us: `listener` is where; `patience` how long it may let us wait."""
+    """A side that connects to `listener`; `patience`, in seconds, is how long it may let us wait."""
 
     address: Address
     table: CompleteTable
@@ -82,6 +82,8 @@ def accepted(listener: socket.socket, address: Address, patience: float) -> sock
     listener.settimeout(patience)
     try:
         link, _ = listener.accept()
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         raise CannotTest(f"no side has connected to {address} in {patience:g} s") from None
+    if link.family in (socket.AF_INET, socket.AF_INET6):
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return link
