@@ -6,7 +6,7 @@ Behind which message a state comes, the Secondary's table says. Any chunking giv
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -143,6 +143,11 @@ class Forward(Channel):
     def __init__(self, store: Store | None = None) -> None:
         super().__init__()
         self._vm = IncomingVm(store, limit=sys.maxsize)
+
+    @property
+    def answers(self) -> Sequence[bytes]:
+        """What a Secondary has to say on QEMU's return path, in order, before `checkpoint-ready`."""
+        return self._vm.initial.vm.answers
 
     def _parse(self) -> Parsing[None]:
         yield from self._receive_initial()

@@ -1,0 +1,236 @@
+"""The target `qemu[:BINARY]`: a real QEMU, started afresh for every case.
+
+A Secondary gets the state of a Primary of the same binary, taken once for a whole run. A Primary migrates to
+us, and its initial state has come before a case begins. A QEMU that gives a pair up keeps its link open: the
+event COLO_EXIT says so, or the end of the process does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from colo_fsm.colo import COLO, COLOMessage
+from colo_fsm.fsm import CompleteTable, Side
+from colo_fsm.qemu.process import Qemu, QemuError
+from colo_fsm.qemu.watch.capture import Capture, Recorder
+from colo_fsm.qemu.watch.channel import Channel, DeviceState, Event, Forward, Initial, Return, Said, Undecodable
+from colo_fsm.qemu.watch.replay import Recorded
+from colo_fsm.replica.address import Address
+from colo_fsm.stream import Buffer, StreamError
+
+from ..link import CannotTest, Link, SocketLink, moment
+from ..voice import OwnState, Source, TableVoice, Voice
+from .address import accepted, connected
+
+BINARY = "qemu-system-x86_64"
+KVM = "/dev/kvm"
+MEMORY = 16
+"""MiB."""
+DELAY = 1
+"""Milliseconds from one round of a Primary to its next."""
+RETURN_PATH = 11
+"""The first version whose COLO goes over a return path."""
+
+
+class VmVoice(TableVoice):
+    """The voice towards a QEMU, which says on `channel` more than messages."""
+
+    ready = True
+
+    def __init__(self, table: CompleteTable, source: Source, channel: Channel) -> None:
+        super().__init__(table, source)
+        self._channel = channel
+
+    def feed(self, data: Buffer) -> Iterator[int]:
+        """See `Voice`."""
+        try:
+            yield from (event.value for event in self._channel.events(data) if isinstance(event, Said))
+        except Undecodable as error:
+            raise StreamError(error.offset, error.problem) from None
+
+
+class QemuLink(SocketLink):
+    """The link to a QEMU, and the QEMU itself."""
+
+    def __init__(self, sock: socket.socket, qemu: Qemu, patience: float) -> None:
+        super().__init__(sock, patience)
+        self._qemu = qemu
+
+    def receive(self, timeout: float) -> bytes | None:
+        """See `Link`. What it said before it gave the pair up comes first."""
+        deadline = moment() + timeout
+        while not self._ended:
+            over = self._qemu.exit is not None or self._qemu.ended
+            wait = 0 if over else max(0.0, deadline - moment())
+            ready, _, _ = select.select([self._socket] if over else [self._socket, self._qemu], [], [], wait)
+            if self._socket in ready:
+                return super().receive(0)
+            if not (ready or over):
+                return None
+            if over:
+                self._ended = True
+            else:
+                self._qemu.read()
+        return b""
+
+    def evidence(self) -> str:
+        """How it has given the pair up, and its last words."""
+        words = self._qemu.words()
+        return f"{self._how()}{f', {words}' * bool(words)}"
+
+    def _how(self) -> str:
+        try:
+            if self._qemu.exit is None and not self._qemu.ended:
+                status = self._qemu.ask("query-migrate").get("status", "unknown")
+                return f"its link has ended, its migration is '{status}'"
+        except QemuError as error:
+            if not self._qemu.ended:
+                return str(error)
+        return self._qemu.fate() if self._qemu.exit is None else f"COLO_EXIT {self._qemu.exit}"
+
+
+class QemuTarget:
+    """QEMUs of `binary`, by default of the one that is installed. `patience`: seconds that anything may take.
+
+    Enter it for a whole run. The table says which side they are; its variant is `VARIANT` of
+    `colo_fsm.qemu.watch.shadow` if it is to be QEMU's own.
+    """
+
+    def __init__(self, binary: str | None, table: CompleteTable, patience: float) -> None:
+        self.table = table
+        self.name = f"{binary or BINARY}, {table.side}"
+        self._binary = binary or BINARY
+        self._patience = patience
+        self._kvm = os.access(KVM, os.R_OK | os.W_OK)
+        self._return_path = False
+        self._source: Source = OwnState()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Raises CannotTest."""
+        with ExitStack() as stack:
+            folder = self._folder(stack)
+            try:
+                self._ask_version(folder)
+                if self.table.side is Side.SECONDARY:
+                    self._source = self._captured(folder)
+            except QemuError as error:
+                raise CannotTest(f"{self._binary}: {error}") from None
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def fresh(self) -> Iterator[tuple[Link, Voice]]:
+        """See `Target`."""
+        with ExitStack() as stack:
+            folder = self._folder(stack)
+            try:
+                if self.table.side is Side.PRIMARY:
+                    link, channel = self._primary(stack, folder, _unkept)
+                else:
+                    link, channel = self._secondary(stack, folder)
+            except QemuError as error:
+                raise CannotTest(f"{self._binary}: {error}") from None
+            yield link, VmVoice(self.table, self._source, channel)
+
+    # -- starting them
+
+    @staticmethod
+    def _folder(stack: ExitStack) -> Path:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
+
+    def _ask_version(self, folder: Path) -> None:
+        with self._qemu(folder) as qemu:
+            version = qemu.ask("query-version")["qemu"]
+        self._return_path = version["major"] >= RETURN_PATH
+        number = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
+        self.name = f"QEMU {number}{'' if self._kvm else ' under TCG'}, {self.table.side}"
+
+    def _qemu(self, folder: Path, *more: str) -> Qemu:
+        accel = "kvm" if self._kvm else "tcg"
+        machine = ("-machine", "pc", "-accel", accel, "-m", str(MEMORY), "-nodefaults", "-no-user-config")
+        return Qemu(
+            self._binary, [*machine, "-display", "none", "-vga", "none", *more], folder / "log", self._patience
+        )
+
+    def _colo(self, qemu: Qemu) -> None:
+        names = ("return-path", "x-colo") if self._return_path else ("x-colo",)
+        qemu.ask(
+            "migrate-set-capabilities", capabilities=[{"capability": name, "state": True} for name in names]
+        )
+
+    def _secondary(self, stack: ExitStack, folder: Path) -> tuple[QemuLink, Return]:
+        address = Address(path=str(folder / "link"))
+        qemu = stack.enter_context(self._qemu(folder, "-incoming", str(address)))
+        self._colo(qemu)
+        return self._link(stack, connected(address, self._patience), qemu), Return()
+
+    def _primary(
+        self, stack: ExitStack, folder: Path, keep: Callable[[bytes], None]
+    ) -> tuple[QemuLink, Forward]:
+        """One whose initial state has come, and that waits for `checkpoint-ready`."""
+        address = Address(path=str(folder / "link"))
+        listener = stack.enter_context(address.listen())
+        qemu = stack.enter_context(self._qemu(folder))
+        self._colo(qemu)
+        qemu.ask("migrate-set-parameters", x_checkpoint_delay=DELAY)
+        qemu.ask("migrate", uri=str(address))
+        link = self._link(stack, accepted(listener, address, self._patience), qemu)
+        channel = Forward()
+        self._until(Initial, link, channel, keep)
+        link.send(channel.answers)
+        return link, channel
+
+    def _link(self, stack: ExitStack, sock: socket.socket, qemu: Qemu) -> QemuLink:
+        link = QemuLink(sock, qemu, self._patience)
+        stack.callback(link.close)
+        return link
+
+    # -- what a Primary sends
+
+    def _captured(self, folder: Path) -> Source:
+        """The initial state of a Primary, and one round."""
+        at = folder / "capture"
+        with ExitStack() as stack, Recorder(at) as recorder:
+
+            def keep(data: bytes) -> None:
+                recorder.write(moment(), Side.PRIMARY, data)
+
+            link, channel = self._primary(stack, folder, keep)
+            link.send([COLO.encode(COLOMessage.CHECKPOINT_READY)])
+            self._until(Said, link, channel, keep)
+            link.send([COLO.encode(COLOMessage.CHECKPOINT_REPLY)])
+            self._until(DeviceState, link, channel, keep)
+        return Recorded(Capture(at))
+
+    def _until(
+        self, wanted: type[Event], link: QemuLink, channel: Forward, keep: Callable[[bytes], None]
+    ) -> None:
+        """Read what a Primary sends until this has come whole. Raises QemuError."""
+        events: list[Event] = []
+        while not any(isinstance(event, wanted) for event in events):
+            if not (data := link.receive(self._patience)):
+                why = f"nothing in {self._patience:g} s" if data is None else link.evidence()
+                raise QemuError(f"no whole {wanted.__name__}: {why}")
+            keep(data)
+            try:
+                events += channel.events(data)
+            except Undecodable as error:
+                raise QemuError(f"what it sends as a Primary cannot be read: {error}") from None
+
+
+def _unkept(data: bytes) -> None:
+    """What a case's Primary has sent before it is not needed any more."""
