@@ -11,17 +11,17 @@ from .mealy import Mealy, S
 
 
 @attrs.frozen
-class Unreadable:
-    """An answer that is no message of the protocol; nothing can be given behind it. `text` says why."""
+class Broken:
+    """An answer that nothing allows: it cannot be read, or the side has crashed. Nothing follows on it."""
 
     text: str = attrs.field(eq=False)
     ended = True
 
     def __str__(self) -> str:
-        return f"what cannot be read: {self.text}"
+        return self.text
 
 
-Answer = Output | Unreadable
+Answer = Output | Broken
 Word = tuple[Input, ...]
 """Inputs, one after the other, from a fresh side on."""
 

@@ -12,12 +12,12 @@ import attrs
 
 from colo_fsm.fsm import CompleteTable
 
-from .asked import Answer, Asked, Exchange, Unreadable, Word
+from .asked import Answer, Asked, Exchange, Broken, Word
 from .blackbox import Input, Output, opening, reaction
 from .case import Given, Seen
 from .link import Target
 from .play import PATIENT
-from .talk import NOTHING, Pace, Talk
+from .talk import NOTHING, Pace, Talk, begins
 
 _Step = tuple[str, Input | None]
 """A state of the declared table, and what is given there."""
@@ -78,19 +78,22 @@ class Teacher:
             self._settle(doubtful, Exchange(known.first, known.steps[: len(doubtful.steps)]))
 
     def _settle(self, now: Exchange, before: Exchange) -> None:
-        """Ask twice more, with patience; where these two agree, they are true."""
+        """Ask twice more, with patience. What these two say is true, if the others can have been too early."""
         if self._doubts == MOST_DOUBTS:
             raise NotDeterministic(before, now)
         self._doubts += 1
         patient = self._patient
-        one, other = (self._play(now.word, patient) for _ in range(2))
-        if one != other:
-            raise NotDeterministic(one, other)
+        true, again = (self._play(now.word, patient) for _ in range(2))
+        if true != again:
+            raise NotDeterministic(true, again)
+        for untrue in filter(None, (before.until(true), now.until(true))):
+            if not _too_early(untrue, true):
+                raise NotDeterministic(untrue, true)
         self._pace = Pace(self._pace.timeout, patient.quiet)
-        self._say(f"two answers to '{_last(now)}': the quiet time is now {self._pace.quiet:.2g} s")
-        if (untrue := before.until(one)) is not None:
+        self._say(f"{_last(now)} was answered late: the quiet time is {self._pace.quiet:.2g} s from now on")
+        if (untrue := before.until(true)) is not None:
             self.asked.forget(untrue)
-            self.asked.learn(one)
+            self.asked.learn(true)
             raise Unlearned
 
     def _play(self, word: Word, pace: Pace, known: Exchange | None = None) -> Exchange:
@@ -108,6 +111,8 @@ class Teacher:
                     break
                 self.inputs += 1
                 answers.append(talk.go_on(given, ahead[number] if number < len(ahead) else None))
+            if (crash := link.crash()) is not None:
+                answers[-1] = Broken(f"a crash: {crash}")
             return Exchange(answers[0], tuple(zip(word, answers[1:], strict=False)))
 
 
@@ -123,7 +128,7 @@ class _Conversation:
         """What the side says before any input."""
         if not self._talk.open() and not self._talk.ended:
             seen = self._talk.see((NOTHING,))
-            return Unreadable(seen.garbled or "its initial state does not come whole")
+            return Broken(seen.garbled or "its initial state does not come whole")
         return self._answer(known, ("", None))
 
     def go_on(self, given: Input, known: Answer | None) -> Answer:
@@ -144,7 +149,7 @@ class _Conversation:
         if not (seen.late or seen.garbled or seen.output.ended or seen.output == known):
             seen = self._with_more(seen)
         self._in_step = self._in_step and seen.output == self._here.output
-        return seen.output if seen.garbled is None else Unreadable(seen.garbled)
+        return seen.output if seen.garbled is None else Broken(seen.garbled)
 
     def _with_more(self, seen: Seen) -> Seen:
         """All that comes until the side is quiet: nobody knows yet how much that is."""
@@ -153,5 +158,12 @@ class _Conversation:
         return attrs.evolve(more, output=Output(messages, more.output.ended))
 
 
+def _too_early(part: Exchange, whole: Exchange) -> bool:
+    """Whether the last answer of an exchange may be one that was not waited for long enough."""
+    there = whole.answers[len(part.steps) - 1] if part.steps else whole.first
+    here = part.answers[-1] if part.steps else part.first
+    return not here.ended and (isinstance(there, Broken) or begins(there, here))
+
+
 def _last(exchange: Exchange) -> str:
-    return str(exchange.word[-1]) if exchange.word else "nothing"
+    return f"'{exchange.word[-1]}'" if exchange.word else "the beginning"
