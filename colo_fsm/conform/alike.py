@@ -55,16 +55,10 @@ def _both(
 
 
 def differing(declared: Machine, learned: Machine) -> tuple[frozenset[Edge], frozenset[Edge]]:
-    """The steps of the declared and of the learned machine that differ: in the answer, or where they lead.
-
-    All steps of a learned state that stands for none differ.
-    """
+    """The steps of the declared and of the learned machine that differ: in the answer, or where they lead."""
     found = counterparts(declared, learned)
-    theirs, ours = set[Edge](), set[Edge]()
-    for state in learned.live:
-        if state not in found:
-            theirs.update((state, given) for given in learned.inputs)
-            continue
+    ours, theirs = set[Edge](), set[Edge]()
+    for state in (state for state in learned.live if state in found):
         for given, (dest, answer), (there, output) in _both(declared, learned, state, found[state]):
             if answer != output or found.get(dest) != there:
                 ours.add((found[state], given))

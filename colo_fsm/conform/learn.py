@@ -1,10 +1,10 @@
 """A side that is a black box, learned: the machine that it is, and whether that is the declared one.
 
 The learner is L# of AALpy (F. Vaandrager et al., A New Approach for Active Automata Learning Based on
-Apartness, 2022). It asks words, and proposes machines. Whether one is the side's is asked with our suites, and
-not by AALpy's Wp oracle, which at m = n asks nothing about a machine of one state, and knows no end of a side.
+Apartness, 2022). It asks words, and proposes machines. Whether one is the side's is asked with our suites,
+and not by AALpy's Wp oracle: at m = n that asks nothing about a machine of one state, and it knows no ends.
 A proposal holds if the side answers like it to the Wp suite of the declared machine, so that nothing smaller
-is taken for the side too soon, to its own, and to the shortest word on which the two machines differ.
+is taken for the side too soon, to its own suite, and to the shortest word on which the two machines differ.
 """
 
 from __future__ import annotations
@@ -41,20 +41,38 @@ class Difference:
 
 @attrs.frozen
 class Learned:
-    """What was learned of a side. `machine` is None where not even a first proposal was made."""
+    """What was learned of a side. `machine` is None where not even a first one was proposed."""
 
     target: str
     declared: Machine
     machine: Machine | None
+    """With the names of the declared states that its own stand for."""
     difference: Difference | None
     """None: the side answers like its table, if it has no more than `bound` states."""
-    finished: bool
-    """False: the side was asked as often as it may be; `machine` is what was thought of it last."""
     bound: int
-    """States in which something can be given, up to which `machine` is known to be the side's."""
+    """How many states, in which something can be given, the side may have, if this is to be the side."""
+    finished: bool
+    """False: the side was asked as often as it may be, and `machine` is what was thought of it last."""
     resets: int
     inputs: int
+    """How many sides were started, and inputs given to them."""
     seconds: float
+    late: int
+    """How many answers came so late that they were asked for again."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether the side answers like its table."""
+        return self.difference is None and self.finished
+
+    def __str__(self) -> str:
+        """The verdict in a line."""
+        if self.equal:
+            return f"equal, if the side has no more than {self.bound} states"
+        if self.difference is not None:
+            count = len(self.difference.seen.steps)
+            return f"different after {count} input{'s' * (count != 1)}"
+        return "not known"
 
 
 def learn(
@@ -67,9 +85,9 @@ def learn(
 ) -> Learned:
     """Learn a side, and compare it with the table of `target`.
 
-    The machine is the side's if that has at most `extra` states more than the machine. `say` is told, in a
-    sentence, what happens on the way. Raises CannotTest, NotDeterministic, NoLearner; ValueError for a table
-    whose side never waits for its peer.
+    Where they are equal, that holds for a side of up to `extra` states more than its table has. `most`: how
+    often it may be started. `say` is told, in a sentence, what happens on the way. Raises CannotTest,
+    NotDeterministic, NoLearner; ValueError for a table whose side never waits for its peer.
     """
     began = moment()
     run = _Run(target, pace, extra, most, say)
@@ -80,11 +98,12 @@ def learn(
         run.declared,
         machine,
         run.difference,
+        0 if machine is None else len(machine.live) + (extra if run.difference is None else 0),
         finished,
-        0 if machine is None else len(machine.live) + extra,
         run.teacher.resets,
         run.teacher.inputs,
         moment() - began,
+        run.teacher.late,
     )
 
 
@@ -126,8 +145,9 @@ class _Run:
         return known or next(filter(self._contradicts, self._tests(self.machine)), None)
 
     def _tests(self, machine: Machine) -> Iterator[Word]:
+        """With extra states where the machine is the declared one: of another, it is known to be wrong."""
         yield from suites.wp(self.declared, self._extra)
-        yield from suites.wp(machine, self._extra)
+        yield from suites.wp(machine)
         yield difference(self.declared, machine) or ()
 
     def _contradicts(self, word: Word) -> bool:

@@ -139,9 +139,7 @@ def _further(m: Mealy[S, In, Out], words: Iterable[tuple[In, ...]], extra: int) 
         ahead = [word]
         for _ in range(extra):
             yield from ahead
-            ahead = [
-                (*way, given) for way in ahead for given in m.inputs if m.after(way) not in m.ended
-            ]
+            ahead = [(*way, given) for way in ahead for given in m.inputs if m.after(way) not in m.ended]
         yield from ahead
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from colo_fsm.fsm import CompleteTable
 
-from .asked import Answer, Asked, Exchange, Broken, Word
+from .asked import Answer, Asked, Broken, Exchange, Word
 from .blackbox import Input, Output, opening, reaction
 from .case import Given, Seen
 from .link import Target
@@ -21,8 +21,8 @@ from .talk import NOTHING, Pace, Talk, begins
 
 _Step = tuple[str, Input | None]
 """A state of the declared table, and what is given there."""
-MOST_DOUBTS = 3
-"""How often answers may contradict each other in one run, and be settled."""
+MOST_LATE = 3
+"""How many answers may be late in one run: what is more often otherwise, is not deterministic."""
 
 
 class NotDeterministic(Exception):
@@ -50,7 +50,8 @@ class Teacher:
         """How many sides were started, and inputs given."""
         self._target, self._pace, self._most, self._say = target, pace, most, say
         self._silent: set[_Step] = set()
-        self._doubts = 0
+        self.late = 0
+        """How many answers were asked for again, and had been late."""
 
     def ask(self, word: Word) -> Exchange:
         """What follows on these inputs, to the side's end if that comes before.
@@ -78,21 +79,22 @@ class Teacher:
             self._settle(doubtful, Exchange(known.first, known.steps[: len(doubtful.steps)]))
 
     def _settle(self, now: Exchange, before: Exchange) -> None:
-        """Ask twice more, with patience. What these two say is true, if the others can have been too early."""
-        if self._doubts == MOST_DOUBTS:
+        """Ask twice more, with patience: what these two say is true, if the others can have been too early."""
+        if self.late == MOST_LATE:
             raise NotDeterministic(before, now)
-        self._doubts += 1
+        self.late += 1
         patient = self._patient
         true, again = (self._play(now.word, patient) for _ in range(2))
         if true != again:
             raise NotDeterministic(true, again)
-        for untrue in filter(None, (before.until(true), now.until(true))):
-            if not _too_early(untrue, true):
+        forgotten = before.until(true)
+        for untrue in (forgotten, now.until(true)):
+            if untrue is not None and not _too_early(untrue, true):
                 raise NotDeterministic(untrue, true)
         self._pace = Pace(self._pace.timeout, patient.quiet)
         self._say(f"{_last(now)} was answered late: the quiet time is {self._pace.quiet:.2g} s from now on")
-        if (untrue := before.until(true)) is not None:
-            self.asked.forget(untrue)
+        if forgotten is not None:
+            self.asked.forget(forgotten)
             self.asked.learn(true)
             raise Unlearned
 
@@ -162,7 +164,9 @@ def _too_early(part: Exchange, whole: Exchange) -> bool:
     """Whether the last answer of an exchange may be one that was not waited for long enough."""
     there = whole.answers[len(part.steps) - 1] if part.steps else whole.first
     here = part.answers[-1] if part.steps else part.first
-    return not here.ended and (isinstance(there, Broken) or begins(there, here))
+    if isinstance(here, Broken) or here.ended:
+        return False
+    return isinstance(there, Broken) or begins(there, here)
 
 
 def _last(exchange: Exchange) -> str:

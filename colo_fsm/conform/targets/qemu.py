@@ -21,7 +21,16 @@ from colo_fsm.colo import COLO, COLOMessage
 from colo_fsm.fsm import CompleteTable, Side
 from colo_fsm.qemu.process import Qemu, QemuError
 from colo_fsm.qemu.watch.capture import Capture, Recorder
-from colo_fsm.qemu.watch.channel import Channel, DeviceState, Event, Forward, Initial, Return, Said, Undecodable
+from colo_fsm.qemu.watch.channel import (
+    Channel,
+    DeviceState,
+    Event,
+    Forward,
+    Initial,
+    Return,
+    Said,
+    Undecodable,
+)
 from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica.address import Address
 from colo_fsm.stream import Buffer, StreamError
@@ -163,7 +172,10 @@ class QemuTarget:
         accel = "kvm" if self._kvm else "tcg"
         machine = ("-machine", "pc", "-accel", accel, "-m", str(MEMORY), "-nodefaults", "-no-user-config")
         return Qemu(
-            self._binary, [*machine, "-display", "none", "-vga", "none", *more], folder / "log", self._patience
+            self._binary,
+            [*machine, "-display", "none", "-vga", "none", *more],
+            folder / "log",
+            self._patience,
         )
 
     def _colo(self, qemu: Qemu) -> None:
