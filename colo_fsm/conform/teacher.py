@@ -79,7 +79,7 @@ class Teacher:
             self._settle(doubtful, Exchange(known.first, known.steps[: len(doubtful.steps)]))
 
     def _settle(self, now: Exchange, before: Exchange) -> None:
-        """Ask twice more, with patience: what these two say is true, if the others can have been too early."""
+        """Ask twice more, with patience: what these say is true, if the others can have been too early."""
         if self.late == MOST_LATE:
             raise NotDeterministic(before, now)
         self.late += 1
