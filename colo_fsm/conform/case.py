@@ -12,11 +12,13 @@ from typing import Protocol
 
 import attrs
 
-from colo_fsm.fsm import Message
 from colo_fsm.stream import Buffer
 
 from .blackbox import END, Input, Output
 from .voice import Voice
+
+SINGLE = 64
+"""Bytes: a message and the head of what is behind it. A guest's memory byte by byte would take for ever."""
 
 
 class Act(Protocol):
@@ -62,7 +64,7 @@ class Together:
         return self.acts[-1].ends
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        yield [buffer for act in self.acts for piece in act.pieces(voice) for buffer in piece]
+        yield (b"".join(_whole(act, voice) for act in self.acts),)
 
     def __str__(self) -> str:
         return f"{' + '.join(map(str, self.acts))}, in one piece"
@@ -70,7 +72,7 @@ class Together:
 
 @attrs.frozen
 class ByteByByte:
-    """An act whose bytes are written one at a time."""
+    """An act whose bytes are written one at a time; what is behind the first `SINGLE` in one piece."""
 
     act: Act
 
@@ -79,28 +81,56 @@ class ByteByByte:
         return self.act.ends
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        whole = b"".join(bytes(buffer) for piece in self.act.pieces(voice) for buffer in piece)
-        yield from ((bytes((byte,)),) for byte in whole)
+        whole = _whole(self.act, voice)
+        yield from ((bytes((byte,)),) for byte in whole[:SINGLE])
+        yield (whole[SINGLE:],)
 
     def __str__(self) -> str:
         return f"{self.act}, byte by byte"
 
 
 @attrs.frozen
-class Cut:
-    """A message and only so many parts of a hundred of what belongs behind it, then the link's end."""
+class Initial:
+    """The initial state, for a side that receives one."""
 
-    message: Message
-    percent: int
-    ends = True
+    ends = False
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        bare = voice.bare(self.message)
-        behind = b"".join(map(bytes, voice.message(self.message)))[len(bare) :]
-        yield bare, behind[: len(behind) * self.percent // 100]
+        yield voice.opening()
 
     def __str__(self) -> str:
-        return f"{self.message.text}, its state cut off by the link's end"
+        return "the initial state"
+
+
+@attrs.frozen
+class Begun:
+    """So many parts of a hundred of an act's bytes. `Rest` gives what is left, if anything does."""
+
+    act: Act
+    percent: int
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        whole = _whole(self.act, voice)
+        cut = len(whole) * self.percent // 100
+        voice.left = whole[cut:]
+        yield (whole[:cut],)
+
+    def __str__(self) -> str:
+        return f"{self.act}, the first {self.percent} % of its bytes"
+
+
+@attrs.frozen
+class Rest:
+    """What the act that was begun last has left."""
+
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        yield (voice.left,)
+
+    def __str__(self) -> str:
+        return "the rest of it"
 
 
 @attrs.frozen
@@ -118,6 +148,10 @@ class Raw:
         return self.text
 
 
+def _whole(act: Act, voice: Voice) -> bytes:
+    return b"".join(bytes(buffer) for piece in act.pieces(voice) for buffer in piece)
+
+
 @attrs.frozen
 class Accepted:
     """An answer that passes. `why`, where an implementation may differ: then it passes leniently."""
@@ -130,24 +164,33 @@ class Accepted:
 class Step:
     """Give `act` (None: nothing), and one of `accepted` has to follow, the declared one first.
 
-    `idle`: the side is watched for so many seconds before that. `row` is what the declared machine does,
-    as its table says it: where several steps deviate there, it is one finding.
+    `idle`: give nothing, and watch for so many seconds. `row` is what the declared machine does, as its table
+    says it: where several steps deviate there, it is one finding.
     """
 
     act: Act | None
     accepted: tuple[Accepted, ...]
-    idle: float = 0.0
+    idle: float = attrs.field(default=0.0)
     row: str = ""
+
+    @idle.validator
+    def _nothing_is_given(self, _: object, idle: float) -> None:
+        if idle and self.act is not None:
+            raise ValueError("what is watched for a time is a step of its own")
 
 
 @attrs.frozen
 class Case:
-    """A test of one side. `must` is one sentence, `source` where it comes from."""
+    """A test of one side. `must` is one sentence, `source` where it comes from.
+
+    `opening`: what a side that receives an initial state is given in its place; None: the initial state.
+    """
 
     id: str
     must: str
     source: str
     steps: tuple[Step, ...]
+    opening: Act | None = None
 
     @property
     def strict(self) -> bool:
@@ -156,6 +199,8 @@ class Case:
 
     def script(self) -> Iterator[str]:
         """The case as a person reads it, a line a step's part."""
+        if self.opening is not None:
+            yield f"-> {self.opening}"
         for step in self.steps:
             if step.idle:
                 yield f"-- {step.idle:g} s go by"

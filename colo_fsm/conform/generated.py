@@ -9,7 +9,7 @@ from colo_fsm.fsm import CompleteTable
 
 from . import suites
 from .blackbox import Input, Output, Reaction, blackbox, opening, reaction
-from .case import Accepted, Case, Given, Step
+from .case import Accepted, Act, Case, Given, Step
 from .mealy import Mealy
 
 
@@ -51,12 +51,14 @@ def generated(table: CompleteTable, suite: str) -> Iterator[Case]:
 def script(table: CompleteTable, word: tuple[Input, ...]) -> Iterator[Step]:
     """What the table says on these inputs, step by step."""
     here = opening(table)
-    yield Step(None, (Accepted(here.output),), row=_row(here))
+    yield declared(None, here)
     for given in word:
         in_turn = given.message is None or given.message in table.accepts[here.state]
         here = reaction(table, here.state, given)
-        yield Step(Given(given, not in_turn), (Accepted(here.output),), row=_row(here))
+        yield declared(Given(given, not in_turn), here)
 
 
-def _row(there: Reaction) -> str:
-    return str(there.rows[0]) if there.rows else ""
+def declared(act: Act | None, there: Reaction) -> Step:
+    """The step at which this has to follow."""
+    row = str(there.rows[0]) if there.rows else f"{there.state}, where the side begins"
+    return Step(act, (Accepted(there.output),), row=row)

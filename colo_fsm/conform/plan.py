@@ -48,7 +48,8 @@ class Plan:
     """How targets of one side are tested. Made by `plan()`.
 
     `timeout`: how long an answer may take, in seconds. `listen`: an address is where the side connects to us,
-    as a Primary always does. `ready`: a text that a command says when it can be connected to. `source`: what we send as Primary.
+    as a Primary always does. `ready`: a text that a command says when it can be connected to. `source`: what
+    we send as Primary.
     """
 
     table: CompleteTable
@@ -63,9 +64,7 @@ class Plan:
         if self.ready is not None and kind != "cmd":
             raise PlanError(f"'{text}' is not started by us: --ready goes with cmd:COMMAND")
         if self.listen and kind not in ("tcp", "unix"):
-            raise PlanError(
-                f"'{text}' is no address to listen at: --listen goes with tcp:HOST:PORT or unix:PATH"
-            )
+            raise PlanError(f"'{text}' is no address: --listen goes with tcp:HOST:PORT or unix:PATH")
         patience = STARTING * self.timeout
         match kind:
             case "self" if not rest:

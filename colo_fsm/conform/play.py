@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 
 from .case import Case, Deviation, Line, Result, Seen, Step, Verdict
-from .link import Target, moment
+from .link import Target
 from .talk import NOTHING, Pace, Talk
 
 PATIENT = 4
@@ -32,15 +32,14 @@ def play(case: Case, target: Target, pace: Pace) -> Result:
     Where only time tells a wrong answer from a late one, it is played again with more patience: two plays
     that differ are inconclusive.
     """
-    began = moment()
+    began = pace.clock()
     first = _played(case, target, pace)
     last, before = first, tuple[Line, ...]()
     if first.deviation is not None and first.deviation.seen.late:
         last, before = _played(case, target, pace.patient(PATIENT)), first.exchange
-    return Result(
-        case, _verdict(first, last), moment() - began, last.exchange, last.deviation, before, last.reasons,
-        last.evidence,
-    )  # fmt: skip
+    seconds = pace.clock() - began
+    verdict, reasons, evidence = _verdict(first, last), last.reasons, last.evidence
+    return Result(case, verdict, seconds, last.exchange, last.deviation, before, reasons, evidence)
 
 
 def _verdict(first: _Play, last: _Play) -> Verdict:
@@ -57,36 +56,46 @@ def _played(case: Case, target: Target, pace: Pace) -> _Play:
         talk = Talk(target.table, link, voice, pace)
         reasons: list[str] = []
         deviation = None
-        whole = talk.open()
+        talk.open(case.opening)
         for number, step in enumerate(case.steps):
-            seen = _answer(talk, step) if whole else Seen(talk.heard, late=not talk.ended)
+            seen = talk.failure or _answer(talk, step)
             outputs = tuple(one.output for one in step.accepted)
-            if seen.garbled is not None or not whole or seen.output not in outputs:
+            if seen.garbled is not None or seen.output not in outputs:
                 deviation = Deviation(number, outputs, seen, step.row)
                 break
             reasons += [one.why for one in step.accepted if one.output == seen.output and one.why]
-        if deviation is None and not talk.ended and (more := talk.see((NOTHING,))).output != NOTHING:
-            deviation = Deviation(len(case.steps), (NOTHING,), more, case.steps[-1].row)
+        if deviation is None and not talk.ended:
+            deviation = _more(talk, case.steps)
         if (crash := link.crash()) is not None:
-            deviation = _crashed(case, deviation, crash)
-        return _Play(tuple(talk.exchange), deviation, tuple(reasons), link.evidence() if deviation else "")
-
-
-def _crashed(case: Case, deviation: Deviation | None, crash: str) -> Deviation:
-    """A crash is what a side did wrong, even where its link had to end."""
-    if deviation is None:
-        last = case.steps[-1]
-        outputs = tuple(one.output for one in last.accepted)
-        deviation = Deviation(len(case.steps) - 1, outputs, Seen(outputs[0]), last.row)
-    return attrs.evolve(deviation, seen=attrs.evolve(deviation.seen, late=False, garbled=f"a crash: {crash}"))
+            deviation = _crashed(crash, deviation, case.steps)
+        evidence = link.evidence() if deviation is not None else ""
+        return _Play(tuple(talk.exchange), deviation, tuple(dict.fromkeys(reasons)), evidence)
 
 
 def _answer(talk: Talk, step: Step) -> Seen:
-    if step.idle and (early := talk.watch(step.idle)).output != NOTHING:
-        return early
+    if step.idle:
+        return talk.watch(step.idle)
     if step.act is not None:
         talk.give(step.act)
     return talk.see(tuple(one.output for one in step.accepted))
+
+
+def _more(talk: Talk, steps: tuple[Step, ...]) -> Deviation | None:
+    """What the side does behind the last answer; one that was to give up may do so now."""
+    last = steps[-1]
+    may_end = any(one.output.ended for one in last.accepted)
+    more = talk.see((NOTHING,))
+    if more.garbled is None and not more.output.messages and (may_end or not more.output.ended):
+        return None
+    return Deviation(len(steps), (NOTHING,), more, last.row)
+
+
+def _crashed(how: str, deviation: Deviation | None, steps: tuple[Step, ...]) -> Deviation:
+    """A crash is what a side did wrong, also where its link had to end."""
+    if deviation is None:
+        outputs = tuple(one.output for one in steps[-1].accepted)
+        deviation = Deviation(len(steps) - 1, outputs, Seen(outputs[0]), steps[-1].row)
+    return attrs.evolve(deviation, seen=Seen(deviation.seen.output, garbled=f"a crash: {how}"))
 
 
 def play_all(cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1) -> Iterator[Result]:

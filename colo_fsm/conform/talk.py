@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from colo_fsm.fsm import CompleteTable, Message
 from colo_fsm.stream import StreamError
 
 from .blackbox import Output, said
-from .case import Act, Line, Seen
+from .case import Act, Initial, Line, Seen
 from .link import Link, moment
 from .voice import Voice
 
 LEAST_QUIET = 0.02
 """Seconds in which a side that is quick has said what it has to say."""
+LENIENT = 0.2
+"""Seconds, at least, before a lenient answer counts: the declared one may still come of it."""
 NOTHING = Output((), ended=False)
 ENDLESS = 50
 """Timeouts after which a conversation that still goes on is cut off."""
@@ -23,13 +25,16 @@ ENDLESS = 50
 class Pace:
     """How long to wait for a side: `timeout` for what has to come, `quiet` to be sure that nothing does.
 
-    In seconds; `least` is the shortest quiet time. Learns from the answers of all conversations of a run, of
-    any thread, as TCP does from round trips (RFC 6298: their mean and four times their deviation, old ones
-    forgotten), and waits twice as long: one late answer does not slow the rest of the run down.
+    In seconds of `clock`; `least` is the shortest quiet time. Learns from the answers of all conversations of
+    a run, of any thread, as TCP does from round trips (RFC 6298: their mean and four times their deviation,
+    old ones forgotten), and waits twice as long: one late answer does not slow the rest of a run down.
     """
 
-    def __init__(self, timeout: float, least: float = LEAST_QUIET) -> None:
+    def __init__(
+        self, timeout: float, least: float = LEAST_QUIET, *, clock: Callable[[], float] = moment
+    ) -> None:
         self.timeout = timeout
+        self.clock = clock
         self._least = least
         self._mean: float | None = None
         self._deviation = 0.0
@@ -39,6 +44,15 @@ class Pace:
     def quiet(self) -> float:
         """At most the timeout."""
         return min(self.timeout, max(self._least, 2 * ((self._mean or 0.0) + 4 * self._deviation)))
+
+    def wait(self, now: Output, accepted: Sequence[Output]) -> float:
+        """How long a side may still be silent that has done `now`, where one of `accepted` is to come.
+
+        The first of these is the declared one; none: whatever comes.
+        """
+        if not accepted or now == accepted[0]:
+            return self.quiet
+        return min(self.timeout, max(LENIENT, self.quiet)) if now in accepted else self.timeout
 
     def took(self, seconds: float) -> None:
         """An answer came after so long."""
@@ -50,7 +64,7 @@ class Pace:
 
     def patient(self, times: float) -> Pace:
         """One that waits so many times as long."""
-        return Pace(self.timeout * times, self.quiet * times)
+        return Pace(self.timeout * times, self.quiet * times, clock=self.clock)
 
 
 class Talk:
@@ -58,41 +72,50 @@ class Talk:
 
     def __init__(self, table: CompleteTable, link: Link, voice: Voice, pace: Pace) -> None:
         self._table, self._link, self._voice, self._pace = table, link, voice, pace
-        self._began = self._gave = moment()
+        self._began = pace.clock()
+        self._gave: float | None = None
+        """When the last thing was given that there may be an answer to."""
         self._heard: list[int] = []
         self._garbled: str | None = None
         self.ended = False
         """Whether the side has given the pair up."""
+        self.failure: Seen | None = None
+        """What was seen of a side whose initial state has not come whole."""
         self.exchange: list[Line] = []
 
-    def open(self) -> bool:
-        """Say what comes first, and read what does; whether it came whole, in time."""
-        self._link.send(self._voice.opening())
+    def open(self, first: Act | None = None) -> bool:
+        """Give the initial state, or `first` in its place, and read the side's own.
+
+        Returns whether that has come whole, in time. Else `failure` is all that there is to see.
+        """
+        self._write(Initial() if first is None else first)
         while not (self._voice.ready or self._over):
             if not self._read(self._pace.timeout):
-                self._note("--", "its initial state does not come whole")
-                return False
-        return self._voice.ready
+                return self._fail(f"nothing more for {self._pace.timeout:.3g} s", late=True)
+        if self._voice.ready:
+            return True
+        return self._fail(self._garbled or "the side gives up", late=False)
 
-    @property
-    def heard(self) -> Output:
-        """What the side has said that nobody has asked for yet."""
-        return Output(tuple(map(self._word, self._heard)), self.ended)
+    def _fail(self, why: str, late: bool) -> bool:
+        text = f"no whole initial state: {why}"
+        self._note("--", text)
+        self.failure = Seen(self._now(), late, garbled=text)
+        return False
 
     def give(self, act: Act) -> None:
         """Write this act."""
-        self._note("->", str(act))
-        self._gave = moment()
-        for piece in act.pieces(self._voice):
-            self._link.send(piece)
-        if act.ends:
-            self._link.end()
+        self._gave = self._pace.clock()
+        self._write(act)
 
     def watch(self, seconds: float) -> Seen:
-        """What the side does in so many seconds in which it ought to do nothing."""
-        while not (self._heard or self._over) and self._read(seconds):
-            pass
-        return self.see((NOTHING,))
+        """What the side does in so many seconds in which it ought to do nothing: the first of it."""
+        self._gave = None
+        until = self._pace.clock() + seconds
+        while not (self._heard or self._over):
+            if not self._read(max(0.0, until - self._pace.clock())):
+                self._note("--", f"nothing for {seconds:.3g} s")
+                break
+        return Seen(self._now(), garbled=self._garbled)
 
     def see(self, accepted: Sequence[Output] = ()) -> Seen:
         """What the side does now.
@@ -100,29 +123,47 @@ class Talk:
         Returns as soon as that is one of `accepted`, or cannot become one any more; where one of them is
         to do nothing, or none is named, once it has been quiet.
         """
-        seen: list[int] = []
+        seen: tuple[Message | int, ...] = ()
         while True:
-            seen += self._heard
-            self._heard.clear()
-            now = Output(tuple(map(self._word, seen)), self.ended)
+            now = self._now(seen)
+            seen = now.messages
             if self._over or settled(now, accepted):
                 return Seen(now, garbled=self._garbled)
-            quiet = self._pace.timeout if accepted and now not in accepted else self._pace.quiet
-            if not self._read(quiet):
-                self._note("--", f"nothing for {quiet:.3g} s")
+            wait = self._pace.wait(now, accepted)
+            if not self._read(wait):
+                self._note("--", f"nothing for {wait:.3g} s")
                 return Seen(now, late=True)
+
+    def _now(self, seen: tuple[Message | int, ...] = ()) -> Output:
+        """What has been seen, and what the side has said since."""
+        heard, self._heard = self._heard, []
+        return Output((*seen, *map(self._word, heard)), self.ended)
 
     @property
     def _over(self) -> bool:
         return self.ended or self._garbled is not None
+
+    def _write(self, act: Act) -> None:
+        """An act of no bytes that ends nothing is not noted: to a Primary there is no initial state."""
+        noted = act.ends
+        if noted:
+            self._note("->", str(act))
+        for piece in act.pieces(self._voice):
+            for buffer in piece:
+                if len(buffer) and not noted:
+                    self._note("->", str(act))
+                    noted = True
+                self._link.send((buffer,))
+        if act.ends:
+            self._link.end()
 
     def _read(self, timeout: float) -> bool:
         """Take what comes; False: nothing did."""
         data = self._link.receive(timeout)
         if data is None:
             return False
-        now = moment()
-        if self._voice.ready:  # what comes before that is a guest's state, and takes as long as it is large
+        now = self._pace.clock()
+        if self._gave is not None:
             self._pace.took(now - self._gave)
         if not data:
             self.ended = True
@@ -148,7 +189,7 @@ class Talk:
         return self._table.words.by_value.get(value, value)
 
     def _note(self, way: str, text: str) -> None:
-        self.exchange.append(Line(moment() - self._began, way, text))
+        self.exchange.append(Line(self._pace.clock() - self._began, way, text))
 
 
 def settled(now: Output, accepted: Sequence[Output]) -> bool:

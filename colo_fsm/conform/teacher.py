@@ -17,7 +17,7 @@ from .blackbox import Input, Output, opening, reaction
 from .case import Given, Seen
 from .link import Target
 from .play import PATIENT
-from .talk import NOTHING, Pace, Talk, begins
+from .talk import Pace, Talk, begins
 
 _Step = tuple[str, Input | None]
 """A state of the declared table, and what is given there."""
@@ -91,7 +91,7 @@ class Teacher:
         for untrue in (forgotten, now.until(true)):
             if untrue is not None and not _too_early(untrue, true):
                 raise NotDeterministic(untrue, true)
-        self._pace = Pace(self._pace.timeout, patient.quiet)
+        self._pace = Pace(self._pace.timeout, patient.quiet, clock=self._pace.clock)
         self._say(f"{_last(now)} was answered late: the quiet time is {self._pace.quiet:.2g} s from now on")
         if forgotten is not None:
             self.asked.forget(forgotten)
@@ -128,9 +128,9 @@ class _Conversation:
 
     def begin(self, known: Answer | None) -> Answer:
         """What the side says before any input."""
-        if not self._talk.open() and not self._talk.ended:
-            seen = self._talk.see((NOTHING,))
-            return Broken(seen.garbled or "its initial state does not come whole")
+        self._talk.open()
+        if (failure := self._talk.failure) is not None:
+            return Broken(failure.garbled or "")
         return self._answer(known, ("", None))
 
     def go_on(self, given: Input, known: Answer | None) -> Answer:

@@ -15,6 +15,7 @@ from colo_fsm.stream import (
     DEFAULT_LIMIT,
     DEVICE_LIMIT,
     PAGE_SIZE,
+    ZERO_PAGE,
     Blocks,
     Buffer,
     Decoder,
@@ -51,6 +52,9 @@ class Source(Protocol):
 class Voice(Protocol):
     """One conversation's bytes. Sans-IO: `feed` it what came, write what it gives."""
 
+    left: bytes = b""
+    """What an act has begun and not finished."""
+
     @property
     def ready(self) -> bool:
         """Whether what the side sends before its first message has come whole."""
@@ -79,27 +83,36 @@ class Voice(Protocol):
         """In which words the side has refused us, if it has."""
 
 
+_A, _B = (bytes((n,)) * PAGE_SIZE for n in (1, 2))
+BLOCKS: Blocks = {"ram": 3 * PAGE_SIZE, "rest": PAGE_SIZE}
+PAGES = (
+    Page("ram", 0, _A),
+    Page("ram", PAGE_SIZE, ZERO_PAGE),
+    Page("ram", 2 * PAGE_SIZE, _B),
+    Page("rest", 0, _B),
+)
+"""Pages in every form that our own guests send: contents and zeroes, their block named or not."""
+
+
 class OwnState:
-    """The state of a guest of this package's own: by default one page, and a device state that counts."""
+    """The state of a guest of this package's own, the same in every round.
+
+    What a side does with its pages nobody sees on the wire: only one that cannot read them comes to grief.
+    """
 
     def __init__(
-        self,
-        blocks: Blocks | None = None,
-        pages: Iterable[Page] = (),
-        device: bytes = b"0",
-        generation: int = 1,
+        self, blocks: Blocks = BLOCKS, pages: Iterable[Page] = PAGES, device: bytes = b"registers"
     ) -> None:
-        self.blocks = blocks or {"ram": PAGE_SIZE}
-        self._pages, self._device, self._generation = tuple(pages), device, generation
+        self.blocks = blocks
+        self._pages, self._device = tuple(pages), device
 
     def initial(self) -> Iterable[Buffer]:
-        """See `Source`. Not under this package's own machine name: a tester wants no signs of life."""
-        return initial(
-            self.blocks, self._pages, self._device, generation=self._generation, machine="conformance"
-        )
+        """See `Source`. Under this package's own machine name: its Secondary takes no other one."""
+        return initial(self.blocks, self._pages, self._device, generation=1)
 
     def live(self, number: int) -> Iterable[Buffer]:
-        return live(self.blocks, self._pages[:1])
+        """A few pages: those of a large guest would only take their time."""
+        return live(self.blocks, self._pages[: len(PAGES)])
 
     def vmstate(self, number: int) -> bytes:
         return device_state(self._device)

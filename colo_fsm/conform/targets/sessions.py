@@ -29,6 +29,7 @@ from colo_fsm.fsm import (
 from colo_fsm.fsm.errors import InvalidState
 from colo_fsm.stream import (
     DEFAULT_LIMIT,
+    DEVICE_LIMIT,
     Buffer,
     Decoder,
     Delta,
@@ -165,6 +166,8 @@ class SessionLink(Link):
         size = None
         while size is None or len(inbox) < size:
             if size is None and (size := inbox.take_size()) is not None:
+                if size > DEVICE_LIMIT:
+                    raise InvalidState(ValueError(f"a device state of {size} bytes"))
                 continue
             inbox.feed((yield from self._more(True)))
         try:
