@@ -9,6 +9,7 @@ from .demo import demo
 from .diagram import diagram
 from .export import export
 from .inspect import inspect
+from .learn import learn
 from .member import member
 from .output import Commands
 from .restore import restore
@@ -47,5 +48,6 @@ for _command in (
     diagram,
     verify,
     simulate,
+    learn,
 ):
     cli.add_command(_command)

@@ -52,10 +52,10 @@ class Exchange:
                 return Exchange(self.first, self.steps[:number])
         return None
 
-    def __str__(self) -> str:
-        """A line a part: `->` what was given, `<-` what was answered."""
-        lines = [f"<- {self.first}", *(f"-> {given}\n<- {answer}" for given, answer in self.steps)]
-        return "\n".join(lines)
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """What was given and what was answered, as a person reads it; nothing was given at the beginning."""
+        return ("", str(self.first)), *((str(given), str(answer)) for given, answer in self.steps)
 
 
 @attrs.define

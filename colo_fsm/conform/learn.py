@@ -18,7 +18,7 @@ from . import suites
 from .alike import GIVEN_UP, Machine, named, with_one_end
 from .asked import Answer, Exchange, Word
 from .blackbox import Input, blackbox
-from .link import Target, moment
+from .link import Target
 from .mealy import Mealy, difference
 from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
@@ -33,10 +33,10 @@ class NoLearner(RuntimeError):
 
 @attrs.frozen
 class Difference:
-    """A shortest exchange that shows a difference: `seen` as it went, and what the table says at its end."""
+    """A shortest exchange whose last answer shows a difference: as the table has it, and as it was seen."""
 
+    expected: Exchange
     seen: Exchange
-    expected: Answer
 
 
 @attrs.frozen
@@ -68,11 +68,15 @@ class Learned:
     def __str__(self) -> str:
         """The verdict in a line."""
         if self.equal:
-            return f"equal, if the side has no more than {self.bound} states"
+            return f"answers like its table, if it has no more than {counted(self.bound, 'state')}"
         if self.difference is not None:
-            count = len(self.difference.seen.steps)
-            return f"different after {count} input{'s' * (count != 1)}"
-        return "not known"
+            return "does not answer like its table"
+        return "is not known: it has more states than can be learned"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 state`, `2 states`."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def learn(
@@ -89,7 +93,7 @@ def learn(
     often it may be started. `say` is told, in a sentence, what happens on the way. Raises CannotTest,
     NotDeterministic, NoLearner; ValueError for a table whose side never waits for its peer.
     """
-    began = moment()
+    began = pace.clock()
     run = _Run(target, pace, extra, most, say)
     finished = run.whole()
     machine = None if run.machine is None else named(run.declared, run.machine)
@@ -102,7 +106,7 @@ def learn(
         finished,
         run.teacher.resets,
         run.teacher.inputs,
-        moment() - began,
+        pace.clock() - began,
         run.teacher.late,
     )
 
@@ -140,7 +144,7 @@ class _Run:
         self.machine = attrs.evolve(
             machine, first=first, initial=GIVEN_UP if first.ended else machine.initial
         )
-        self._say(f"a machine of {len(machine.live)} states: {self.teacher.resets} resets so far")
+        self._say(f"{counted(len(machine.live), 'state')} after {counted(self.teacher.resets, 'start')}")
         known = self.teacher.asked.deviation(self.machine)
         return known or next(filter(self._contradicts, self._tests(self.machine)), None)
 
@@ -162,9 +166,11 @@ class _Run:
             self.teacher.confirm(word)
         seen = self.teacher.asked.begun(word)
         assert seen is not None
-        expected = self.declared.run(word)[-1] if word else self.declared.first
-        assert expected is not None
-        self.difference = Difference(seen, expected)
+        assert self.declared.first is not None
+        answers = self.declared.run(word)
+        self.difference = Difference(
+            Exchange(self.declared.first, tuple(zip(word, answers, strict=True))), seen
+        )
 
 
 def lsharp(
