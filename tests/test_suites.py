@@ -148,6 +148,14 @@ def test_w_and_wp_fail_every_machine_that_answers_otherwise(
     judge(m, make(m), other)
 
 
+@pytest.mark.parametrize("make", [w, wp])
+@DRAWN
+@given(m=small(5, "abc"))
+def test_w_and_wp_fail_every_machine_with_one_wrong_step(make: Maker, m: Small) -> None:
+    wrong = list(with_a_wrong_step(m.minimal()))
+    assert kills(m, make(m), wrong) == len(wrong)
+
+
 @promising
 @DRAWN
 @given(m=small(), other=small())
