@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from colo_fsm.conform import Mealy
 
-DRAWN = settings(deadline=None, derandomize=True)
+DRAWN = settings(max_examples=60, deadline=None, derandomize=True)
 
 Small = Mealy[int, str, int]
 """States are numbers, 0 the initial one; inputs are letters, outputs 0 or 1."""

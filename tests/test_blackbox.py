@@ -172,6 +172,7 @@ def test_the_rows_that_lead_to_an_output_can_be_named() -> None:
     wrong = reaction(table, "replied", INVALID)
     assert list(map(str, wrong.rows)) == ["replied --fault_invalid--> failover"]
     assert (wrong.state, str(wrong.output)) == (S.FAILOVER, "gives up")
+    assert list(map(str, reaction(table, "replied", END).rows)) == ["replied --fault_eof--> failover"]
 
 
 # -- against sessions -----------------------------------------------------------------------------------
@@ -284,9 +285,12 @@ def test_a_primary_begins_nothing_behind_the_end_of_the_link() -> None:
 
 
 def test_a_side_that_ends_before_anything_comes() -> None:
-    m = blackbox(complete(attrs.evolve(PRIMARY, start=(do.disconnect,)), QEMU))
+    table = complete(attrs.evolve(PRIMARY, start=(do.disconnect,)), QEMU)
+    m = blackbox(table)
     assert (m.live, m.first) == ((), Output((), True))
     assert wp(m) == ((),)
+    in_silence = blackbox(table, closes=False)
+    assert (in_silence.live, in_silence.first) == (("init (given up)",), Output((), False))
 
 
 def test_a_side_that_never_waits_for_its_peer_cannot_be_tested() -> None:

@@ -60,6 +60,14 @@ def test_its_states_are_those_that_can_be_reached() -> None:
     assert ring().states == tuple(f"s{n}" for n in range(7))
 
 
+@DRAWN
+@given(small(4))
+def test_the_way_to_a_state_is_the_first_of_the_shortest(m: Small) -> None:
+    words = [word for length in range(4) for word in product(m.inputs, repeat=length)]
+    ways = {m.after(word): word for word in reversed(words) if len(m.run(word)) == len(word)}
+    assert ways == dict(m.access)
+
+
 def test_a_machine_is_complete() -> None:
     steps = {key: step for key, step in DOOR.steps.items() if key != ("open", "lock")}
     with pytest.raises(ValueError, match="no step for 'lock' in 'open'"):
@@ -84,6 +92,7 @@ def test_what_is_said_before_any_input_may_differ() -> None:
     greets = attrs.evolve(DOOR, first="knocks")
     assert difference(DOOR, greets) == ()
     assert difference(greets, greets) is None
+    assert difference(greets, greets.minimal()) is None
 
 
 def test_a_machine_that_has_ended_differs_from_one_that_goes_on() -> None:
