@@ -62,6 +62,6 @@ def intervals(interval_ms: float, min_interval_ms: float) -> Intervals:
     """What these two options say. Raises click.UsageError."""
     if min_interval_ms > interval_ms:
         raise click.UsageError(
-            f"--min-interval-ms {min_interval_ms:g} is more than --interval-ms {interval_ms:g}: raise that too"
+            f"--min-interval-ms {min_interval_ms:g} is more than --interval-ms {interval_ms:g}"
         )
     return {"interval": interval_ms / 1000, "min_interval": min_interval_ms / 1000}
