@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
@@ -252,6 +253,37 @@ def test_a_forgetful_arbiter_makes_a_member_wait_until_somebody_accepts_the_loss
             assert a.active is not None
             await a.active.running()
             assert place.words["a"].text == b"kept"
+
+    asyncio.run(story())
+
+
+def test_a_loss_is_accepted_at_a_start_and_never_later(tmp_path: Path) -> None:
+    """Given in vain, the holder is there. Kept, it would throw away what the other one acknowledges alone."""
+    alone_before(tmp_path, "a", b"kept")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a", accept_loss=True) as a, place.member("b", accept_loss=True) as b:
+            await until(lambda: a.state == "primary")
+            a.request_leave()
+            await a.wait()
+            await until(lambda: b.state == "alone")
+            assert b._seat.point is not None
+            assert [await each._looking.accepts_loss() for each in (a, b)] == [False, False]
+
+    asyncio.run(story())
+
+
+def test_a_loss_is_not_accepted_by_who_has_nothing(tmp_path: Path) -> None:
+    """It waits on: started anew, it would hide that all is lost."""
+    alone_before(tmp_path, "a", b"kept")
+    shutil.rmtree(tmp_path / "b")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("b", accept_loss=True) as b:
+            await place.says("b", "holds nothing to go on from")
+            assert b.state == "secondary"
 
     asyncio.run(story())
 
