@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from .conformance import conformance
 from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
 from .export import export
 from .inspect import inspect
+from .learn import learn
 from .member import member
 from .output import Commands
 from .restore import restore
@@ -47,5 +49,7 @@ for _command in (
     diagram,
     verify,
     simulate,
+    conformance,
+    learn,
 ):
     cli.add_command(_command)
