@@ -56,6 +56,22 @@ class Padded:
         return f"vmstate-size, with {len(self.behind)} bytes behind the end mark of its state"
 
 
+@attrs.frozen
+class InPlace:
+    """A message, and behind it the state that belongs behind another one."""
+
+    message: M
+    of: M
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        _, *state = voice.message(self.of)
+        yield (b"".join((voice.bare(self.message), *map(bytes, state))),)
+
+    def __str__(self) -> str:
+        return f"{self.message.text}, with the state of {self.of.text} behind it"
+
+
 def live(state: bytes, what: str) -> Raw:
     """vmstate-send, and these bytes."""
     return Raw(U32.pack(SEND) + state, f"vmstate-send, {what}")
@@ -238,6 +254,14 @@ def live_state(replied: Story) -> Iterator[Case]:
         LOADVM,
         replied.in_two(SEND).give(SIZE),
     )
+    yield case(
+        "4.9",
+        "The Secondary MUST NOT take another message for vmstate-send, if a live state is behind it.",
+        CHECK,
+        replied.give_up(
+            InPlace(RECEIVED, SEND), reaction(replied.table, S.REPLIED, Input(RECEIVED)), (SIZE,)
+        ),
+    )
 
 
 def device_state(sent: Story) -> Iterator[Case]:
@@ -296,6 +320,12 @@ def device_state(sent: Story) -> Iterator[Case]:
         "The Secondary MUST take as many bytes of state as vmstate-size says, and no message of them.",
         ROUND,
         sent.give_up(Padded(U32.pack(REQUEST)), malformed, (SIZE,), *received, Accepted(TAKEN, LOOSE)),
+    )
+    yield case(
+        "5.9",
+        "The Secondary MUST NOT take another message for vmstate-size, if a device state is behind it.",
+        CHECK,
+        sent.give_up(InPlace(LOADED, SIZE), reaction(sent.table, S.SENDING, Input(LOADED)), (REQUEST,)),
     )
 
 
