@@ -10,6 +10,7 @@ from .demo import demo
 from .diagram import diagram
 from .export import export
 from .inspect import inspect
+from .learn import learn
 from .member import member
 from .output import Commands
 from .restore import restore
@@ -49,5 +50,6 @@ for _command in (
     verify,
     simulate,
     conformance,
+    learn,
 ):
     cli.add_command(_command)

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from colo_fsm.conform import plan as plans
 from colo_fsm.conform import report
 from colo_fsm.conform.case import Case
 from colo_fsm.conform.expected import Expected, read
@@ -27,7 +28,7 @@ from colo_fsm.conform.run import Judged, Run
 from colo_fsm.conform.talk import Pace
 
 from .output import INTERRUPTED
-from .plans import again, plan_options, usage
+from .plans import given, plan_options, usage
 from .shown import log_to_stderr, shown
 from .signals import ended_by_signals
 from .status import UNTESTED, exit_codes
@@ -165,7 +166,7 @@ def conformance(
     conduct = Conduct(plan, cases, jobs, expected, not no_expect, whole=not only)
 
     def alone(run: Run, id: str) -> str:
-        return again(context, run.text, "--only", id)
+        return plans.alone(run.text, id, given(context))
 
     runs = [conduct.run(text, target) for text, target in opened]
     _write(junit_file, junit(runs, alone) + b"\n")

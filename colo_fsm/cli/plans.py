@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from colo_fsm.colo import Mode, Profile
 from colo_fsm.conform import plan as plans
@@ -72,13 +72,7 @@ class usage:
             raise click.UsageError(str(error)) from None
 
 
-def again(context: click.Context, *more: str, leave_out: tuple[str, ...] = ()) -> str:
-    """The command that was given, with its plan's options and `more`, to be pasted into a shell."""
-    words = [context.command_path]
-    for param in context.command.params:
-        name = param.name or ""
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if name in NAMES and given:
-            value = context.params[name]
-            words += [max(param.opts, key=len), *([] if value is True else [str(value)])]
-    return f"{words[0]} {shlex.join([*more, *words[1:]])}"
+def given(context: click.Context) -> dict[str, object]:
+    """The options of the plan that were written, by their names."""
+    said = ParameterSource.COMMANDLINE
+    return {name: context.params[name] for name in NAMES if context.get_parameter_source(name) is said}

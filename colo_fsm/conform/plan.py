@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
+import math
 import os
-from collections.abc import Generator, Iterable, Sequence
+import shlex
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
+from itertools import takewhile
+from typing import TypeVar
 
 import attrs
 
@@ -42,6 +47,9 @@ TIMEOUT = 5.0
 STARTING = 6
 """How many timeouts a side that we start, or that connects to us, may take to be there."""
 FORMS = "self, tcp:HOST:PORT, unix:PATH, cmd:COMMAND or qemu[:BINARY]"
+
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class PlanError(ValueError):
@@ -171,7 +179,9 @@ def plan(
     """
     specs = {Side.PRIMARY: primary, Side.SECONDARY: secondary}
     which = _side(side, specs)
-    variant = Variant(Profile(profile), Mode(mode))
+    variant = Variant(_one_of(Profile, profile), _one_of(Mode, mode))
+    if not 0 < timeout < math.inf:
+        raise PlanError(f"a timeout of {timeout:g} s: it is longer than nothing, and ends")
     tables = {each: _declared(each, spec, variant) for each, spec in specs.items() if spec or each is which}
     if len({id(table.words) for table in tables.values()}) > 1:
         raise PlanError("the two tables are not of the same protocol: they have different words")
@@ -190,10 +200,17 @@ def _side(side: str | None, specs: dict[Side, str | None]) -> Side:
         if len(given) != 1:
             raise PlanError("say which side the target is: --side secondary or --side primary")
         return given[0]
-    which = Side(side)
+    which = _one_of(Side, side)
     if given and which not in given:
         raise PlanError(f"the side under test has no table of yours: give --{which} MODULE:TABLE, too")
     return which
+
+
+def _one_of(kind: type[E], text: str) -> E:
+    try:
+        return kind(text)
+    except ValueError:
+        raise PlanError(f"'{text}' is none of {', '.join(kind)}") from None
 
 
 def _declared(side: Side, spec: str | None, variant: Variant) -> CompleteTable:
@@ -236,6 +253,14 @@ async def _saved(guest: Guest | AsyncGuest) -> Saved:
     return saved
 
 
+def alone(target: str, id: str, given: Mapping[str, object]) -> str:
+    """The command that plays one case against this target, with these arguments of `plan()`: for a shell."""
+    words = ["colo-fsm", "conformance", target, "--only", id]
+    for name, value in given.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", f"{value}"]
+    return shlex.join(words)
+
+
 def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
     """Those of these IDs, or that begin so where there is a `*`. Raises PlanError, naming near ones."""
     ids = [case.id for case in cases]
@@ -251,7 +276,7 @@ def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
 
 def _distance(pattern: str, id: str) -> tuple[int, float]:
     """How far an ID is from what was written: first by how long they begin alike."""
-    alike = len(os.path.commonprefix((pattern, id)))
+    alike = len([*takewhile(lambda pair: pair[0] == pair[1], zip(pattern, id, strict=False))])
     return -alike, -difflib.SequenceMatcher(None, pattern, id).ratio()
 
 

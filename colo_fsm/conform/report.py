@@ -23,11 +23,9 @@ def details(judged: Judged, alone: str) -> Iterator[str]:
     yield f"{said(judged.outcome)} {result.case.id}"
     yield from _part("must", [result.case.must])
     yield from _part("source", [result.case.source])
-    if result.before:
+    if judged.outcome is Outcome.INCONCLUSIVE:
         yield from _part("at first", map(str, result.before))
-        yield from _part("then", map(str, result.exchange))
-    else:
-        yield from _part("exchange", map(str, result.exchange))
+    yield from _part("exchange", map(str, result.exchange))
     if result.deviation is not None:
         yield from _part("expected", [" or ".join(map(str, result.deviation.expected))])
         yield from _part("got", [result.deviation.got])
@@ -94,14 +92,16 @@ def matrix(runs: Sequence[Run]) -> Iterator[str]:
     rows = [("", [str(number) for number in range(1, len(runs) + 1)])]
     for id in dict.fromkeys(each.result.case.id for run in runs for each in run.judged):
         outcomes = [one.get(id) for one in found]
-        if len(set(outcomes)) > 1 or not all(outcome is None or outcome.ok for outcome in outcomes):
+        played = {outcome for outcome in outcomes if outcome is not None}
+        if len(played) > 1 or not all(outcome.ok for outcome in played):
             rows.append((id, ["-" if outcome is None else said(outcome) for outcome in outcomes]))
     for outcome in Outcome:
         if any(outcome in run.totals for run in runs):
             rows.append((outcome, [str(run.totals.get(outcome, 0)) for run in runs]))
     first = max(len(head) for head, _ in rows)
     width = max(len(word) for _, words in rows for word in words)
-    yield from (f"{number}  {run.name}" for number, run in enumerate(runs, 1))
+    for number, run in enumerate(runs, 1):
+        yield f"{number}  {run.name}{'' if run.broken is None else ': cannot be tested'}"
     yield ""
     for head, words in rows:
         yield f"{head:<{first}}  {'  '.join(f'{word:<{width}}' for word in words)}".rstrip()

@@ -70,9 +70,8 @@ def w(m: Mealy[S, In, Out], extra: int = 0) -> tuple[tuple[In, ...], ...]:
     """
     _not_negative("extra", extra)
     m = m.minimal()
-    telling = characterization(m)
-    ways = product(_transition_cover(m), _up_to(m.inputs, extra), telling)
-    return _tests(m, (to + on + end for to, on, end in ways))
+    ways = product(_further(m, _transition_cover(m), extra), characterization(m))
+    return _tests(m, (to + end for to, end in ways))
 
 
 def wp(m: Mealy[S, In, Out], extra: int = 0) -> tuple[tuple[In, ...], ...]:
@@ -88,16 +87,15 @@ def wp(m: Mealy[S, In, Out], extra: int = 0) -> tuple[tuple[In, ...], ...]:
 
 def _phase_1(m: Mealy[S, In, Out], extra: int) -> Iterator[tuple[In, ...]]:
     cover = (m.access[state] for state in m.live)
-    return (to + on + end for to, on, end in product(cover, _up_to(m.inputs, extra), characterization(m)))
+    return (to + end for to, end in product(_further(m, cover, extra), characterization(m)))
 
 
 def _phase_2(m: Mealy[S, In, Out], extra: int) -> Iterator[tuple[In, ...]]:
     known = {m.access[state] for state in m.live}
     identifying = identification(m, characterization(m))
-    for to, on in product(_transition_cover(m), _up_to(m.inputs, extra)):
-        if to not in known:
-            for end in identifying.get(m.after(to + on), ((),)):
-                yield to + on + end
+    for to in _further(m, (to for to in _transition_cover(m) if to not in known), extra):
+        for end in identifying.get(m.after(to), ((),)):
+            yield to + end
 
 
 def characterization(m: Mealy[S, In, Out]) -> tuple[tuple[In, ...], ...]:
@@ -135,9 +133,14 @@ def _transition_cover(m: Mealy[S, In, Out]) -> Iterable[tuple[In, ...]]:
     return dict.fromkeys((*cover, *((*word, given) for word in cover for given in m.inputs)))
 
 
-def _up_to(inputs: tuple[In, ...], length: int) -> Iterator[tuple[In, ...]]:
-    for n in range(length + 1):
-        yield from product(inputs, repeat=n)
+def _further(m: Mealy[S, In, Out], words: Iterable[tuple[In, ...]], extra: int) -> Iterator[tuple[In, ...]]:
+    """Each word with every one of up to `extra` inputs behind it that the machine can still be given."""
+    for word in words:
+        ahead = [word]
+        for _ in range(extra):
+            yield from ahead
+            ahead = [(*way, given) for way in ahead for given in m.inputs if m.after(way) not in m.ended]
+        yield from ahead
 
 
 def _tests(m: Mealy[S, In, Out], words: Iterable[tuple[In, ...]]) -> tuple[tuple[In, ...], ...]:

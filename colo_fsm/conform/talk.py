@@ -15,8 +15,6 @@ from .voice import Voice
 
 LEAST_QUIET = 0.02
 """Seconds in which a side that is quick has said what it has to say."""
-SLOWER = 10
-"""Times the slowest answer so far: what has not come by then is not coming."""
 LENIENT = 0.2
 """Seconds, at least, before a lenient answer counts: the declared one may still come of it."""
 NOTHING = Output((), ended=False)
@@ -27,19 +25,25 @@ ENDLESS = 50
 class Pace:
     """How long to wait for a side: `timeout` for what has to come, `quiet` to be sure that nothing does.
 
-    In seconds of `clock`. Learns from the answers of all conversations of a run, of any thread.
+    In seconds of `clock`; `least` is the shortest quiet time. Learns from the answers of all conversations of
+    a run, of any thread, as TCP does from round trips (RFC 6298: their mean and four times their deviation,
+    old ones forgotten), and waits twice as long: one late answer does not slow the rest of a run down.
     """
 
-    def __init__(self, timeout: float, slowest: float = 0.0, *, clock: Callable[[], float] = moment) -> None:
+    def __init__(
+        self, timeout: float, least: float = LEAST_QUIET, *, clock: Callable[[], float] = moment
+    ) -> None:
         self.timeout = timeout
         self.clock = clock
-        self._slowest = slowest
+        self._least = least
+        self._mean: float | None = None
+        self._deviation = 0.0
         self._lock = threading.Lock()
 
     @property
     def quiet(self) -> float:
         """At most the timeout."""
-        return min(self.timeout, max(LEAST_QUIET, SLOWER * self._slowest))
+        return min(self.timeout, max(self._least, 2 * ((self._mean or 0.0) + 4 * self._deviation)))
 
     def wait(self, now: Output, accepted: Sequence[Output]) -> float:
         """How long a side may still be silent that has done `now`, where one of `accepted` is to come.
@@ -53,11 +57,14 @@ class Pace:
     def took(self, seconds: float) -> None:
         """An answer came after so long."""
         with self._lock:
-            self._slowest = max(self._slowest, seconds)
+            if self._mean is None:
+                self._mean, self._deviation = seconds, seconds / 2
+            self._deviation += (abs(self._mean - seconds) - self._deviation) / 4
+            self._mean += (seconds - self._mean) / 8
 
     def patient(self, times: float) -> Pace:
         """One that waits so many times as long."""
-        return Pace(self.timeout * times, self.quiet * times / SLOWER, clock=self.clock)
+        return Pace(self.timeout * times, self.quiet * times, clock=self.clock)
 
 
 class Talk:
@@ -156,13 +163,13 @@ class Talk:
         if data is None:
             return False
         now = self._pace.clock()
+        if self._gave is not None:
+            self._pace.took(now - self._gave)
         if not data:
             self.ended = True
             self._garbled = self._unread()
             self._note("<-", f"gives the pair up{self._why()}")
             return True
-        if self._gave is not None:
-            self._pace.took(now - self._gave)
         if now - self._began > ENDLESS * self._pace.timeout:
             self._garbled = "it goes on and on"
         try:

@@ -229,10 +229,11 @@ def _free(port: int) -> bool:
 
 
 @contextmanager
-def started(command: list[str], words: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], words: Path, *inherited: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a group of its own, all of which is killed in the end. Raises CannotTest.
 
-    It also dies with the thread that has started it, where util-linux has its setpriv.
+    It also dies with the thread that has started it, where util-linux has its setpriv. It has the sockets
+    that are `inherited` under the same numbers.
     """
     if shutil.which(command[0]) is None:
         raise CannotTest(f"there is no program {command[0]} that can be started")
@@ -245,6 +246,7 @@ def started(command: list[str], words: Path) -> Iterator[subprocess.Popen[bytes]
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
+                pass_fds=[each.fileno() for each in inherited],
             )
         except OSError as error:
             raise CannotTest(f"{command[0]} cannot be started: {error.strerror}") from error
