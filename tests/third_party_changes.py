@@ -2,65 +2,145 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
+
+SECONDARY = Path(__file__).parent / "third_party" / "secondary.py"
 
 
 @attrs.frozen
 class Change:
-    """A fault: what it is, the line that it changes, what stands there then, and words of the report."""
+    """A fault: in the one line that has `old`, that is replaced by `new`.
+
+    `words` stand in the report of the first case that fails. `silent`: only by a wait can it be told.
+    """
 
     name: str
     old: str
     new: str
     words: tuple[str, ...]
+    silent: bool = False
 
+    def applied(self) -> str:
+        """The Secondary with this fault."""
+        lines = SECONDARY.read_text().split("\n")
+        found = [number for number, line in enumerate(lines) if self.old in line]
+        assert len(found) == 1, (
+            f"{len(found)} lines of {SECONDARY.name} have {self.old!r}: see to {self.name!r}"
+        )
+        lines[found[0]] = lines[found[0]].replace(self.old, self.new)
+        return "\n".join(lines)
+
+
+READY = ("MUST say checkpoint-ready once it has the initial state", "init --done_receive_initial--> ready")
+REPLY = (
+    "MUST answer checkpoint-request with checkpoint-reply",
+    "ready --recv_checkpoint_request--> requested",
+)
+STATE = ("sending --recv_vmstate_size--> sized",)
+NO_STATE = (*STATE, "got        gives up")
 
 CHANGES = (
-    Change("never ready", "self.link.sendall(READY)", "pass", ()),
-    Change("ready twice", "self.link.sendall(READY)", "self.link.sendall(READY + READY)", ()),
-    Change("ready again in every round", "self.next(REQUEST)", "self.next(REQUEST); self.link.sendall(READY)", ()),
-    Change("ready before the state is there", "        self.memory, self.device = self.initial()", "        self.link.sendall(READY); self.memory, self.device = self.initial()", ()),
-    Change("ready before the state is there, once", "        self.next(START)", "        self.link.sendall(READY); READY = b''; self.next(START)", ()),
-    Change("wrong reply", "self.link.sendall(REPLY)", "self.link.sendall(RECEIVED)", ()),
-    Change("no reply", "self.link.sendall(REPLY)", "pass", ()),
-    Change("loaded before received", "self.link.sendall(RECEIVED)", "self.link.sendall(LOADED)", ()),
-    Change("loaded is missing", "self.link.sendall(LOADED)", "pass", ()),
-    Change("loaded before the next round only", "self.next(REQUEST)", "self.next(REQUEST); hasattr(self, 'old') and self.link.sendall(LOADED); self.old=1", ()),
-    Change("little-endian messages", '(n.to_bytes(4, "big") for n', '(n.to_bytes(4, "little") for n', ()),
-    Change("messages of eight bytes", '(n.to_bytes(4, "big") for n', '(n.to_bytes(8, "big") for n', ()),
-    Change("messages of two bytes", '(n.to_bytes(4, "big") for n', '(n.to_bytes(2, "big") for n', ()),
-    Change("numbers from one", "for n in range(7))", "for n in range(1, 8))", ()),
-    Change("any message begins a round", "self.next(REQUEST)", "self.take(4)", ()),
-    Change("any message for the live state", "self.next(SEND)", "self.take(4)", ()),
-    Change("any message for the state", "self.next(SIZE)", "self.take(4)", ()),
-    Change("only the last byte of a message", "self.next(REQUEST)", "self.take(3); self.next(REQUEST[3:])", ()),
-    Change("request within a round begins anew", "self.next(SEND)", "[self.link.sendall(REPLY) for _ in iter(lambda: self.next(SEND, REQUEST), SEND)]", ()),
-    Change("invalid value ignored", "self.next(REQUEST)", "[0 for _ in iter(lambda: self.next(REQUEST, bytes((0, 0, 0, 7))), REQUEST)]", ()),
-    Change("out of order is ignored", "            raise ValueError(f\"{found.hex()} in place of {' or", "            return self.next(*known); (f\"{found.hex()} in place of {' or", ()),
-    Change("error message to the peer", "print(f\"gives up: {error}\", file=sys.stderr, flush=True)", "link.sendall(READY)", ()),
-    Change("the link stays open", "        with link, link.makefile(\"rb\") as file:", "        if (links := [*globals().get('links', ()), link]) and (file := link.makefile(\"rb\")):", ()),
-    Change("end of the link is overlooked", "            raise EOFError(", "            return bytes(size); (", ()),
-    Change("live state unread", "changed = self.pages(PART, LAST, END)", "changed = {}", ()),
-    Change("live state ends with RAM", "self.pages(PART, LAST, END)", "self.pages(PART, LAST)", ()),
-    Change("size of four bytes", "self.state(self.number(8))", "self.state(self.number(4))", ()),
-    Change("size little-endian", "self.state(self.number(8))", "self.state(int.from_bytes(self.take(8), 'little'))", ()),
-    Change("size off by one", "self.state(self.number(8))", "self.state(self.number(8) - 1)", ()),
-    Change("received before the state is there", "device = self.state(self.number(8))", "self.link.sendall(RECEIVED); device = self.state(self.number(8))", ()),
-    Change("received early, once", "self.next(SIZE)", "self.next(SIZE); self.link.sendall(RECEIVED); RECEIVED = b''", ()),
-    Change("state unlooked at", "            device = self.state(self.number(8))", "            device = self.take(self.number(8))", ()),
-    Change("state not bounded by size", "io.BytesIO(self.take(size))", "self.file", ()),
-    Change("one round only", "        while True:\n            self.next(REQUEST)", "        for _ in (1,):\n            self.next(REQUEST)", ()),
-    Change("fault in round three", "        while True:\n            self.next(REQUEST)", "        for _ in (1,2):\n            self.next(REQUEST)", ()),
-    Change("fault in round ten", "        while True:\n            self.next(REQUEST)", "        for _ in range(9):\n            self.next(REQUEST)", ()),
-    Change("a page without its contents", "self.take(PAGE_SIZE) if flags & PAGE", "bytes(PAGE_SIZE) if flags & PAGE", ()),
-    Change("a zero page without its byte", "self.take(1) * PAGE_SIZE", "bytes(PAGE_SIZE)", ()),
-    Change("name of the block in every record", "self.block if flags & CONTINUE else self.name()", "self.name()", ()),
-    Change("one block", "while left > 0:", "for _ in (1,):", ()),
-    Change("no footers", "            self.expect(FOOTER + self.ram)\n        return", "        return", ()),
-    Change("no description", "        self.take(self.number(4))\n        return", "        return", ()),
-    Change("live state needs pages", "self.pages(PART, LAST, END)", "self.pages(LAST, END)", ()),
-    Change("garbage for pages", "self.next(*kinds)) != END", "self.take(1)) != END", ()),
-    Change("idle for a second and dead", "        with link, link", "        link.settimeout(1)\n        with link, link", ()),
-    Change("bytes left behind", "self.file.read(size) if", "self.link.recv(size) if", ()),
-    Change("crash", "            raise ValueError(f\"{found.hex()} in place of {' or", "            __import__('os').abort(); (f\"{found.hex()} in place of {' or", ()),
-)
+    Change("is never ready", "self.link.sendall(READY)", "pass", (*READY, "got        nothing"), True),
+    Change(
+        "is ready twice", "self.link.sendall(READY)", "self.link.sendall(READY * 2)",
+        (*READY, "got        checkpoint-ready, checkpoint-ready"),
+    ),
+    Change(
+        "counts messages from one", "for n in range(7)", "for n in range(1, 8)",
+        (*READY, "got        checkpoint-request"),
+    ),
+    Change(
+        "messages of two bytes", '(n.to_bytes(4, "big")', '(n.to_bytes(2, "big")',
+        (*READY, "got        2 bytes that are no whole message"), True,
+    ),
+    Change(
+        "messages of eight bytes", '(n.to_bytes(4, "big")', '(n.to_bytes(8, "big")',
+        (*READY, "got        checkpoint-ready, checkpoint-ready"),
+    ),
+    Change(
+        "little-endian messages", '(n.to_bytes(4, "big")', '(n.to_bytes(4, "little")',
+        (*REPLY, "gives up: 00000001 in place of 01000000"),
+    ),
+    Change(
+        "a zero page without its byte", "self.take(1) * PAGE_SIZE", "bytes(PAGE_SIZE)",
+        (*READY, "got        gives up"),
+    ),
+    Change(
+        "every record names its block", "self.block if flags & CONTINUE else self.name()", "self.name()",
+        (*READY, "got        gives up"),
+    ),
+    Change(
+        "knows one block of memory", "while left > 0:", "for _ in range(1):", (*READY, "got        gives up"),
+    ),
+    Change(
+        "takes the description for a message", "self.expect(END + DESCRIPTION)", "self.expect(END)",
+        (*READY, "got        gives up"),
+    ),
+    Change(
+        "answers with another message", "self.link.sendall(REPLY)", "self.link.sendall(RECEIVED)",
+        (*REPLY, "got        vmstate-received"),
+    ),
+    Change("does not answer", "self.link.sendall(REPLY)", "pass", (*REPLY, "got        nothing"), True),
+    Change(
+        "is ready again in every round", "self.next(REQUEST)", "self.next(REQUEST), self.link.sendall(READY)",
+        (*REPLY, "got        checkpoint-ready, checkpoint-reply"),
+    ),
+    Change(
+        "begins a round with any message", "self.next(REQUEST)", "self.take(4)",
+        ("MUST NOT take vmstate-send before a checkpoint-request", "got        checkpoint-reply"),
+    ),
+    Change(
+        "looks at a message's last byte", "self.next(REQUEST)", "self.take(3), self.next(REQUEST[3:])",
+        ("MUST look at all four bytes of a message", "invalid value 0x101", "got        checkpoint-reply"),
+    ),
+    Change(
+        "passes over the value 7", "self.next(REQUEST)",
+        'while self.next(REQUEST, b"\\0\\0\\0\\7") != REQUEST: pass',
+        ("MUST NOT take the value 7 for a message", "got        checkpoint-reply"),
+    ),
+    Change(
+        "answers a request in a round", "self.next(SEND)",
+        "while self.next(SEND, REQUEST) != SEND: self.link.sendall(REPLY)",
+        ("MUST NOT answer a second checkpoint-request inside a checkpoint", "got        checkpoint-reply"),
+    ),
+    Change(
+        "takes any message for vmstate-send", "self.next(SEND)", "self.take(4)",
+        ("MUST NOT take another message for vmstate-send", "got        vmstate-received, vmstate-loaded"),
+    ),
+    Change(
+        "takes any message for vmstate-size", "self.next(SIZE)", "self.take(4)",
+        ("MUST NOT take another message for vmstate-size", "got        vmstate-received, vmstate-loaded"),
+    ),
+    Change(
+        "reads no live state", "changed = self.pages(PART, LAST, END)", "changed: Pages = {}",
+        ("MUST say nothing between vmstate-send and vmstate-size", "got        gives up"),
+    ),
+    Change("a size of four bytes", "self.state(self.number(8))", "self.state(self.number(4))", NO_STATE),
+    Change("a size that is off by one", "self.state(self.number(8))", "self.state(self.number(8) - 1)", NO_STATE),
+    Change(
+        "does not look at the device state", "self.state(self.number(8))", "self.take(self.number(8))",
+        ("MUST NOT say vmstate-loaded of a device state of no bytes", "got        vmstate-received, vmstate-loaded"),
+    ),
+    Change(
+        "loaded in place of received", "self.link.sendall(RECEIVED)", "self.link.sendall(LOADED)",
+        (*STATE, "got        vmstate-loaded, vmstate-loaded"),
+    ),
+    Change(
+        "never says that it has loaded", "self.link.sendall(LOADED)", "pass",
+        (*STATE, "got        vmstate-received"), True,
+    ),
+    Change(
+        "takes nine checkpoints", "while True:  # a checkpoint", "for _ in range(9):",
+        ("MUST take 10 checkpoints, one after the other", "got        gives up"),
+    ),
+    Change(
+        "does not wait for long", "Secondary(link, file).run()", "link.settimeout(1), Secondary(link, file).run()",
+        ("MUST wait between two checkpoints for as long as its Primary asks for none", "got        gives up"),
+    ),
+    Change(
+        "answers a fault", "gives up: {error}", "gives up: {error}{link.sendall(REPLY)}",
+        ("MUST give up without checkpoint-ready when what comes is no initial state", "got        checkpoint-reply"),
+    ),
+)  # fmt: skip
