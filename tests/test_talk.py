@@ -9,9 +9,10 @@ from colo_fsm.colo import COLOMessage as M
 from colo_fsm.colo import Variant
 from colo_fsm.conform.blackbox import END, Input, Output
 from colo_fsm.conform.case import Given, Raw
-from colo_fsm.conform.talk import ENDLESS, LEAST_QUIET, LENIENT, NOTHING, SLOWER, Pace, Talk, settled
+from colo_fsm.conform.talk import ENDLESS, LEAST_QUIET, LENIENT, NOTHING, Pace, Talk, settled
 from colo_fsm.conform.voice import OwnState, TableVoice
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import SIGN_OF_LIFE, Side
+from colo_fsm.stream import greeting
 
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = M
 GIVES_UP = Output((), ended=True)
@@ -38,6 +39,10 @@ class Scene:
         return [f"{line.at:g} {line.way} {line.text}" for line in self.talk.exchange]
 
 
+def whole_initial() -> bytes:
+    return b"".join(map(bytes, OwnState().initial()))
+
+
 def primary(*first: tuple[float, bytes]) -> Scene:
     """A Primary that sends its initial state, or what it takes for one."""
     return Scene(target=ScriptedTarget(first, side=Side.PRIMARY, variant=Variant()))
@@ -49,7 +54,7 @@ def primary(*first: tuple[float, bytes]) -> Scene:
 def test_a_secondary_is_given_the_initial_state() -> None:
     scene = Scene(target=ScriptedTarget(variant=Variant()))
     assert scene.opened
-    assert b"".join(scene.link.sent) == b"".join(map(bytes, OwnState().initial()))
+    assert b"".join(scene.link.sent) == whole_initial()
     assert scene.exchange == ["0 -> the initial state"]
 
 
@@ -71,7 +76,7 @@ def test_where_no_state_is_on_the_wire_nothing_is_given() -> None:
 
 
 def test_a_primarys_initial_state_may_come_in_pieces_and_late() -> None:
-    whole = b"".join(map(bytes, OwnState().initial()))
+    whole = whole_initial()
     scene = primary((2, whole[:10]), (4.5, whole[10:] + said(REQUEST)))
     assert scene.opened
     assert scene.talk.see((says(REQUEST),)).output == says(REQUEST)
@@ -141,6 +146,7 @@ def test_a_part_of_an_answer_is_late_too() -> None:
     scene.talk.give(Given(Input(SEND)))
     seen = scene.talk.see((says(RECEIVED, LOADED),))
     assert (seen.output, seen.late) == (says(RECEIVED), True)
+    assert seen.garbled == "2 bytes that are no whole message"
 
 
 def test_an_invalid_value_is_shown_as_such() -> None:
@@ -169,7 +175,7 @@ def test_the_link_ends_behind_an_act_that_ends_it() -> None:
 
 
 def test_what_cannot_be_read_is_said() -> None:
-    scene = primary((0, b"".join(map(bytes, OwnState().initial()))), (1, said(SIZE, 1 << 20, 0)))
+    scene = primary((0, whole_initial()), (1, said(SIZE, 1 << 20, 0)))
     seen = scene.talk.see((says(REQUEST),))
     assert seen.garbled is not None
     assert "a device state of 4503599627370496 bytes" in seen.garbled
@@ -177,13 +183,12 @@ def test_what_cannot_be_read_is_said() -> None:
 
 
 def test_a_side_that_goes_on_and_on_is_cut_off() -> None:
-    """It never says a whole message; so somebody has to look at the clock."""
-    crumbs = [(second / 2, said(REQUEST)[:1] if second % 4 == 3 else b"\0") for second in range(2000)]
-    scene = Scene(crumbs)
-    while (seen := scene.talk.see()).garbled is None:
-        pass
-    assert seen.garbled == "it goes on and on"
-    assert scene.clock.now == pytest.approx(ENDLESS * TIMEOUT, abs=1)
+    """It is at work, it says, and never gets to what it has to say."""
+    scene = primary((0, greeting()), *((second, SIGN_OF_LIFE) for second in range(1, 2000)))
+    assert not scene.opened
+    assert scene.talk.failure is not None
+    assert scene.talk.failure.garbled == "no whole initial state: it goes on and on"
+    assert scene.clock.now == ENDLESS * TIMEOUT + 1
 
 
 # -- silence --------------------------------------------------------------------------------------
@@ -231,20 +236,36 @@ def test_watching_ends_with_the_first_that_is_said() -> None:
     scene = Scene([(0.5, said(READY)[:3]), (1, said(READY)[3:]), (1.2, said(READY))])
     assert scene.talk.watch(1.5).output == says(READY)
     assert scene.clock.now == 1
-    scene = Scene([(1, said(READY)[:3])])
-    assert scene.talk.watch(1.5).output == NOTHING
-    assert scene.clock.now == 1.5
+
+
+@pytest.mark.parametrize("watching", [True, False])
+def test_what_is_no_whole_message_in_the_end_is_no_silence(watching: bool) -> None:
+    scene = Scene([(0.01, said(READY)[:3])])
+    seen = scene.talk.watch(1.5) if watching else scene.talk.see((NOTHING,))
+    assert (seen.output, seen.garbled) == (NOTHING, "3 bytes that are no whole message")
+    assert scene.exchange[-1].endswith("<- 3 bytes that are no whole message")
 
 
 # -- how long to wait -------------------------------------------------------------------------------
 
 
-def test_the_quiet_time_follows_the_slowest_answer() -> None:
-    scene = Scene((), [(0.1, said(REPLY))], [(0.05, said(REPLY))])
-    for _ in range(2):
+def test_the_quiet_time_is_long_for_the_side_that_it_is() -> None:
+    scene = Scene((), *[[(0.1, said(REPLY))]] * 30)
+    for _ in range(30):
         scene.talk.give(Given(Input(REQUEST)))
         scene.talk.see((says(REPLY),))
-        assert scene.pace.quiet == pytest.approx(SLOWER * 0.1)
+        assert 0.2 <= scene.pace.quiet <= 0.6
+    assert scene.pace.quiet == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_late_answer_is_forgotten_in_time() -> None:
+    pace = Pace(TIMEOUT)
+    for seconds in (0.001, 1.0):
+        pace.took(seconds)
+    assert pace.quiet > 1
+    for _ in range(50):
+        pace.took(0.001)
+    assert pace.quiet == LEAST_QUIET
 
 
 def test_the_quiet_time_is_at_most_the_timeout() -> None:
@@ -263,7 +284,8 @@ def test_what_nobody_has_asked_for_says_nothing_about_answers() -> None:
 
 
 def test_more_patience_is_that_for_both() -> None:
-    pace = Pace(2.0, slowest=0.01, clock=Clock())
+    pace = Pace(2.0, clock=Clock())
+    pace.took(0.01)
     patient = pace.patient(4)
     assert patient.timeout == 8
     assert patient.quiet == pytest.approx(4 * pace.quiet)

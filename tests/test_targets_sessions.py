@@ -129,6 +129,6 @@ def test_sessions_of_one_table_can_be_held_against_another() -> None:
     qemu, patch = (complete(TABLES[Side.SECONDARY], Variant(profile)) for profile in reversed(Profile))
     target = Sessions(TableMachine(patch), qemu)
     assert target.table is qemu
-    (first, *_) = play_all(generated(qemu, "tour"), target, Pace(20))
-    assert first.verdict is Verdict.FAIL
-    assert str(first.deviation) == "expected checkpoint-ready, got checkpoint-ready, gives up"
+    results = play_all(generated(qemu, "tour"), target, Pace(20))
+    failed = {str(result.deviation) for result in results if result.verdict is Verdict.FAIL}
+    assert failed == {"expected checkpoint-reply, got gives up"}
