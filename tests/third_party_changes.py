@@ -1,4 +1,4 @@
-"""Faults for tests/third_party/secondary.py, each a change of one line, and how a report has to name it."""
+"""Faults for what is in tests/third_party/, a change of one line each, and how a report names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import attrs
 
-SECONDARY = Path(__file__).parent / "third_party" / "secondary.py"
+FOLDER = Path(__file__).parent / "third_party"
+SECONDARY, PRIMARY = FOLDER / "secondary.py", FOLDER / "primary.py"
 
 
 @attrs.frozen
@@ -23,13 +24,14 @@ class Change:
     words: tuple[str, ...]
     got: str
     silent: bool = False
+    file: Path = SECONDARY
 
     def applied(self) -> str:
-        """The Secondary with this fault."""
-        lines = SECONDARY.read_text().split("\n")
+        """The file with this fault."""
+        lines = self.file.read_text().split("\n")
         found = [number for number, line in enumerate(lines) if self.old in line]
         assert len(found) == 1, (
-            f"{len(found)} lines of {SECONDARY.name} have {self.old!r}: see to {self.name!r}"
+            f"{len(found)} lines of {self.file.name} have {self.old!r}: see to {self.name!r}"
         )
         lines[found[0]] = lines[found[0]].replace(self.old, self.new)
         return "\n".join(lines)
@@ -143,5 +145,33 @@ CHANGES = (
     Change(
         "answers a fault", "{error}", "{error}{isinstance(error, ValueError) and link.sendall(REPLY)}",
         ("MUST give up without checkpoint-ready when what comes is no initial state",), "checkpoint-reply",
+    ),
+)  # fmt: skip
+
+SENDING = ("MUST send its state behind checkpoint-reply", "requested --recv_checkpoint_reply--> replied")
+OF_THE_PRIMARY = (
+    Change(
+        "does not wait for checkpoint-ready", "self.hear(READY)", "pass",
+        ("expected   nothing", "init, where the side begins"), "checkpoint-request", file=PRIMARY,
+    ),
+    Change(
+        "asks twice", "self.say(REQUEST)", "self.say(REQUEST, REQUEST)",
+        ("MUST ask for a checkpoint behind checkpoint-ready, and only once",),
+        "checkpoint-request, checkpoint-request", file=PRIMARY,
+    ),
+    Change(
+        "takes any message for a reply", "self.hear(REPLY)", "self.file.read(4)",
+        ("MUST NOT take a second checkpoint-ready",), "vmstate-send", file=PRIMARY,
+    ),
+    Change("no size", "self.say(SIZE, u64(len(state)), state)", "self.say(SIZE, state)",
+        SENDING, "a device state of 288230376202397557 bytes", file=PRIMARY,
+    ),
+    Change(
+        "a size that is off by one", "u64(len(state))", "u64(len(state) + 1)",
+        SENDING, "42 bytes that are no whole message", file=PRIMARY,
+    ),
+    Change(
+        "no live state", "self.say(SEND, self.memory(), END)", "self.say(SEND)",
+        SENDING, "a subsection (section type 0x05) is not read here", file=PRIMARY,
     ),
 )  # fmt: skip
