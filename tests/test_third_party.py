@@ -59,7 +59,9 @@ def passes(target: str, suites: Sequence[str], side: Side = Side.SECONDARY) -> N
     with planned.target(target) as opened:
         found = list(play_all(planned.cases(suites), opened, Pace(PATIENCE), planned.jobs(target)))
     assert len(found) > 20
-    assert {result.case.id: result.verdict for result in found if result.verdict is not Verdict.PASS} == {}
+    # leniently too: on a busy machine one that closes its link at once may still seem to hesitate
+    passed = (Verdict.PASS, Verdict.LENIENT)
+    assert {result.case.id: result.deviation for result in found if result.verdict not in passed} == {}
 
 
 # -- sound ones ---------------------------------------------------------------------------------
@@ -175,9 +177,13 @@ def test_a_crash_fails_where_the_link_had_to_end(tmp_path: Path) -> None:
     text = SECONDARY.read_text()
     broken.write_text(text.replace("print(f", "__import__('os').abort(), print(f"))
     assert broken.read_text() != text
-    status, said = conformance(broken, "colo/secondary/2.2")
-    assert status == 1
-    assert "got        a crash: SIGABRT\n" in said
+    planned = plan(Side.SECONDARY, timeout=PATIENCE)
+    (case,) = planned.cases(only=["colo/secondary/2.2"])
+    with planned.target(f"cmd:{PYTHON} {broken} {{address}}") as target:
+        played = play(case, target, Pace(PATIENCE))
+    assert played.verdict is Verdict.FAIL
+    assert played.deviation is not None
+    assert played.deviation.got == "a crash: SIGABRT"
 
 
 def conformance(script: Path, *only: str) -> tuple[int, str]:
