@@ -137,7 +137,8 @@ def conformance(
     TARGET:
       qemu[:BINARY]               a real QEMU
       cmd:COMMAND                 started for each case; {address} in it becomes unix:PATH where it has
-                                  to listen, or to connect to; {port} a port of 127.0.0.1
+                                  to listen, or to connect to; {port} a port of 127.0.0.1 instead;
+                                  {folder} a folder of its own
       tcp:HOST:PORT, unix:PATH    a side that runs, and takes one link after the other
       self                        the sessions of this package
 

@@ -125,13 +125,13 @@ def parsed(text: str, where: str) -> Expected:
     except tomllib.TOMLDecodeError as error:
         raise ExpectedError(f"{where}: {error}") from None
     entries = found.pop("deviation", [])
-    if found or not isinstance(entries, list):
+    if found or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ExpectedError(f"{where}: it holds [[deviation]] tables, and nothing else")
     return Expected(tuple(_known(entry, f"{where}: deviation {n}") for n, entry in enumerate(entries, 1)))
 
 
-def _known(entry: Any, where: str) -> Known:
-    if not isinstance(entry, dict) or (unknown := entry.keys() - KEYS):
+def _known(entry: dict[str, Any], where: str) -> Known:
+    if unknown := entry.keys() - KEYS:
         raise ExpectedError(f"{where}: '{min(unknown)}' is none of {', '.join(sorted(KEYS))}")
     reason = entry.get("reason")
     if not isinstance(reason, str) or not reason.strip():
