@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -151,17 +152,17 @@ def _accept(target: BrokenSessions, listener: socket.socket, pool: ThreadPoolExe
 
 def _serve(target: BrokenSessions, sock: socket.socket) -> None:
     with sock, target.fresh() as (link, _), suppress(OSError):
+        last = time.monotonic()
         while True:
-            if not select.select([sock], [], [], TICK)[0]:
-                data = None
-            elif data := sock.recv(1 << 16):
+            data = sock.recv(1 << 16) if select.select([sock], [], [], TICK)[0] else None
+            if data:
                 link.send((data,))
-            else:
+            elif data is not None:
                 link.end()
-            said = link.receive(TICK if data is None else 0.0)
-            if said:
-                sock.sendall(said)
-            if said == b"" or data == b"":
+            now = time.monotonic()
+            said, last = link.receive(now - last), now
+            sock.sendall(said or b"")
+            if b"" in (data, said):
                 return
 
 

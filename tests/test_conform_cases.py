@@ -11,7 +11,7 @@ import pytest
 from protocols import remus
 from systems import at, to
 
-from colo_fsm.colo import TABLES, Profile, State, Variant
+from colo_fsm.colo import COLO, TABLES, Profile, State, Variant
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.conform.blackbox import Output
 from colo_fsm.conform.case import Act, ByteByByte, Case, Given, Result, Step, Together, Verdict
@@ -19,7 +19,8 @@ from colo_fsm.conform.cases import by_hand
 from colo_fsm.conform.play import play
 from colo_fsm.conform.talk import Pace
 from colo_fsm.conform.targets.sessions import Sessions
-from colo_fsm.fsm import CompleteTable, Side, TableMachine, complete, recv
+from colo_fsm.conform.voice import OwnState, TableVoice
+from colo_fsm.fsm import CompleteTable, Side, TableMachine, complete, encode_size, recv
 
 BOTH = pytest.mark.parametrize("side", Side)
 EACH = pytest.mark.parametrize("variant", Variant.all(), ids=str)
@@ -198,6 +199,17 @@ def test_they_ask_what_the_patch_says(side: Side, profile: Profile) -> None:
             if wrong:
                 break
     assert judged > 100
+
+
+def test_bytes_behind_a_state_are_announced_with_it() -> None:
+    """One who reads by the form of the state takes them for a message; one who looks at the size does not."""
+    (case,) = (each for each in by_hand(table(Side.SECONDARY)) if each.id == "colo/secondary/5.8")
+    act, state = case.steps[-2].act, OwnState().vmstate(1)
+    assert act is not None
+    voice = TableVoice(table(Side.SECONDARY), OwnState())
+    written = b"".join(bytes(buffer) for piece in act.pieces(voice) for buffer in piece)
+    behind = COLO.encode(M.CHECKPOINT_REQUEST)
+    assert written == COLO.encode(M.VMSTATE_SIZE) + encode_size(len(state) + len(behind)) + state + behind
 
 
 def test_a_protocol_that_is_not_colo_has_none() -> None:
