@@ -13,9 +13,9 @@ from colo_fsm.stream import Buffer
 from colo_fsm.stream.format import U32
 
 from ..blackbox import END, INVALID, Input, Output, reaction
-from ..case import Accepted, Begun, ByteByByte, Case, Given, Initial, Raw, Together
+from ..case import Accepted, Act, Begun, ByteByByte, Case, Given, Initial, Raw, Together
 from ..voice import Voice, state_on_wire
-from .words import LEFT_OPEN, LONG, SOON, Story, backwards, beginning, case, unready
+from .words import LEFT_OPEN, LONG, SOON, Story, backwards, beginning, case, unreadable, unready
 
 READY, REQUEST, REPLY = M.CHECKPOINT_READY, M.CHECKPOINT_REQUEST, M.CHECKPOINT_REPLY
 SEND, SIZE, RECEIVED, LOADED = M.VMSTATE_SEND, M.VMSTATE_SIZE, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
@@ -37,6 +37,8 @@ WAITING = "a side may wait for what was announced until the link ends"
 GARBAGE = b"\xa5" * 64
 """Begins neither a stream nor a section."""
 END_MARK = b"\x00"
+LAST_FOOTER = -6
+"""Where its mark stands: behind it are a section and the end mark."""
 TAKEN = Output((RECEIVED, LOADED), ended=False)
 
 
@@ -70,6 +72,24 @@ class InPlace:
 
     def __str__(self) -> str:
         return f"{self.message.text}, with the state of {self.of.text} behind it"
+
+
+@attrs.frozen
+class Spoiled:
+    """An act with one byte changed, which `at` counts as an index does; `text` says what that is."""
+
+    act: Act
+    at: int
+    text: str
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        data = bytearray(b"".join(bytes(buffer) for piece in self.act.pieces(voice) for buffer in piece))
+        data[self.at] ^= 1
+        yield (data,)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def live(state: bytes, what: str) -> Raw:
@@ -130,6 +150,12 @@ def initial_state(table: CompleteTable) -> Iterator[Case]:
         "The Secondary MUST give up without checkpoint-ready when what comes is no initial state.",
         STREAM,
         unready(table, Together((Raw(GARBAGE, "what begins no stream"), Given(END)))),
+    )
+    yield case(
+        "1.5",
+        "The Secondary MUST NOT say checkpoint-ready to a stream that begins with another magic.",
+        STREAM,
+        unreadable(table, Spoiled(Initial(), 0, "the initial state, its first byte changed")),
     )
 
 
@@ -261,6 +287,13 @@ def live_state(replied: Story) -> Iterator[Case]:
         replied.give_up(
             InPlace(RECEIVED, SEND), reaction(replied.table, S.REPLIED, Input(RECEIVED)), (SIZE,)
         ),
+    )
+    footer = Spoiled(Given(Input(SEND)), LAST_FOOTER, "vmstate-send, the mark of the last footer changed")
+    yield case(
+        "4.10",
+        "The Secondary MUST give up when a section of the live state has no footer.",
+        STREAM,
+        replied.give_up(footer, malformed, (SIZE,)),
     )
 
 
