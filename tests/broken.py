@@ -219,6 +219,18 @@ SECONDARIES = (
     Broken(
         "takes vmstate-send twice", _S, "5.1", says(S.SENDING, recv(SEND), Do.receive_live, dest=S.SENDING)
     ),
+    Broken(
+        "takes any message for vmstate-send",
+        _S,
+        "4.9",
+        says(S.REPLIED, recv(RECEIVED), Do.receive_live, dest=S.SENDING),
+    ),
+    Broken(
+        "takes any message for vmstate-size",
+        _S,
+        "5.9",
+        says(S.SENDING, recv(LOADED), Do.receive_state, Do.store, dest=S.SIZED),
+    ),
     Broken("no live state behind vmstate-send", _S, "4.1", says(S.REPLIED, recv(SEND))),
     Broken("takes vmstate-size for an empty live state", _S, "4.3", link=slip.SizeIsLive),
     Broken(

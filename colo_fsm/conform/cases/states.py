@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from colo_fsm.colo import State as S
-from colo_fsm.fsm import CompleteTable, encode_size
+from colo_fsm.fsm import CompleteTable, Message, encode_size
 from colo_fsm.stream import Buffer
 from colo_fsm.stream.format import U32
 
 from ..blackbox import END, INVALID, Input, Output, reaction
-from ..case import Accepted, Begun, Case, Given, Initial, Raw, Together
+from ..case import Accepted, Act, Begun, Case, Given, Initial, Raw, Together, whole
 from ..voice import Voice
-from .sources import INCOMING, LOADVM, ROUND, STREAM, VALUE
-from .words import LEFT_OPEN, LOADED, RECEIVED, REQUEST, SEND, SIZE, Story, case, unready
+from .sources import CHECK, INCOMING, LOADVM, ROUND, STREAM, VALUE
+from .words import LEFT_OPEN, LOADED, RECEIVED, REQUEST, SEND, SIZE, Story, case, unreadable, unready
 
 LATE = "QEMU says vmstate-received when it has the bytes, and finds out what they are when it loads them"
 LOOSE = "QEMU loads a device state up to its end mark, and does not look at what is behind that"
@@ -24,6 +24,8 @@ WAITING = "a side may wait for what was announced until the link ends"
 GARBAGE = b"\xa5" * 64
 """Begins neither a stream nor a section."""
 END_MARK = b"\x00"
+LAST_FOOTER = -6
+"""Where its mark stands: behind it are the section's number and the end mark."""
 TAKEN = Output((RECEIVED, LOADED), ended=False)
 
 
@@ -41,6 +43,40 @@ class Padded:
 
     def __str__(self) -> str:
         return f"vmstate-size, with {len(self.behind)} bytes behind the end mark of its state"
+
+
+@attrs.frozen
+class InPlace:
+    """A message, and behind it the state that belongs behind another one."""
+
+    message: Message
+    of: Message
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        _, *state = voice.message(self.of)
+        yield (b"".join((voice.bare(self.message), *map(bytes, state))),)
+
+    def __str__(self) -> str:
+        return f"{self.message.text}, with the state of {self.of.text} behind it"
+
+
+@attrs.frozen
+class Spoiled:
+    """An act with one bit changed, in the byte that `at` is the index of; `text` says what that is."""
+
+    act: Act
+    at: int
+    text: str
+    ends = False
+
+    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
+        data = bytearray(whole(self.act, voice))
+        data[self.at] ^= 1
+        yield (data,)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def live(state: bytes, what: str) -> Raw:
@@ -72,6 +108,12 @@ def initial_state(table: CompleteTable) -> Iterator[Case]:
         "The Secondary MUST give up without checkpoint-ready when what comes is no initial state.",
         STREAM,
         unready(table, Together((Raw(GARBAGE, "what begins no stream"), Given(END)))),
+    )
+    yield case(
+        "1.5",
+        "The Secondary MUST NOT say checkpoint-ready to a stream that begins with another magic.",
+        STREAM,
+        unreadable(table, Spoiled(Initial(), 0, "the initial state, its first byte changed")),
     )
 
 
@@ -114,6 +156,21 @@ def live_state(replied: Story) -> Iterator[Case]:
         "The Secondary MUST NOT answer before the live state is whole, however it comes in pieces.",
         LOADVM,
         replied.in_two(SEND).give(SIZE),
+    )
+    yield case(
+        "4.9",
+        "The Secondary MUST NOT take another message for vmstate-send, if a live state is behind it.",
+        CHECK,
+        replied.give_up(
+            InPlace(RECEIVED, SEND), reaction(replied.table, S.REPLIED, Input(RECEIVED)), (SIZE,)
+        ),
+    )
+    footer = Spoiled(Given(Input(SEND)), LAST_FOOTER, "vmstate-send, the mark of the last footer changed")
+    yield case(
+        "4.10",
+        "The Secondary MUST give up when a section of the live state has no footer.",
+        STREAM,
+        replied.give_up(footer, malformed, (SIZE,)),
     )
 
 
@@ -173,4 +230,10 @@ def device_state(sent: Story) -> Iterator[Case]:
         "The Secondary MUST take as many bytes of state as vmstate-size says, and no message of them.",
         ROUND,
         sent.give_up(Padded(U32.pack(REQUEST)), malformed, (SIZE,), *received, Accepted(TAKEN, LOOSE)),
+    )
+    yield case(
+        "5.9",
+        "The Secondary MUST NOT take another message for vmstate-size, if a device state is behind it.",
+        CHECK,
+        sent.give_up(InPlace(LOADED, SIZE), reaction(sent.table, S.SENDING, Input(LOADED)), (REQUEST,)),
     )

@@ -172,6 +172,14 @@ def unready(table: CompleteTable, first: Act) -> Story:
     return story._told(declared(None, attrs.evolve(there, output=NOTHING)), table.initial)
 
 
+def unreadable(table: CompleteTable, first: Act) -> Story:
+    """A side that is given this for its initial state: it gives up, or falls silent."""
+    there = reaction(table, table.initial, INVALID)
+    accepted = Accepted(GIVES_UP), Accepted(NOTHING, LEFT_OPEN)
+    told = attrs.evolve(declared(None, there), accepted=accepted)
+    return Story(table, table.initial, first=first)._told(told, there.state)
+
+
 def case(number: str, must: str, source: str, story: Story) -> Case:
     """`number`: the section, a dot, and the case's own."""
     return Case(f"colo/{story.table.side}/{number}", must, source, story.steps, story.first)
