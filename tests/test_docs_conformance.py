@@ -71,7 +71,7 @@ def test_its_expected_failures_can_be_read_and_name_what_there_is() -> None:
 
 def test_the_options_of_the_plugin_are_there(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "colo_fsm.conform.plugin", "--help"],
+        [sys.executable, "-m", "pytest", "-p", "colo_fsm.pytest_plugin", "--help"],
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=tmp_path,
         capture_output=True,
