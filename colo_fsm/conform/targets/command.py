@@ -1,7 +1,7 @@
 """The target `cmd:COMMAND`: a side that is started afresh for every case, and ended after it.
 
 In the command, `{address}` is where it has to listen (a Secondary) or to connect to (a Primary): unix:PATH.
-For those that do only TCP, `{port}` is a port of 127.0.0.1. `{folder}` is one of the case's own, gone with it.
+For those that do only TCP, `{port}` is a port of 127.0.0.1. `{folder}` is a folder of the case's own.
 """
 
 from __future__ import annotations
