@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import attrs
 
+from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import CompleteTable, Message
 from colo_fsm.stream.format import U32
 
@@ -18,6 +19,8 @@ from ..blackbox import END, INVALID, Input, Output, Reaction, opening, reaction
 from ..case import Accepted, Act, Begun, Case, Given, Initial, Raw, Rest, Step, Together
 from ..generated import declared
 from ..talk import NOTHING
+
+READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = COLOMessage
 
 GIVES_UP = Output((), ended=True)
 LEFT_OPEN = (
