@@ -60,6 +60,11 @@ class VmVoice(TableVoice):
         super().__init__(table, source)
         self._channel = channel
 
+    @property
+    def unread(self) -> int:
+        """See `Voice`."""
+        return self._channel.bytes - self._channel.whole
+
     def feed(self, data: Buffer) -> Iterator[int]:
         """See `Voice`."""
         try:
