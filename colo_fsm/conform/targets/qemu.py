@@ -7,13 +7,17 @@ event COLO_EXIT says so, or the end of the process does.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import tempfile
+import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from struct import Struct
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +41,7 @@ from colo_fsm.stream import Buffer, StreamError
 from ..link import CannotTest, Link, moment
 from ..voice import OwnState, Source, TableVoice, Voice
 from .address import accepted, connected
-from .command import Process, fate
+from .command import STEP, Process, fate
 from .qmp import Qemu, QemuError, running
 
 BINARY = "qemu-system-x86_64"
@@ -49,6 +53,11 @@ DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
 RETURN_PATH = 11
 """The first version whose COLO goes over a return path."""
+
+
+LAG = 2.0
+"""Seconds that a QEMU which does not read is waited for in addition."""
+_INT = Struct("i")
 
 
 class VmVoice(TableVoice):
@@ -90,13 +99,20 @@ class QemuLink(Process):
             ready, _, _ = select.select(watched, [], [], wait)
             if self._socket.fileno() in ready:
                 return super().receive(0)
-            if not (ready or over):
-                return None
             if over:
                 self._ended = True
-            else:
+            elif ready:
                 self._qemu.read()
+            elif moment() > deadline + LAG or not self._lags():
+                return None
+            else:
+                time.sleep(STEP)
         return b""
+
+    def _lags(self) -> bool:
+        """Whether it has not read all that it was given: on a busy machine it is late, not silent."""
+        (unread,) = _INT.unpack(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size)))
+        return bool(unread)
 
     def evidence(self) -> str:
         """How it has given the pair up, if it has, and what it said last."""
