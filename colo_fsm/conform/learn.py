@@ -4,7 +4,8 @@ The learner is L# of AALpy (F. Vaandrager et al., A New Approach for Active Auto
 Apartness, 2022). It asks words, and proposes machines. Whether one is the side's is asked with our suites,
 and not by AALpy's Wp oracle: at m = n that asks nothing about a machine of one state, and it knows no ends.
 A proposal holds if the side answers like it to the Wp suite of the declared machine, so that nothing smaller
-is taken for the side too soon, to its own suite, and to the shortest word on which the two machines differ.
+is taken for the side too soon, to its own suite, in some laps through all of it, and to the shortest word on
+which the two machines differ.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .mealy import Mealy, difference
 from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
 
+LAPS = 3
+"""How often a side is led through all that it goes on with, in one link, and once more before it is equal."""
 MOST_RESETS = 5000
 """How often a side is started before it counts as one that cannot be learned."""
 
@@ -127,12 +130,14 @@ class _Run:
             try:
                 lsharp(self.declared.inputs, self._answers, self._contradiction)
                 assert self.machine is not None
-                self._compare(difference(self.declared, self.machine), confirmed=True)
+                word = difference(self.declared, self.machine)
+                self.teacher.confirm(suites.laps(self.machine, LAPS) if word is None else word)
+                self._differs(word)
                 return True
             except Unlearned:
                 continue
             except TooMuch:
-                self._compare(self.teacher.asked.deviation(self.declared), confirmed=False)
+                self._differs(self.teacher.asked.deviation(self.declared))
                 return False
 
     def _answers(self, word: Word) -> tuple[Answer, ...]:
@@ -152,18 +157,17 @@ class _Run:
         """With extra states where the machine is the declared one: of another, it is known to be wrong."""
         yield from suites.wp(self.declared, self._extra)
         yield from suites.wp(machine)
+        yield suites.laps(machine, LAPS)
         yield difference(self.declared, machine) or ()
 
     def _contradicts(self, word: Word) -> bool:
         assert self.machine is not None
         return self.teacher.ask(word).answers != self.machine.run(word)
 
-    def _compare(self, word: Word | None, confirmed: bool) -> None:
-        """Note the difference on this word, if there is any; what a verdict stands on is asked again."""
+    def _differs(self, word: Word | None) -> None:
+        """Note the difference that is seen on this word, if there is one."""
         if word is None:
             return
-        if confirmed:
-            self.teacher.confirm(word)
         seen = self.teacher.asked.begun(word)
         assert seen is not None
         assert self.declared.first is not None

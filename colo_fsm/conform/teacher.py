@@ -63,7 +63,7 @@ class Teacher:
         return known
 
     def confirm(self, word: Word) -> None:
-        """Ask again what is known, with patience: for a verdict. Raises what `ask` does."""
+        """Ask again what is known, with patience: what a verdict stands on. Raises what `ask` does."""
         self._take(self._play(word, self._patient))
 
     @property
