@@ -25,7 +25,9 @@ from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
 
 LAPS = 3
-"""How often a side is led through all that it goes on with, in one link, and once more before it is equal."""
+"""How often a side is led through all that it goes on with, in one link."""
+VOTES = 3
+"""How often what a verdict stands on is asked again: a difference, or these laps."""
 MOST_RESETS = 5000
 """How often a side is started before it counts as one that cannot be learned."""
 
@@ -131,7 +133,7 @@ class _Run:
                 lsharp(self.declared.inputs, self._answers, self._contradiction)
                 assert self.machine is not None
                 word = difference(self.declared, self.machine)
-                self.teacher.confirm(suites.laps(self.machine, LAPS) if word is None else word)
+                self.teacher.confirm(suites.laps(self.machine, LAPS) if word is None else word, VOTES)
                 self._differs(word)
                 return True
             except Unlearned:
@@ -161,8 +163,13 @@ class _Run:
         yield difference(self.declared, machine) or ()
 
     def _contradicts(self, word: Word) -> bool:
+        """Whether the machine is wrong on this word. Then it is asked again: all else follows from it."""
         assert self.machine is not None
-        return self.teacher.ask(word).answers != self.machine.run(word)
+        predicted = _exchange(self.machine, word)
+        parted = self.teacher.ask(word, predicted).until(predicted)
+        if parted is not None:
+            self.teacher.confirm(parted.word)
+        return parted is not None
 
     def _differs(self, word: Word | None) -> None:
         """Note the difference that is seen on this word, if there is one."""
@@ -170,11 +177,13 @@ class _Run:
             return
         seen = self.teacher.asked.begun(word)
         assert seen is not None
-        assert self.declared.first is not None
-        answers = self.declared.run(word)
-        self.difference = Difference(
-            Exchange(self.declared.first, tuple(zip(word, answers, strict=True))), seen
-        )
+        self.difference = Difference(_exchange(self.declared, word), seen)
+
+
+def _exchange(machine: Machine, word: Word) -> Exchange:
+    """What this machine answers to a word, as far as it can be given."""
+    assert machine.first is not None
+    return Exchange(machine.first, tuple(zip(word, machine.run(word), strict=False)))
 
 
 def lsharp(
