@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .conformance import conformance
 from .ctl import ctl
 from .demo import demo
 from .diagram import diagram
@@ -48,6 +49,7 @@ for _command in (
     diagram,
     verify,
     simulate,
+    conformance,
     learn,
 ):
     cli.add_command(_command)

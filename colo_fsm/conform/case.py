@@ -253,9 +253,13 @@ class Deviation:
     seen: Seen
     row: str
 
+    @property
+    def got(self) -> str:
+        """What the side did instead."""
+        return self.seen.garbled or str(self.seen.output)
+
     def __str__(self) -> str:
-        wanted = " or ".join(map(str, self.expected))
-        return f"expected {wanted}, got {self.seen.garbled or self.seen.output}"
+        return f"expected {' or '.join(map(str, self.expected))}, got {self.got}"
 
 
 @attrs.frozen

@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
+import math
 import os
-from collections.abc import Generator, Iterable, Sequence
+import shlex
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
+from itertools import takewhile
+from typing import TypeVar
 
 import attrs
 
@@ -19,9 +24,14 @@ from colo_fsm.colo import TABLES, Mode, Profile, Variant
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 from colo_fsm.fsm.load import named, table_named
 from colo_fsm.fsm.machine import TableMachine
+from colo_fsm.qemu.watch.capture import Capture, CaptureError
+from colo_fsm.qemu.watch.channel import Return
+from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica import Address, AddressError, AsyncGuest, Guest, Saved
 
 from .case import Case
+from .cases import by_hand
+from .expected import Expected, matches, shipped
 from .generated import SUITES as GENERATED
 from .generated import generated
 from .link import CannotTest, Target
@@ -39,6 +49,9 @@ STARTING = 6
 FORMS = "self, tcp:HOST:PORT, unix:PATH, cmd:COMMAND or qemu[:BINARY]"
 
 
+E = TypeVar("E", bound=StrEnum)
+
+
 class PlanError(ValueError):
     """What was asked for cannot be done. The text says what to write instead."""
 
@@ -49,14 +62,15 @@ class Plan:
 
     `timeout`: how long an answer may take, in seconds. `listen`: an address is where the side connects to us,
     as a Primary always does. `ready`: a text that a command says when it can be connected to. `source`: what
-    we send as Primary.
+    we send as Primary, None: what the target asks for. `vm`: that is a VM's, and the side speaks as a QEMU.
     """
 
     table: CompleteTable
     timeout: float = TIMEOUT
     listen: bool = False
     ready: str | None = None
-    source: Source = attrs.field(factory=OwnState)
+    source: Source | None = None
+    vm: bool = False
 
     def target(self, text: str) -> AbstractContextManager[Target]:
         """The target that `text` names: enter it for a whole run. Raises PlanError; entered, CannotTest."""
@@ -65,6 +79,8 @@ class Plan:
             raise PlanError(f"'{text}' is not started by us: --ready goes with cmd:COMMAND")
         if self.listen and kind not in ("tcp", "unix"):
             raise PlanError(f"'{text}' is no address: --listen goes with tcp:HOST:PORT or unix:PATH")
+        if self.source is not None and (kind == "qemu" or (kind == "self" and self.vm)):
+            raise PlanError(f"'{text}' has a state of its own: leave --guest and --capture out")
         patience = STARTING * self.timeout
         match kind:
             case "self" if not rest:
@@ -82,6 +98,12 @@ class Plan:
                 return QemuTarget(rest or None, self.table, patience)
         raise PlanError(f"'{text}' is no target: write {FORMS}")
 
+    def known(self, target: Target) -> Expected:
+        """The failures that are known of what this target has turned out to be: those that ship."""
+        from .targets.qemu import QemuTarget
+
+        return shipped(target.version) if isinstance(target, QemuTarget) else Expected()
+
     def jobs(self, text: str) -> int:
         """How many cases may well be played at a time: one, where all meet the same side."""
         return (os.cpu_count() or 1) if text.partition(":")[0] in ("cmd", "qemu") else 1
@@ -89,29 +111,32 @@ class Plan:
     def cases(self, suites: Iterable[str] = (), only: Sequence[str] = ()) -> tuple[Case, ...]:
         """The cases of these suites; of `only` these IDs, if any are given.
 
-        `only`: IDs, or how they begin and `*`. No suites: the one by hand, and all where IDs are given.
-        Raises PlanError.
+        `only`: IDs, or how they begin and `*`. No suites: all where IDs are given, else the one by hand; `wp`
+        for a protocol that has none by hand. Raises PlanError.
         """
-        suites = tuple(suites) or (SUITES if only else (BY_HAND,))
+        suites = tuple(suites) or (SUITES if only else (BY_HAND,) if by_hand(self.table) else ("wp",))
         found = tuple(case for suite in dict.fromkeys(suites) for case in self._suite(suite))
+        if not found:
+            raise PlanError(f"{self.table.words.name} has no cases by hand: name another --suite")
         return chosen(found, only) if only else found
 
     def _suite(self, name: str) -> tuple[Case, ...]:
         if name == BY_HAND:
-            from .cases import by_hand
-
             return by_hand(self.table)
         if name not in GENERATED:
-            raise PlanError(
-                f"'{name}' is no suite: write some of {', '.join(SUITES)}, with commas between them"
-            )
+            raise PlanError(f"'{name}' is no suite: write some of {','.join(SUITES)}")
         try:
             return tuple(generated(self.table, name))
         except ValueError as error:
             raise PlanError(str(error)) from None
 
     def _voice(self) -> Voice:
-        return TableVoice(self.table, self.source)
+        if not self.vm:
+            return TableVoice(self.table, self.source or OwnState())
+        from .targets.qemu import VmVoice
+
+        assert self.source is not None
+        return VmVoice(self.table, self.source, Return())
 
     def _at(self, address: Address) -> AbstractContextManager[Target]:
         if self.listen or self.table.side is Side.PRIMARY:
@@ -142,6 +167,7 @@ def plan(
     profile: str = Profile.QEMU,
     mode: str = Mode.PERIODIC,
     guest: str | None = None,
+    capture: str | None = None,
     timeout: float = TIMEOUT,
     listen: bool = False,
     ready: str | None = None,
@@ -149,18 +175,22 @@ def plan(
     """The plan for the side under test, as texts have it. Raises PlanError.
 
     `primary`, `secondary`: MODULE:TABLE, else COLO's of this `profile` and `mode`. `guest`: MODULE:FACTORY,
-    whose state we send as Primary.
+    whose state we send as Primary, or a VM's: `capture` is a directory of `colo-fsm tap --record`.
     """
     specs = {Side.PRIMARY: primary, Side.SECONDARY: secondary}
     which = _side(side, specs)
-    variant = Variant(Profile(profile), Mode(mode))
+    variant = Variant(_one_of(Profile, profile), _one_of(Mode, mode))
+    if not 0 < timeout < math.inf:
+        raise PlanError(f"a timeout of {timeout:g} s: it is longer than nothing, and ends")
     tables = {each: _declared(each, spec, variant) for each, spec in specs.items() if spec or each is which}
     if len({id(table.words) for table in tables.values()}) > 1:
         raise PlanError("the two tables are not of the same protocol: they have different words")
-    if guest is not None and which is Side.PRIMARY:
-        raise PlanError("a Primary sends its own state: --guest goes with --side secondary")
-    source = OwnState() if guest is None else state_of(guest)
-    return Plan(tables[which], timeout, listen, ready, source)
+    if (guest or capture) and which is Side.PRIMARY:
+        raise PlanError("a Primary sends its own state: --guest and --capture go with --side secondary")
+    if guest and capture:
+        raise PlanError("--guest or --capture: one state can be sent")
+    source = state_of(guest) if guest else recorded(capture) if capture else None
+    return Plan(tables[which], timeout, listen, ready, source, vm=bool(capture))
 
 
 def _side(side: str | None, specs: dict[Side, str | None]) -> Side:
@@ -170,10 +200,17 @@ def _side(side: str | None, specs: dict[Side, str | None]) -> Side:
         if len(given) != 1:
             raise PlanError("say which side the target is: --side secondary or --side primary")
         return given[0]
-    which = Side(side)
+    which = _one_of(Side, side)
     if given and which not in given:
         raise PlanError(f"the side under test has no table of yours: give --{which} MODULE:TABLE, too")
     return which
+
+
+def _one_of(kind: type[E], text: str) -> E:
+    try:
+        return kind(text)
+    except ValueError:
+        raise PlanError(f"'{text}' is none of {', '.join(kind)}") from None
 
 
 def _declared(side: Side, spec: str | None, variant: Variant) -> CompleteTable:
@@ -200,12 +237,28 @@ def state_of(spec: str) -> OwnState:
     return OwnState(guest.blocks, saved.pages, saved.device)
 
 
+def recorded(capture: str) -> Source:
+    """The state of the VM in this directory. Raises PlanError."""
+    try:
+        return Recorded(Capture(capture))
+    except (CaptureError, OSError) as error:
+        raise PlanError(str(error)) from None
+
+
 async def _saved(guest: Guest | AsyncGuest) -> Saved:
     for hook in (guest.suspend, lambda: guest.save(True)):
         done = hook()
         saved = await done if inspect.isawaitable(done) else done
     assert isinstance(saved, Saved)
     return saved
+
+
+def alone(target: str, id: str, given: Mapping[str, object]) -> str:
+    """The command that plays one case against this target, with these arguments of `plan()`: for a shell."""
+    words = ["colo-fsm", "conformance", target, "--only", id]
+    for name, value in given.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", f"{value}"]
+    return shlex.join(words)
 
 
 def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
@@ -215,15 +268,16 @@ def chosen(cases: Sequence[Case], only: Iterable[str]) -> tuple[Case, ...]:
     for pattern in only:
         found = [each for each in ids if matches(pattern, each)]
         if not found:
-            near = difflib.get_close_matches(pattern, ids, 3, 0.0)
-            raise PlanError(f"there is no case '{pattern}': near it are {', '.join(near)}; --list names all")
+            near = ", ".join(sorted(ids, key=lambda id: _distance(pattern, id))[:3])
+            raise PlanError(f"there is no case '{pattern}': near it are {near}; --list names all of a suite")
         wanted.update(found)
     return tuple(case for case in cases if case.id in wanted)
 
 
-def matches(pattern: str, id: str) -> bool:
-    """Whether an ID is meant: the same one, or one that begins so where the pattern ends with `*`."""
-    return id.startswith(pattern[:-1]) if pattern.endswith("*") else id == pattern
+def _distance(pattern: str, id: str) -> tuple[int, float]:
+    """How far an ID is from what was written: first by how long they begin alike."""
+    alike = len([*takewhile(lambda pair: pair[0] == pair[1], zip(pattern, id, strict=False))])
+    return -alike, -difflib.SequenceMatcher(None, pattern, id).ratio()
 
 
 def _address(text: str) -> Address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -98,7 +98,7 @@ def _crashed(how: str, deviation: Deviation | None, steps: tuple[Step, ...]) -> 
     return attrs.evolve(deviation, seen=Seen(deviation.seen.output, garbled=f"a crash: {how}"))
 
 
-def play_all(cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1) -> Iterator[Result]:
+def play_all(cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1) -> Generator[Result]:
     """Play them, `jobs` at a time; results come in the order of the cases. Raises CannotTest."""
     given_up = threading.Event()
 

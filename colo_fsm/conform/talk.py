@@ -115,7 +115,7 @@ class Talk:
             if not self._read(max(0.0, until - self._pace.clock())):
                 self._note("--", f"nothing for {seconds:.3g} s")
                 break
-        return Seen(self._now(), garbled=self._garbled)
+        return Seen(self._now(), garbled=self._garbled or self._unread())
 
     def see(self, accepted: Sequence[Output] = ()) -> Seen:
         """What the side does now.
@@ -132,7 +132,7 @@ class Talk:
             wait = self._pace.wait(now, accepted)
             if not self._read(wait):
                 self._note("--", f"nothing for {wait:.3g} s")
-                return Seen(now, late=True)
+                return Seen(now, late=True, garbled=self._unread())
 
     def _now(self, seen: tuple[Message | int, ...] = ()) -> Output:
         """What has been seen, and what the side has said since."""
@@ -167,6 +167,7 @@ class Talk:
             self._pace.took(now - self._gave)
         if not data:
             self.ended = True
+            self._garbled = self._unread()
             self._note("<-", f"gives the pair up{self._why()}")
             return True
         if now - self._began > ENDLESS * self._pace.timeout:
@@ -180,6 +181,15 @@ class Talk:
         if self._garbled is not None:
             self._note("<-", f"what cannot be read: {self._garbled}")
         return True
+
+    def _unread(self) -> str | None:
+        """What is wrong with the end of what has come: it ought to be that of a message."""
+        size = self._voice.unread
+        if not self._voice.ready or not size:
+            return None
+        text = f"{size} byte{'s' * (size != 1)} that are no whole message"
+        self._note("<-", text)
+        return text
 
     def _why(self) -> str:
         words = self._voice.refusal or self._link.evidence()

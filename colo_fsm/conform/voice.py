@@ -79,6 +79,10 @@ class Voice(Protocol):
         """
 
     @property
+    def unread(self) -> int:
+        """How many bytes of what was fed belong to a message, or the state behind it, that is not whole."""
+
+    @property
     def refusal(self) -> str | None:
         """In which words the side has refused us, if it has."""
 
@@ -129,6 +133,10 @@ class TableVoice(Voice):
     @property
     def ready(self) -> bool:
         return self._hearing.ready
+
+    @property
+    def unread(self) -> int:
+        return self._hearing.unread
 
     @property
     def refusal(self) -> str | None:
@@ -205,7 +213,13 @@ class _Hearing(Decoder):
         self._behind = sent_behind(table)
         self.heard: list[int] = []
         self.refusal: str | None = None
+        self._read = 0
         self.ready = not (Do.send_initial in table.start and state_on_wire(table))
+
+    @property
+    def unread(self) -> int:
+        """See `Voice`."""
+        return self.bytes - self._read
 
     def _parse(self) -> Parsing[None]:
         ram = Ram()
@@ -214,11 +228,13 @@ class _Hearing(Decoder):
             yield from within(self._source, first)
             self.ready, ram = True, first.ram
         while True:
+            self._read = self._source.offset
             value = yield from self._source.u32()
             if value == _SIGN:
                 continue
-            if value == REFUSED:
+            if value == REFUSED:  # it gives the pair up, and says why: no message
                 yield from self._refused()
+                continue
             self.heard.append(value)
             for effect in self._behind.get(value, ()):
                 if effect is Do.send_live:

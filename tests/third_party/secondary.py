@@ -11,7 +11,7 @@ import sys
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = (n.to_bytes(4, "big") for n in range(7))
 END, START, PART, LAST, DEVICE, DESCRIPTION, FOOTER = b"\0", b"\1", b"\2", b"\3", b"\4", b"\6", b"\x7e"
 ZERO, MEM_SIZE, PAGE, EOS, CONTINUE, FLAGS, PAGE_SIZE = 0x02, 0x04, 0x08, 0x10, 0x20, 0xFFF, 4096
-MOST = 1 << 30
+LIFE, MOST = b"LIFE", 1 << 30
 
 Pages = dict[tuple[bytes, int], bytes]
 
@@ -19,8 +19,8 @@ Pages = dict[tuple[bytes, int], bytes]
 class Secondary:
     """One guest: what it reads, in the order in which it stands on the wire."""
 
-    def __init__(self, link: socket.socket, file: io.BufferedReader) -> None:
-        self.link, self.file, self.taken, self.signs = link, file, 0, False
+    def __init__(self, link: socket.socket, file: io.BufferedIOBase) -> None:
+        self.link, self.file, self.signs = link, file, False
 
     def run(self) -> None:
         self.expect(bytes.fromhex("5145564d 00000003 07"))
@@ -28,18 +28,18 @@ class Secondary:
         self.memory, self.device = self.initial()
         self.link.sendall(READY)
         while True:
-            self.expect(REQUEST)
+            self.next(REQUEST)
             self.link.sendall(REPLY)
-            self.expect(SEND)
+            self.next(SEND)
             changed = self.pages(PART, LAST, END)
-            self.expect(SIZE)
+            self.next(SIZE)
             device = self.state(self.number(8))
             self.link.sendall(RECEIVED)
             self.memory, self.device = self.memory | changed, device
             self.link.sendall(LOADED)
 
     def initial(self) -> tuple[Pages, bytes]:
-        self.expect(START)
+        self.next(START)
         self.ram, self.block, self.blocks = self.take(4), b"", dict[bytes, int]()
         self.expect(b"\3ram" + bytes.fromhex("00000000 00000004"))
         left = self.number(8) - MEM_SIZE
@@ -59,7 +59,7 @@ class Secondary:
         """Those of RAM sections, up to and with one of the last kind."""
         pages: Pages = {}
         kind = PART
-        while kind != kinds[-1] and (kind := self.expect(*kinds)) != END:
+        while kind != kinds[-1] and (kind := self.next(*kinds)) != END:
             self.expect(self.ram)
             while (word := self.number(8)) != EOS:
                 at, flags = word & ~FLAGS, word & FLAGS
@@ -71,29 +71,35 @@ class Secondary:
         return pages
 
     def state(self, size: int) -> bytes:
-        begun = self.taken
+        link, self.file = self.file, io.BytesIO(self.take(size))
         device = self.section(b"guest")
         self.expect(END)
-        if self.taken != begun + size:
-            raise ValueError(f"a state of {self.taken - begun} bytes, announced as {size}")
+        if behind := self.file.read():
+            raise ValueError(f"{len(behind)} bytes behind the state")
+        self.file = link
         return device
 
     def section(self, name: bytes, size: int | None = None) -> bytes:
-        self.expect(DEVICE)
+        self.next(DEVICE)
         number = self.take(4)
         self.expect(bytes([len(name)]) + name + bytes.fromhex("00000000 00000001"))
         body = self.take(self.number(4) if size is None else size)
         self.expect(FOOTER + number)
         return body
 
-    def expect(self, *known: bytes) -> bytes:
+    def next(self, *known: bytes) -> bytes:
+        """One of these messages or types of sections, behind signs of life: its Primary is at work."""
         found = self.take(len(known[0]))
-        while self.signs and found == b"LIFE"[: len(found)]:  # its Primary is at work
-            self.take(4 - len(found))
+        while self.signs and found == LIFE[: len(found)]:
+            self.expect(LIFE[len(found) :])
             found = self.take(len(known[0]))
         if found not in known:
             raise ValueError(f"{found.hex()} in place of {' or '.join(one.hex() for one in known)}")
         return found
+
+    def expect(self, known: bytes) -> None:
+        if (found := self.take(len(known))) != known:
+            raise ValueError(f"{found.hex()} in place of {known.hex()}")
 
     def name(self) -> bytes:
         return self.take(self.number(1))
@@ -105,7 +111,6 @@ class Secondary:
         data = self.file.read(size) if size <= MOST else b""
         if len(data) != size:
             raise EOFError(f"{size} bytes do not come")
-        self.taken += size
         return data
 
 

@@ -11,7 +11,7 @@ from colo_fsm.stream.format import U32
 
 from ..case import ByteByByte, Case, Raw
 from ..voice import state_on_wire
-from .words import LONG, SOON, Story, beginning, case
+from .words import LONG, SOON, Story, backwards, beginning, case
 
 READY, REQUEST, REPLY = M.CHECKPOINT_READY, M.CHECKPOINT_REQUEST, M.CHECKPOINT_REPLY
 SEND, RECEIVED, LOADED = M.VMSTATE_SEND, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
@@ -42,27 +42,27 @@ def before_ready(start: Story) -> Iterator[Case]:
     """1: before the Secondary is ready."""
     yield case(
         "1.1",
-        "The Primary MUST wait for checkpoint-ready, for as long as its Secondary loads the initial state.",
-        PROCESS,
-        start.quiet(LONG).give(READY),
-    )
-    yield case(
-        "1.2",
         "The Primary MUST ask for a checkpoint behind checkpoint-ready, and only once.",
         TRANSACTION,
         start.give(READY).quiet(),
     )
     yield case(
+        "1.2",
+        "The Primary MUST wait for checkpoint-ready, for as long as its Secondary loads the initial state.",
+        PROCESS,
+        start.quiet(LONG).give(READY),
+    )
+    yield case(
         "1.3",
         "The Primary MUST NOT take another message for checkpoint-ready.",
         CHECK,
-        start.refuse(REPLY),
+        start.refuse(REPLY, then=(READY,)),
     )
     yield case(
         "1.4",
         "The Primary MUST NOT pass over an invalid value in place of checkpoint-ready.",
         RECEIVE,
-        start.invalid(0xFFFFFFFF),
+        start.invalid(0xFFFFFFFF, then=(READY,)),
     )
 
 
@@ -70,39 +70,39 @@ def requesting(asked: Story) -> Iterator[Case]:
     """2: the request and its reply."""
     yield case(
         "2.1",
-        "The Primary MUST say nothing more before checkpoint-reply, for as long as that takes.",
+        "The Primary MUST say nothing more between checkpoint-request and checkpoint-reply.",
         TRANSACTION,
-        asked.quiet(LONG).give(REPLY),
+        asked.quiet(SOON),
     )
     yield case(
         "2.2",
         "The Primary MUST NOT take a second checkpoint-ready.",
         CHECK,
-        asked.refuse(READY),
+        asked.refuse(READY, then=(REPLY,)),
     )
     yield case(
         "2.3",
         "The Primary MUST NOT take vmstate-received for checkpoint-reply.",
         CHECK,
-        asked.refuse(RECEIVED),
+        asked.refuse(RECEIVED, then=(REPLY,)),
     )
     yield case(
         "2.4",
         "The Primary MUST NOT take the value 7 for a message.",
         RECEIVE,
-        asked.invalid(7),
+        asked.invalid(7, then=(REPLY,)),
     )
     yield case(
         "2.5",
         "The Primary MUST NOT take a checkpoint-reply with its bytes in the wrong order.",
         RECEIVE,
-        asked.invalid(int.from_bytes(REPLY.to_bytes(4, "little"), "big")),
+        asked.invalid(backwards(REPLY), then=(REPLY,)),
     )
     yield case(
         "2.6",
         "The Primary MUST NOT pass over a message that only a Primary sends.",
         CHECK,
-        asked.refuse(REQUEST),
+        asked.refuse(REQUEST, then=(REPLY,)),
     )
 
 
@@ -135,31 +135,31 @@ def committing(sent: Story) -> Iterator[Case]:
         "4.2",
         "The Primary MUST NOT take vmstate-loaded for vmstate-received.",
         CHECK,
-        sent.refuse(LOADED),
+        sent.refuse(LOADED, then=(LOADED,)),
     )
     yield case(
         "4.3",
         "The Primary MUST NOT take a second checkpoint-reply in place of vmstate-received.",
         CHECK,
-        sent.refuse(REPLY),
+        sent.refuse(REPLY, then=(RECEIVED, LOADED)),
     )
     yield case(
         "4.4",
         "The Primary MUST NOT take a second vmstate-received for vmstate-loaded.",
         CHECK,
-        sent.give(RECEIVED).refuse(RECEIVED),
+        sent.give(RECEIVED).refuse(RECEIVED, then=(LOADED,)),
     )
     yield case(
         "4.5",
         "The Primary MUST NOT pass over an invalid value in place of vmstate-received.",
         RECEIVE,
-        sent.invalid(7),
+        sent.invalid(7, then=(RECEIVED, LOADED)),
     )
     yield case(
         "4.6",
         "The Primary MUST look at all four bytes of a message.",
         RECEIVE,
-        sent.give(RECEIVED).invalid(0x0100 + LOADED),
+        sent.give(RECEIVED).invalid(0x0100 + LOADED, then=(LOADED,)),
     )
 
 
@@ -230,5 +230,11 @@ def lasting(asked: Story) -> Iterator[Case]:
         "9.4",
         "The Primary MUST be as strict in the third checkpoint as in the first.",
         CHECK,
-        asked.rounds(2, *ROUND).give(REPLY).refuse(LOADED),
+        asked.rounds(2, *ROUND).give(REPLY).refuse(LOADED, then=(LOADED,)),
+    )
+    yield case(
+        "9.5",
+        "The Primary MUST wait for checkpoint-reply, for as long as its Secondary needs to suspend.",
+        CHECK,
+        asked.quiet(LONG).give(REPLY),
     )

@@ -15,7 +15,7 @@ from colo_fsm.stream.format import U32
 from ..blackbox import END, INVALID, Input, Output, reaction
 from ..case import Accepted, Begun, ByteByByte, Case, Given, Initial, Raw, Together
 from ..voice import Voice, state_on_wire
-from .words import LEFT_OPEN, LONG, SOON, Story, beginning, case, unready
+from .words import LEFT_OPEN, LONG, SOON, Story, backwards, beginning, case, unready
 
 READY, REQUEST, REPLY = M.CHECKPOINT_READY, M.CHECKPOINT_REQUEST, M.CHECKPOINT_REPLY
 SEND, SIZE, RECEIVED, LOADED = M.VMSTATE_SEND, M.VMSTATE_SIZE, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
@@ -74,7 +74,7 @@ def cases(table: CompleteTable) -> Iterator[Case]:
     yield from ready(start)
     if state:
         yield from initial_state(table)
-    yield from between(start, whole)
+    yield from between(start)
     yield from replying(start, whole)
     if state:
         yield from live_state(start.give(REQUEST))
@@ -93,37 +93,31 @@ def ready(start: Story) -> Iterator[Case]:
         INCOMING,
         start.quiet(SOON),
     )
-    yield case(
-        "1.2",
-        "The Secondary MUST take a checkpoint-request that has come before it was ready.",
-        AHEAD,
-        beginning(start.table, REQUEST),
-    )
 
 
 def initial_state(table: CompleteTable) -> Iterator[Case]:
     half = Begun(Initial(), 50)
     yield case(
-        "1.3",
+        "1.2",
         "The Secondary MUST NOT say checkpoint-ready before it has the whole initial state.",
         INCOMING,
         unready(table, half).finish(),
     )
     yield case(
-        "1.4",
+        "1.3",
         "The Secondary MUST give up without checkpoint-ready when the link ends inside the initial state.",
         LOADVM,
         unready(table, Together((half, Given(END)))),
     )
     yield case(
-        "1.5",
+        "1.4",
         "The Secondary MUST give up without checkpoint-ready when what comes is no initial state.",
         STREAM,
         unready(table, Together((Raw(GARBAGE, "what begins no stream"), Given(END)))),
     )
 
 
-def between(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
+def between(start: Story) -> Iterator[Case]:
     """2: between two checkpoints."""
     yield case(
         "2.1",
@@ -133,51 +127,39 @@ def between(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
     )
     yield case(
         "2.2",
-        "The Secondary MUST wait between two checkpoints for as long as its Primary asks for none.",
+        "The Secondary MUST NOT take vmstate-send before a checkpoint-request.",
         WAIT,
-        start.give(*whole).quiet(LONG).give(*whole),
+        start.refuse(SEND, then=(SIZE,)),
     )
     yield case(
         "2.3",
-        "The Secondary MUST NOT take vmstate-send before a checkpoint-request.",
+        "The Secondary MUST NOT pass over a message that only a Secondary sends.",
         WAIT,
-        start.refuse(SEND),
+        start.refuse(LOADED, then=(REQUEST,)),
     )
     yield case(
         "2.4",
-        "The Secondary MUST NOT pass over a message that only a Secondary sends.",
-        WAIT,
-        start.refuse(LOADED),
+        "The Secondary MUST NOT take the value 7 for a message.",
+        RECEIVE,
+        start.invalid(7, then=(REQUEST,)),
     )
     yield case(
         "2.5",
-        "The Secondary MUST NOT take the value 7 for a message.",
+        "The Secondary MUST look at all four bytes of a message.",
         RECEIVE,
-        start.invalid(7),
+        start.invalid(0x0101, then=(REQUEST,)),
     )
     yield case(
         "2.6",
-        "The Secondary MUST look at all four bytes of a message.",
+        "The Secondary MUST NOT take the largest value there is for a message.",
         RECEIVE,
-        start.invalid(0x0101),
+        start.invalid(0xFFFFFFFF, then=(REQUEST,)),
     )
     yield case(
         "2.7",
-        "The Secondary MUST NOT take the largest value there is for a message.",
-        RECEIVE,
-        start.invalid(0xFFFFFFFF),
-    )
-    yield case(
-        "2.8",
         "The Secondary MUST NOT take a checkpoint-request with its bytes in the wrong order.",
         RECEIVE,
-        start.invalid(int.from_bytes(REQUEST.to_bytes(4, "little"), "big")),
-    )
-    yield case(
-        "2.9",
-        "The Secondary MUST NOT pass over a wrong message behind a checkpoint.",
-        WAIT,
-        start.give(*whole).refuse(SIZE),
+        start.invalid(backwards(REQUEST), then=(REQUEST,)),
     )
 
 
@@ -188,31 +170,31 @@ def replying(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
         "3.1",
         "The Secondary MUST NOT answer a second checkpoint-request inside a checkpoint.",
         CHECK,
-        replied.refuse(REQUEST, anew=True),
+        replied.refuse(REQUEST, then=(REQUEST,)),
     )
     yield case(
         "3.2",
         "The Secondary MUST NOT take vmstate-size before vmstate-send.",
         CHECK,
-        replied.refuse(SIZE),
+        replied.refuse(SIZE, then=whole[1:]),
     )
     yield case(
         "3.3",
         "The Secondary MUST NOT pass over an invalid value inside a checkpoint.",
         RECEIVE,
-        replied.invalid(7),
+        replied.invalid(7, then=whole[1:]),
     )
     yield case(
         "3.4",
         "The Secondary MUST NOT begin anew behind a wrong message.",
         CHECK,
-        replied.refuse(RECEIVED, anew=True),
+        replied.refuse(RECEIVED, then=(REQUEST,)),
     )
     yield case(
         "3.5",
-        "The Secondary MUST wait for vmstate-send while its Primary saves its state.",
+        "The Secondary MUST NOT pass over a message that is out of turn inside a checkpoint.",
         CHECK,
-        replied.quiet(LONG).give(*whole[1:]),
+        replied.refuse(REPLY, then=whole[1:]),
     )
 
 
@@ -235,13 +217,13 @@ def live_state(replied: Story) -> Iterator[Case]:
         "4.3",
         "The Secondary MUST NOT take a vmstate-size that stands in place of the live state.",
         LOADVM,
-        replied.give_up(Together((live(b"", "no live state"), Given(Input(SIZE)))), malformed),
+        replied.give_up(Together((live(b"", "no live state"), Given(Input(SIZE)))), malformed, (SIZE,)),
     )
     yield case(
         "4.4",
         "The Secondary MUST give up when the live state is malformed.",
         STREAM,
-        replied.give_up(live(GARBAGE, "a live state that begins no section"), malformed),
+        replied.give_up(live(GARBAGE, "a live state that begins no section"), malformed, (SIZE,)),
     )
     for number, percent in (("4.5", 0), ("4.6", 50), ("4.7", 99)):
         yield case(
@@ -269,26 +251,26 @@ def device_state(sent: Story) -> Iterator[Case]:
         "5.1",
         "The Secondary MUST NOT take a second vmstate-send in one checkpoint.",
         VALUE,
-        sent.refuse(SEND),
+        sent.refuse(SEND, then=(SIZE,)),
     )
     yield case(
         "5.2",
         "The Secondary MUST NOT take a checkpoint-request in place of vmstate-size.",
         VALUE,
-        sent.refuse(REQUEST, anew=True),
+        sent.refuse(REQUEST, then=(SIZE,)),
     )
     yield case(
         "5.3",
         "The Secondary MUST NOT say vmstate-loaded of a device state of no bytes.",
         ROUND,
-        sent.give_up(sized(0, b"", "0 bytes"), malformed, *received, anew=True),
+        sent.give_up(sized(0, b"", "0 bytes"), malformed, (REQUEST,), *received),
     )
     yield case(
         "5.4",
         "The Secondary MUST NOT say vmstate-loaded of a device state that is malformed.",
         STREAM,
         sent.give_up(
-            sized(len(GARBAGE), GARBAGE, "a state that begins no section"), malformed, *received, anew=True
+            sized(len(GARBAGE), GARBAGE, "a state that begins no section"), malformed, (REQUEST,), *received
         ),
     )
     yield case(
@@ -313,7 +295,7 @@ def device_state(sent: Story) -> Iterator[Case]:
         "5.8",
         "The Secondary MUST take as many bytes of state as vmstate-size says, and no message of them.",
         ROUND,
-        sent.give_up(Padded(U32.pack(REQUEST)), malformed, *received, Accepted(TAKEN, LOOSE)),
+        sent.give_up(Padded(U32.pack(REQUEST)), malformed, (SIZE,), *received, Accepted(TAKEN, LOOSE)),
     )
 
 
@@ -409,6 +391,12 @@ def in_pieces(start: Story, whole: tuple[M, ...], state: bool) -> Iterator[Case]
         RECEIVE,
         start.in_two(REQUEST),
     )
+    yield case(
+        "8.6",
+        "The Secondary MUST take a checkpoint-request that has come before it was ready.",
+        AHEAD,
+        beginning(start.table, REQUEST),
+    )
 
 
 def lasting(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
@@ -425,5 +413,23 @@ def lasting(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
         "9.4",
         "The Secondary MUST be as strict in the third checkpoint as in the first.",
         CHECK,
-        third.refuse(REQUEST),
+        third.refuse(REQUEST, then=whole[1:]),
+    )
+    yield case(
+        "9.5",
+        "The Secondary MUST NOT pass over a wrong message behind a checkpoint.",
+        WAIT,
+        start.give(*whole).refuse(REPLY, then=(REQUEST,)),
+    )
+    yield case(
+        "9.6",
+        "The Secondary MUST wait between two checkpoints for as long as its Primary asks for none.",
+        WAIT,
+        start.give(*whole).quiet(LONG).give(*whole),
+    )
+    yield case(
+        "9.7",
+        "The Secondary MUST wait for vmstate-send while its Primary saves its state.",
+        CHECK,
+        start.give(REQUEST).quiet(LONG).give(*whole[1:]),
     )

@@ -29,6 +29,7 @@ SOON = 0.5
 LONG = 1.5
 """Seconds that are long for a side on the same machine."""
 
+Messages = tuple[Message, ...]
 Way = Callable[[Act], Act]
 """Another way to write an act: `ByteByByte`, say."""
 
@@ -81,7 +82,7 @@ class Story:
         return self._told(declared(Rest(), there), there.state)
 
     def rounds(self, number: int, first: Message, *others: Message) -> Story:
-        """So many whole checkpoints; what is behind the first message of each in one piece, to lose no time."""
+        """So many whole checkpoints; all but the first message of each in one piece, to lose no time."""
         story = self
         for _ in range(number):
             story = story.give(first).together(*others)
@@ -109,38 +110,24 @@ class Story:
         waits = attrs.evolve(declared(act, there), accepted=(Accepted(GIVES_UP), Accepted(NOTHING, why)))
         return self._told(waits, there.state)._told(declared(Given(END), there), there.state)
 
-    def refuse(self, message: Message, *, anew: bool = False) -> Story:
-        """A message that is out of turn here; see `give_up`."""
+    def refuse(self, message: Message, then: Messages) -> Story:
+        """A message that is out of turn here, and the state that belongs to it; see `give_up`."""
         given = Input(message)
-        return self.give_up(Given(given, out_of_turn=True), self._on(given), anew=anew)
+        return self.give_up(Given(given), self._on(given), then)
 
-    def invalid(self, value: int, *, anew: bool = False) -> Story:
+    def invalid(self, value: int, then: Messages) -> Story:
         """A value that is no message; see `give_up`."""
-        return self.give_up(Raw(U32.pack(value), f"invalid value {value:#x}"), self._on(INVALID), anew=anew)
+        return self.give_up(Raw(U32.pack(value), f"invalid value {value:#x}"), self._on(INVALID), then)
 
-    def give_up(self, act: Act, there: Reaction, *lenient: Accepted, anew: bool = False) -> Story:
+    def give_up(self, act: Act, there: Reaction, then: Messages, *lenient: Accepted) -> Story:
         """The side gives up, or does what is lenient, or falls silent; then it answers nothing more.
 
-        What is tried then a side answers that has passed over the act; `anew`: one that has begun anew.
+        `then` is what a side would answer that has passed over the act, or taken it, or begun anew.
         """
         ends = Accepted(GIVES_UP), Accepted(NOTHING, LEFT_OPEN)
         told = declared(act, there)
-        tried = _at_once(map(Input, self._tried(anew)))
         story = self._told(attrs.evolve(told, accepted=(*told.accepted, ends[1], *lenient)), there.state)
-        return story._told(Step(tried, ends, row=told.row), there.state)
-
-    def _tried(self, anew: bool) -> tuple[Message, ...]:
-        """What is in turn, up to the first message that is answered."""
-        state = opening(self.table).state if anew else self.state
-        tried: list[Message] = []
-        answered = False
-        while not answered:
-            message = self.table.expects[state]
-            assert message is not None
-            there = reaction(self.table, state, Input(message))
-            state, answered = there.state, bool(there.output.messages)
-            tried.append(message)
-        return tuple(tried)
+        return story._told(Step(_at_once(map(Input, then)), ends, row=told.row), there.state)
 
     # -- how it is told -----------------------------------------------------------------------
 
@@ -154,6 +141,11 @@ class Story:
 def _at_once(inputs: Iterable[Input]) -> Act:
     acts = tuple(map(Given, inputs))
     return acts[0] if len(acts) == 1 else Together(acts)
+
+
+def backwards(message: Message) -> int:
+    """The value of its bytes in the wrong order."""
+    return int.from_bytes(message.to_bytes(4, "little"), "big")
 
 
 def beginning(table: CompleteTable, *ahead: Message) -> Story:

@@ -1,7 +1,7 @@
 """The target `cmd:COMMAND`: a side that is started afresh for every case, and ended after it.
 
 In the command, `{address}` is where it has to listen (a Secondary) or to connect to (a Primary): unix:PATH.
-For those that do only TCP, `{port}` is a port of 127.0.0.1.
+For those that do only TCP, `{port}` is a port of 127.0.0.1. `{folder}` is one of the case's own, gone with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..link import CannotTest, Link, SocketLink, moment
 from ..voice import Voice
 from .address import VoiceMaker, accepted
 
-ADDRESS, PORT = "{address}", "{port}"
+ADDRESS, PORT, FOLDER = "{address}", "{port}", "{folder}"
 LOCAL = "127.0.0.1"
 PORTS = range(20_000, 32_768)
 """Below those that the kernel gives to outgoing connections: these get into nobody's way."""
@@ -95,7 +95,8 @@ def fate(process: subprocess.Popen[bytes]) -> str:
 
 def last_words(said: Path) -> str:
     """The end of what a command has said, in one line."""
-    return " / ".join(filter(None, said.read_text(errors="replace").split("\n")))[-LAST_WORDS:]
+    words = " / ".join(filter(None, said.read_text(errors="replace").split("\n")))
+    return words if len(words) <= LAST_WORDS else f"...{words[-LAST_WORDS:]}"
 
 
 @attrs.frozen
@@ -140,7 +141,7 @@ class Command:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
             words = folder / "words"
             address, listener = self._place(stack, folder)
-            process = stack.enter_context(started(self._arguments(address), words))
+            process = stack.enter_context(started(self._arguments(address, folder), words))
             sock = self._reached(process, words, address, listener)
             link = Process(sock, self.patience, process, words)
             stack.callback(link.close)
@@ -157,9 +158,12 @@ class Command:
             return Address(path=str(folder / "link")), None
         return Address(host=LOCAL, port=stack.enter_context(free_port())), None
 
-    def _arguments(self, address: Address) -> list[str]:
-        filled = ((word.replace(ADDRESS, str(address)), str(address.port)) for word in self._words())
-        return [word.replace(PORT, port) for word, port in filled]
+    def _arguments(self, address: Address, folder: Path) -> list[str]:
+        values = {ADDRESS: address, PORT: address.port, FOLDER: folder}
+        words = self._words()
+        for name, value in values.items():
+            words = [word.replace(name, str(value)) for word in words]
+        return words
 
     def _reached(
         self,
@@ -229,10 +233,11 @@ def _free(port: int) -> bool:
 
 
 @contextmanager
-def started(command: list[str], words: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], words: Path, *inherited: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a group of its own, all of which is killed in the end. Raises CannotTest.
 
-    It also dies with the thread that has started it, where util-linux has its setpriv.
+    It also dies with the thread that has started it, where util-linux has its setpriv. It has the sockets
+    that are `inherited` under the same numbers.
     """
     if shutil.which(command[0]) is None:
         raise CannotTest(f"there is no program {command[0]} that can be started")
@@ -245,6 +250,7 @@ def started(command: list[str], words: Path) -> Iterator[subprocess.Popen[bytes]
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
+                pass_fds=[each.fileno() for each in inherited],
             )
         except OSError as error:
             raise CannotTest(f"{command[0]} cannot be started: {error.strerror}") from error

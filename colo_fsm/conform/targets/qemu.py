@@ -11,15 +11,14 @@ import os
 import select
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from colo_fsm.colo import COLO, COLOMessage
 from colo_fsm.fsm import CompleteTable, Side
-from colo_fsm.qemu.process import Qemu, QemuError
 from colo_fsm.qemu.watch.capture import Capture, Recorder
 from colo_fsm.qemu.watch.channel import (
     Channel,
@@ -35,14 +34,17 @@ from colo_fsm.qemu.watch.replay import Recorded
 from colo_fsm.replica.address import Address
 from colo_fsm.stream import Buffer, StreamError
 
-from ..link import CannotTest, Link, SocketLink, moment
+from ..link import CannotTest, Link, moment
 from ..voice import OwnState, Source, TableVoice, Voice
 from .address import accepted, connected
+from .command import Process, fate
+from .qmp import Qemu, QemuError, running
 
 BINARY = "qemu-system-x86_64"
 KVM = "/dev/kvm"
 MEMORY = 16
 """MiB."""
+BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none")
 DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
 RETURN_PATH = 11
@@ -66,11 +68,11 @@ class VmVoice(TableVoice):
             raise StreamError(error.offset, error.problem) from None
 
 
-class QemuLink(SocketLink):
+class QemuLink(Process):
     """The link to a QEMU, and the QEMU itself."""
 
     def __init__(self, sock: socket.socket, qemu: Qemu, patience: float) -> None:
-        super().__init__(sock, patience)
+        super().__init__(sock, patience, qemu.process, qemu.log)
         self._qemu = qemu
 
     def receive(self, timeout: float) -> bytes | None:
@@ -79,8 +81,9 @@ class QemuLink(SocketLink):
         while not self._ended:
             over = self._qemu.exit is not None or self._qemu.ended
             wait = 0 if over else max(0.0, deadline - moment())
-            ready, _, _ = select.select([self._socket] if over else [self._socket, self._qemu], [], [], wait)
-            if self._socket in ready:
+            watched = [self._socket.fileno(), *([] if over else [self._qemu.fileno()])]
+            ready, _, _ = select.select(watched, [], [], wait)
+            if self._socket.fileno() in ready:
                 return super().receive(0)
             if not (ready or over):
                 return None
@@ -91,19 +94,23 @@ class QemuLink(SocketLink):
         return b""
 
     def evidence(self) -> str:
-        """How it has given the pair up, and its last words."""
-        words = self._qemu.words()
-        return f"{self._how()}{f', {words}' * bool(words)}"
+        """How it has given the pair up, if it has, and what it said last."""
+        return ": ".join(filter(None, (self._how(), self._qemu.words())))
 
     def _how(self) -> str:
+        if self._qemu.exit is not None:
+            return f"COLO_EXIT {self._qemu.exit}"
+        if (name := self.crash()) is not None:
+            return f"ended by {name}"
+        if not self._ended:
+            return ""
+        if self._process.returncode is not None:
+            return fate(self._process)
         try:
-            if self._qemu.exit is None and not self._qemu.ended:
-                status = self._qemu.ask("query-migrate").get("status", "unknown")
-                return f"its link has ended, its migration is '{status}'"
+            status = self._qemu.ask("query-migrate").get("status", "none")
         except QemuError as error:
-            if not self._qemu.ended:
-                return str(error)
-        return self._qemu.fate() if self._qemu.exit is None else f"COLO_EXIT {self._qemu.exit}"
+            return f"it has ended its link: {error}"
+        return f"it has ended its link, its migration is '{status}'"
 
 
 class QemuTarget:
@@ -116,6 +123,8 @@ class QemuTarget:
     def __init__(self, binary: str | None, table: CompleteTable, patience: float) -> None:
         self.table = table
         self.name = f"{binary or BINARY}, {table.side}"
+        self.version = ""
+        """Of the QEMU, without its last number, say 7.2; known once it is entered."""
         self._binary = binary or BINARY
         self._patience = patience
         self._kvm = os.access(KVM, os.R_OK | os.W_OK)
@@ -146,6 +155,8 @@ class QemuTarget:
         """See `Target`."""
         with ExitStack() as stack:
             folder = self._folder(stack)
+            link: QemuLink
+            channel: Channel
             try:
                 if self.table.side is Side.PRIMARY:
                     link, channel = self._primary(stack, folder, _unkept)
@@ -162,21 +173,17 @@ class QemuTarget:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
 
     def _ask_version(self, folder: Path) -> None:
-        with self._qemu(folder) as qemu:
+        with self._running(folder) as qemu:
             version = qemu.ask("query-version")["qemu"]
         self._return_path = version["major"] >= RETURN_PATH
         number = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
+        self.version = number.rpartition(".")[0]
         self.name = f"QEMU {number}{'' if self._kvm else ' under TCG'}, {self.table.side}"
 
-    def _qemu(self, folder: Path, *more: str) -> Qemu:
+    def _running(self, folder: Path, *more: str) -> AbstractContextManager[Qemu]:
         accel = "kvm" if self._kvm else "tcg"
-        machine = ("-machine", "pc", "-accel", accel, "-m", str(MEMORY), "-nodefaults", "-no-user-config")
-        return Qemu(
-            self._binary,
-            [*machine, "-display", "none", "-vga", "none", *more],
-            folder / "log",
-            self._patience,
-        )
+        command = [self._binary, "-machine", "pc", "-accel", accel, "-m", str(MEMORY), *BARE, *more]
+        return running(command, folder / "log", self._patience)
 
     def _colo(self, qemu: Qemu) -> None:
         names = ("return-path", "x-colo") if self._return_path else ("x-colo",)
@@ -186,7 +193,7 @@ class QemuTarget:
 
     def _secondary(self, stack: ExitStack, folder: Path) -> tuple[QemuLink, Return]:
         address = Address(path=str(folder / "link"))
-        qemu = stack.enter_context(self._qemu(folder, "-incoming", str(address)))
+        qemu = stack.enter_context(self._running(folder, "-incoming", str(address)))
         self._colo(qemu)
         return self._link(stack, connected(address, self._patience), qemu), Return()
 
@@ -196,7 +203,7 @@ class QemuTarget:
         """One whose initial state has come, and that waits for `checkpoint-ready`."""
         address = Address(path=str(folder / "link"))
         listener = stack.enter_context(address.listen())
-        qemu = stack.enter_context(self._qemu(folder))
+        qemu = stack.enter_context(self._running(folder))
         self._colo(qemu)
         qemu.ask("migrate-set-parameters", x_checkpoint_delay=DELAY)
         qemu.ask("migrate", uri=str(address))

@@ -88,11 +88,14 @@ class SessionLink(Link):
         effects = self._session.start()
         while True:
             yield from self._perform(effects)
-            effects = self._session.next_effects()
-            if not effects and self._session.may(begin.checkpoint):
-                effects = self._session.fire(begin.checkpoint)
-            while not effects:
+            effects = self._session.next_effects() or self._begin()
+            if not effects:
                 effects = self._session.receive_data((yield))
+
+    def _begin(self) -> Effects:
+        """A checkpoint, where one may begin."""
+        may = self._session.may(begin.checkpoint)
+        return self._session.fire(begin.checkpoint) if may else ()
 
     def _perform(self, effects: Effects) -> Working:
         queue = list(effects)
