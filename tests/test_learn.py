@@ -329,12 +329,12 @@ def test_quiet_times_follow_the_answers() -> None:
     assert pace.quiet == LEAST_QUIET
     for _ in range(20):
         pace.took(0.05)
-    assert 0.1 <= pace.quiet < 0.2
+    assert 0.05 <= pace.quiet < 0.1
     pace.took(1.0)
     assert pace.quiet >= 1.0, "one late answer counts"
     for _ in range(40):
         pace.took(0.05)
-    assert pace.quiet < 0.2, "and is forgotten"
+    assert pace.quiet < 0.1, "and is forgotten"
     assert pace.patient(4).quiet == pytest.approx(4 * pace.quiet)
     pace.took(60)
     assert pace.quiet == TIMEOUT
