@@ -39,6 +39,8 @@ EXIT_CODES = exit_codes(
     untested="a target cannot be reached or started: nothing can be said of it",
 )
 STDOUT = Path("-")
+HEAD = 40
+"""Characters of a target's name that stand before a bar."""
 FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
 
 
@@ -74,17 +76,15 @@ class Conduct:
             with ended_by_signals(stop.set), opened as target:
                 name = target.name
                 expected += self.plan.known(target) if self.shipped else Expected()
-                results = play_all(
-                    self.cases, target, Pace(self.plan.timeout), self.jobs or self.plan.jobs(text)
-                )
-                with contextlib.closing(results), _progress(name, len(self.cases)) as tell:
-                    for result in results:
+                jobs = self.jobs or self.plan.jobs(text)
+                with _progress(name, len(self.cases)) as tell:
+                    for result in play_all(self.cases, target, Pace(self.plan.timeout), jobs, stop):
                         judged.append(expected.judged(result))
                         tell(judged)
-                        if stop.is_set():
-                            raise click.exceptions.Exit(INTERRUPTED)
         except CannotTest as error:
             broken = str(error)
+        if stop.is_set():
+            raise click.exceptions.Exit(INTERRUPTED)
         gone = tuple(expected.gone(judged)) if self.whole and broken is None else ()
         return Run(text, name, moment() - began, tuple(judged), gone, broken)
 
@@ -238,7 +238,8 @@ def _progress(name: str, total: int) -> Iterator[Callable[[Sequence[Judged]], No
         TextColumn("[red]{task.fields[failed]}"),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(shown(name), total=total, failed="")
+        head = shown(name)
+        task = bar.add_task(head if len(head) <= HEAD else f"...{head[-HEAD:]}", total=total, failed="")
 
         def tell(judged: Sequence[Judged]) -> None:
             failed = sum(not each.outcome.ok for each in judged)

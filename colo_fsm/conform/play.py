@@ -98,17 +98,24 @@ def _crashed(how: str, deviation: Deviation | None, steps: tuple[Step, ...]) -> 
     return attrs.evolve(deviation, seen=Seen(deviation.seen.output, garbled=f"a crash: {how}"))
 
 
-def play_all(cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1) -> Generator[Result]:
-    """Play them, `jobs` at a time; results come in the order of the cases. Raises CannotTest."""
+def play_all(
+    cases: Iterable[Case], target: Target, pace: Pace, jobs: int = 1, stop: threading.Event | None = None
+) -> Generator[Result]:
+    """Play them, `jobs` at a time; results come in the order of the cases. Raises CannotTest.
+
+    Once `stop` is set no other case begins, and results end.
+    """
     given_up = threading.Event()
 
     def one(case: Case) -> Result | None:
-        return None if given_up.is_set() else play(case, target, pace)
+        over = given_up.is_set() or (stop is not None and stop.is_set())
+        return None if over else play(case, target, pace)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for result in pool.map(one, cases):
-                assert result is not None
+                if result is None:
+                    return
                 yield result
         finally:
             given_up.set()
