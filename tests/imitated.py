@@ -40,6 +40,10 @@ class BareVoice(Voice):
         return (self.bare(message),)
 
     @property
+    def unread(self) -> int:
+        return len(self._inbox)
+
+    @property
     def invalid(self) -> bytes:
         return invalid(self._words)
 
@@ -64,7 +68,8 @@ class _Link(Link):
             data = (
                 self._side.table.words.encode(value) if isinstance(value, Message) else value.to_bytes(SIZE)
             )
-            self._out.append((late, data))
+            whole = SIZE if self._side.halves else 0
+            self._out += [(0.0, data[: whole // 2]), (late, data[whole // 2 :])][not whole :]
             late = 0.0
         if answer is not None and answer.ended:
             self._out.append((late, b""))
@@ -102,8 +107,8 @@ class _Link(Link):
 class Imitated:
     """The machine, or the ones that a function makes, each side one. `words` is what each of them was given.
 
-    `late`: by how many seconds each answer is late. `crashes`: the states in which a side has crashed.
-    `clock()` is the time that has gone by.
+    `late`: by how many seconds each answer is late; with `halves`, its second half. `crashes`: the states in
+    which a side has crashed. `clock()` is the time that has gone by.
     """
 
     name = "imitated"
@@ -114,8 +119,9 @@ class Imitated:
         machine: Machine | Callable[[], Machine],
         late: Iterable[float] = repeat(0.0),
         crashes: Iterable[str] = (),
+        halves: bool = False,
     ) -> None:
-        self.table, self.late, self.crashes = table, iter(late), frozenset(crashes)
+        self.table, self.late, self.crashes, self.halves = table, iter(late), frozenset(crashes), halves
         self.words: list[tuple[Input, ...]] = []
         self.now = 0.0
         self._machine = machine if callable(machine) else lambda: machine

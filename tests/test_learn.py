@@ -238,6 +238,17 @@ def test_a_side_that_says_nothing_at_all() -> None:
     assert target.now < 10 * TIMEOUT
 
 
+def test_a_side_that_gives_up_at_once() -> None:
+    m = declared(SECONDARY)
+    gone: Machine = Mealy("failover", m.inputs, {}, frozenset(("failover",)), ENDS)
+    found = learned(imitated(SECONDARY, gone))
+    assert found.difference is not None
+    assert found.difference.seen == Exchange(ENDS)
+    assert found.machine is not None
+    assert (found.machine.states, found.machine.live) == ((GIVEN_UP,), ())
+    assert GIVEN_UP in picture(found).dot
+
+
 def test_a_missing_answer_is_waited_for_only_until_it_is_known_to_be_missing() -> None:
     target = imitated(SECONDARY, planted({("sending", SIZE): ("ready", said(RECEIVED))}))
     assert not learned(target).equal
@@ -300,12 +311,14 @@ def test_a_side_that_cannot_be_reached() -> None:
 # -- time
 
 
+@pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("at", range(0, 79, 6))
-def test_an_answer_that_is_late_once_changes_no_verdict(at: int) -> None:
+def test_an_answer_that_is_late_once_changes_no_verdict(at: int, halves: bool) -> None:
     """Within the timeout it is waited for; beyond that it is asked for again, and that is told."""
     for timeout, late in ((TIMEOUT, 0), (0.1, 1)):
         told: list[str] = []
-        target = imitated(SECONDARY, declared(SECONDARY), chain(repeat(0.0, at), [0.3], repeat(0.0)))
+        times = chain(repeat(0.0, at), [0.3], repeat(0.0))
+        target = Imitated(complete(SECONDARY, VARIANT), declared(SECONDARY), times, halves=halves)
         found = learn(target, Pace(timeout, clock=target.clock), say=told.append)
         assert found.equal
         assert found.late == sum("late" in text for text in told)

@@ -147,10 +147,7 @@ class _Run:
 
     def _contradiction(self, machine: Machine) -> Word | None:
         """A word that the side answers otherwise than this machine; None: the machine is taken for it."""
-        first = self.teacher.ask(()).first
-        self.machine = attrs.evolve(
-            machine, first=first, initial=GIVEN_UP if first.ended else machine.initial
-        )
+        self.machine = attrs.evolve(machine, first=self.teacher.ask(()).first)
         self._say(f"{counted(len(machine.live), 'state')} after {counted(self.teacher.resets, 'start')}")
         known = self.teacher.asked.deviation(self.machine)
         return known or next(filter(self._contradicts, self._tests(self.machine)), None)
@@ -250,4 +247,6 @@ def _machine(proposed: Any, inputs: tuple[Input, ...]) -> Machine:
             answer = state.output_fun[given]
             if answer != _OVER:
                 steps[state.state_id, given] = GIVEN_UP if answer.ended else dest.state_id, answer
-    return Mealy(proposed.initial_state.state_id, inputs, steps, frozenset((GIVEN_UP,)))
+    ended_at_once = _OVER in proposed.initial_state.output_fun.values()
+    initial = GIVEN_UP if ended_at_once else proposed.initial_state.state_id
+    return Mealy(initial, inputs, steps, frozenset((GIVEN_UP,)))

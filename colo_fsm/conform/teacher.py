@@ -163,7 +163,7 @@ class _Conversation:
             self._silent.add(step)
         if not (seen.late or seen.garbled or seen.output.ended or seen.output == known):
             seen = self._with_more(seen)
-        answer = seen.output if seen.garbled is None else Broken(seen.garbled)
+        answer = seen.output if seen.garbled is None else Broken(seen.garbled, early=seen.late)
         self._as_declared = self._as_declared and answer == declared
         self._as_predicted = self._as_predicted and answer == predicted
         return answer
@@ -179,9 +179,9 @@ def _too_early(part: Exchange, whole: Exchange) -> bool:
     """Whether the last answer of an exchange may be one that was not waited for long enough."""
     there = whole.answers[len(part.steps) - 1] if part.steps else whole.first
     here = part.answers[-1] if part.steps else part.first
-    if isinstance(here, Broken) or here.ended:
-        return False
-    return isinstance(there, Broken) or begins(there, here)
+    if isinstance(here, Broken):
+        return here.early
+    return not here.ended and (isinstance(there, Broken) or begins(there, here))
 
 
 def _last(exchange: Exchange) -> str:
