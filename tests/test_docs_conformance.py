@@ -49,7 +49,7 @@ def test_the_first_command_is_what_passing_looks_like() -> None:
 
 def test_a_command_for_each_case_is_started_as_the_page_says(tmp_path: Path) -> None:
     """The page's command, with the Secondary that it names for an example."""
-    (example,) = re.findall(r"\((\.\./tests/third_party/\w+\.py)\)", page())
+    (example,) = re.findall(r"\((\.\./tests/third_party/secondary\.py)\)", page())
     (line,) = re.findall(
         r"^colo-fsm (conformance 'cmd:\./standby --listen \{address\}'.*)$", page(), re.MULTILINE
     )
@@ -71,7 +71,7 @@ def test_its_expected_failures_can_be_read_and_name_what_there_is() -> None:
 
 def test_the_options_of_the_plugin_are_there(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "colo_fsm.conform.plugin", "--help"],
+        [sys.executable, "-m", "pytest", "-p", "colo_fsm.pytest_plugin", "--help"],
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=tmp_path,
         capture_output=True,
