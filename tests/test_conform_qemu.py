@@ -202,7 +202,6 @@ def test_one_message_in_place_of_another_is_found(one: M, other: M, finds: dict[
         ("kill -SEGV $$", "ended by SIGSEGV before it has answered qmp_capabilities$"),
         ("exec sleep 600", r"qemu: does not answer qmp_capabilities in 0\.2 s$"),
         ('exec {binary} -only-migratable "$@" -device pvpanic,no=1', "ended with status 1 .*no"),
-        ('exec {binary} "$@" -device nvme,serial=1', "qemu: migrate: .*non-migratable device"),
     ],
 )
 @pytest.mark.parametrize("side", Side)
