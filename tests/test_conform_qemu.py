@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -215,6 +216,19 @@ def test_what_is_no_qemu_of_use_is_said_in_a_line(
     patience = 0.2 if why.endswith(r"0\.2 s$") else PATIENCE
     made = QemuTarget(str(binary), TABLES[side], patience)
     with pytest.raises(CannotTest, match=why) as raised, made as it, it.fresh():
+        pass
+    assert "\n" not in str(raised.value)
+
+
+@needs_qemu
+@pytest.mark.parametrize("side", Side)
+def test_a_folder_in_which_no_socket_has_room(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(CannotTest, match="too long") as raised, target(side) as it, it.fresh():
         pass
     assert "\n" not in str(raised.value)
 
