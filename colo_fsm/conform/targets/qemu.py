@@ -183,7 +183,7 @@ class QemuTarget:
                 self._ask_version(folder)
                 if self.table.side is Side.SECONDARY:
                     self._source = self._captured(folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             self._stack = stack.pop_all()
         return self
@@ -205,7 +205,7 @@ class QemuTarget:
                     link, channel = self._primary(stack, folder, _unkept)
                 else:
                     link, channel = self._secondary(stack, folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             yield link, VmVoice(self.table, self._source, channel)
 
