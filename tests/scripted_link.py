@@ -60,7 +60,7 @@ class ScriptedLink(Link):
     def evidence(self) -> str:
         return "its last words"
 
-    def crash(self) -> str | None:
+    def crash(self, quiet: float = 0.0) -> str | None:
         return self.signal
 
     def _add(self, coming: Coming) -> None:

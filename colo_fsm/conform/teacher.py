@@ -113,7 +113,7 @@ class Teacher:
                     break
                 self.inputs += 1
                 answers.append(talk.go_on(given, ahead[number] if number < len(ahead) else None))
-            if (crash := link.crash()) is not None:
+            if (crash := link.crash(pace.quiet)) is not None:
                 answers[-1] = Broken(f"a crash: {crash}")
             return Exchange(answers[0], tuple(zip(word, answers[1:], strict=False)))
 
