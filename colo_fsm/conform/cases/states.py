@@ -153,13 +153,6 @@ def live_state(replied: Story) -> Iterator[Case]:
             InPlace(RECEIVED, SEND), reaction(replied.table, S.REPLIED, Input(RECEIVED)), (SIZE,)
         ),
     )
-    footer = Spoiled(Given(Input(SEND)), LAST_FOOTER, "vmstate-send, the mark of the last footer changed")
-    yield case(
-        "4.8",
-        "The Secondary MUST give up when a section of the live state has no footer.",
-        STREAM,
-        replied.give_up(footer, malformed, (SIZE,)),
-    )
 
 
 def device_state(sent: Story) -> Iterator[Case]:
@@ -224,6 +217,13 @@ def device_state(sent: Story) -> Iterator[Case]:
         "The Secondary MUST NOT take another message for vmstate-size, if a device state is behind it.",
         CHECK,
         sent.give_up(InPlace(LOADED, SIZE), reaction(sent.table, S.SENDING, Input(LOADED)), (REQUEST,)),
+    )
+    footer = Spoiled(Given(Input(SIZE)), LAST_FOOTER, "vmstate-size, the mark of the last footer changed")
+    yield case(
+        "5.10",
+        "The Secondary MUST NOT say vmstate-loaded of a device state whose last section has no footer.",
+        STREAM,
+        sent.give_up(footer, malformed, (REQUEST,), *received),
     )
 
 
