@@ -284,9 +284,9 @@ class LiveUnchecked(SessionLink):
 
 
 class AnyFooter(SessionLink):
-    def _receive(self, decoder: Decoder) -> Working:
+    def _receive_state(self) -> Working:
         try:
-            yield from super()._receive(decoder)
+            yield from super()._receive_state()
         except InvalidState as error:
             if "footer" not in str(error):
                 raise
