@@ -259,6 +259,7 @@ SECONDARIES = (
     Broken("takes a device state of no bytes", _S, "5.3", link=slip.NoneIsEnough),
     Broken("takes a device state that is cut off", _S, "5.5", link=slip.CutIsWhole),
     Broken("takes a live state that is malformed", _S, "4.3", link=slip.LiveUnchecked),
+    Broken("does not look at footers", _S, "5.10", link=slip.AnyFooter),
     Broken("takes a live state that is cut off", _S, "4.5", link=slip.LiveCutIsWhole),
     Broken("takes a pause in the live state for its end", _S, "6.3", link=slip.PauseIsTheEnd),
     Broken("ignores the link's end", _S, "7.1", passes_over(LISTENING, EOF)),

@@ -166,6 +166,13 @@ def test_giving_up_is_seen_with_what_was_said_before() -> None:
     assert scene.talk.see((says(REPLY),)).output == GIVES_UP
 
 
+def test_an_end_inside_a_message_is_no_end_in_order() -> None:
+    scene = Scene((), [(1, said(REPLY)[:3]), (2, b"")])
+    scene.talk.give(Given(Input(REQUEST)))
+    seen = scene.talk.see((GIVES_UP,))
+    assert (seen.output, seen.garbled) == (GIVES_UP, "3 bytes that are no whole message")
+
+
 def test_the_link_ends_behind_an_act_that_ends_it() -> None:
     scene = Scene((), [(0, b"")])
     scene.talk.give(Given(END))
@@ -243,6 +250,7 @@ def test_what_is_no_whole_message_in_the_end_is_no_silence(watching: bool) -> No
     scene = Scene([(0.01, said(READY)[:3])])
     seen = scene.talk.watch(1.5) if watching else scene.talk.see((NOTHING,))
     assert (seen.output, seen.garbled) == (NOTHING, "3 bytes that are no whole message")
+    assert scene.clock.now == pytest.approx(1.5 if watching else 0.01 + LEAST_QUIET)
     assert scene.exchange[-1].endswith("<- 3 bytes that are no whole message")
 
 
@@ -254,8 +262,8 @@ def test_the_quiet_time_is_long_for_the_side_that_it_is() -> None:
     for _ in range(30):
         scene.talk.give(Given(Input(REQUEST)))
         scene.talk.see((says(REPLY),))
-        assert 0.2 <= scene.pace.quiet <= 0.6
-    assert scene.pace.quiet == pytest.approx(0.2, rel=0.01)
+        assert 0.1 <= scene.pace.quiet <= 0.3
+    assert scene.pace.quiet == pytest.approx(0.1, rel=0.01)
 
 
 def test_a_late_answer_is_forgotten_in_time() -> None:
@@ -269,7 +277,7 @@ def test_a_late_answer_is_forgotten_in_time() -> None:
 
 
 def test_the_quiet_time_is_at_most_the_timeout() -> None:
-    scene = Scene((), [(1, said(REPLY))])
+    scene = Scene((), [(2, said(REPLY))])
     scene.talk.give(Given(Input(REQUEST)))
     scene.talk.see((says(REPLY),))
     assert scene.pace.quiet == TIMEOUT
