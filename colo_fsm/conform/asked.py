@@ -12,9 +12,13 @@ from .mealy import Mealy, S
 
 @attrs.frozen
 class Broken:
-    """An answer that nothing allows: it cannot be read, or the side has crashed. Nothing follows on it."""
+    """An answer that nothing allows: it cannot be read, or the side has crashed. Nothing follows on it.
+
+    `early`: it was not whole, and more may have come later.
+    """
 
     text: str = attrs.field(eq=False)
+    early: bool = attrs.field(default=False, eq=False)
     ended = True
 
     def __str__(self) -> str:
