@@ -15,7 +15,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -48,7 +48,16 @@ BINARY = "qemu-system-x86_64"
 KVM = "/dev/kvm"
 MEMORY = 16
 """MiB."""
-BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none")
+BARE = (
+    "-name",
+    "conformance,debug-threads=on",
+    "-no-user-config",
+    "-nodefaults",
+    "-display",
+    "none",
+    "-vga",
+    "none",
+)
 DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
 RETURN_PATH = 11
@@ -56,7 +65,7 @@ RETURN_PATH = 11
 
 
 LAG = 2.0
-"""Seconds that a QEMU which does not read is waited for in addition."""
+"""Seconds that a QEMU at work is waited for in addition."""
 _INT = Struct("i")
 
 
@@ -82,6 +91,14 @@ class VmVoice(TableVoice):
             raise StreamError(error.offset, error.problem) from None
 
 
+def _runs(stat: Path) -> bool:
+    """Whether this thread runs, or would if the machine let it; the guest's own may always do."""
+    with suppress(OSError):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        return rest.split()[0] in "RDT" and not name.startswith("CPU ")
+    return False
+
+
 class QemuLink(Process):
     """The link to a QEMU, and the QEMU itself."""
 
@@ -92,7 +109,7 @@ class QemuLink(Process):
     def receive(self, timeout: float) -> bytes | None:
         """See `Link`. What it said before it gave the pair up comes first.
 
-        The time counts from when it has read what it was given: on a busy machine it is late, not silent.
+        The time counts from when it waits for us: as long as it is at work it is late, not silent.
         """
         deadline = moment() + timeout
         last = deadline + LAG
@@ -107,17 +124,17 @@ class QemuLink(Process):
                 self._ended = True
             elif ready:
                 self._qemu.read()
-            elif self._lags() and moment() < last:
+            elif moment() < last and self._at_work():
                 time.sleep(STEP)
                 deadline = moment() + timeout
             else:
                 return None
         return b""
 
-    def _lags(self) -> bool:
-        """Whether it has not read all that it was given."""
+    def _at_work(self) -> bool:
+        """Whether it has not read all that it was given, or a thread of its own has something to do."""
         (unread,) = _INT.unpack(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size)))
-        return bool(unread)
+        return bool(unread) or any(map(_runs, Path(f"/proc/{self._process.pid}/task").glob("*/stat")))
 
     def evidence(self) -> str:
         """How it has given the pair up, if it has, and what it said last."""
@@ -166,7 +183,7 @@ class QemuTarget:
                 self._ask_version(folder)
                 if self.table.side is Side.SECONDARY:
                     self._source = self._captured(folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             self._stack = stack.pop_all()
         return self
@@ -188,7 +205,7 @@ class QemuTarget:
                     link, channel = self._primary(stack, folder, _unkept)
                 else:
                     link, channel = self._secondary(stack, folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             yield link, VmVoice(self.table, self._source, channel)
 

@@ -170,6 +170,7 @@ class Forward(Channel):
         vm = state.vm
         self._events.append(Initial(0, vm.bytes, vm.pages, vm.zero_pages, vm.devices))
         self._vm.complete()
+        self.whole = vm.bytes
         yield from within(self._source, state, lambda: state.over)
         self._events.append(Described(vm.bytes, state.bytes))
 
