@@ -25,7 +25,7 @@ from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
 
 OWN_EXTRA = 1
-"""So many states more than a machine that is not the declared one: where a side takes much, more cost much."""
+"""States more than a machine that is not the declared one: with a side that takes much, more cost much."""
 LAPS = 3
 """How often a side is led through all that it goes on with, in one link."""
 VOTES = 3
