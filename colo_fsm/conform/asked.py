@@ -88,7 +88,7 @@ class Asked:
             return None, False
         node, steps = self._root, list[tuple[Input, Answer]]()
         for given in word:
-            if node.answer.ended or given not in node.after:
+            if given not in node.after:  # nothing is ever asked behind an end
                 return Exchange(self._root.answer, tuple(steps)), node.answer.ended
             node = node.after[given]
             steps.append((given, node.answer))

@@ -20,8 +20,6 @@ from .link import Target
 from .play import PATIENT
 from .talk import Pace, Talk, begins
 
-_Step = tuple[str, Input | None]
-"""A state of the declared table, and what is given there."""
 MOST_LATE = 3
 """How many answers may be late in one run: what is more often otherwise, is not deterministic."""
 
@@ -50,7 +48,6 @@ class Teacher:
         self.resets = self.inputs = 0
         """How many sides were started, and inputs given."""
         self._target, self._pace, self._most, self._say = target, pace, most, say
-        self._silent: set[_Step] = set()
         self.late = 0
         """How many answers were asked for again, and had been late."""
 
@@ -95,8 +92,8 @@ class Teacher:
         for untrue in (forgotten, now.until(true)):
             if untrue is not None and not _too_early(untrue, true):
                 raise NotDeterministic(untrue, true)
-        self._pace = Pace(self._pace.timeout, patient.quiet, clock=self._pace.clock)
-        self._say(f"{_last(now)} was answered late: the quiet time is {self._pace.quiet:.2g} s from now on")
+        self._pace = patient
+        self._say(f"{_last(now)} was answered late: all waits are {PATIENT} times as long from now on")
         if forgotten is not None:
             self.asked.forget(forgotten)
             self.asked.learn(true)
@@ -109,16 +106,16 @@ class Teacher:
         if self.resets == self._most:
             raise TooMuch
         self.resets += 1
-        silent = self._silent if pace is self._pace else set[_Step]()
         sure, likely = _each(known), _each(predicted)
         with self._target.fresh() as (link, voice):
-            talk = _Conversation(self._target.table, Talk(self._target.table, link, voice, pace), silent)
-            answers = [talk.begin(next(sure), next(likely))]
+            talk = Talk(self._target.table, link, voice, pace)
+            side = _Conversation(self._target.table, talk, strict=pace is not self._pace)
+            answers = [side.begin(next(sure), next(likely))]
             for given in word:
                 if answers[-1].ended:
                     break
                 self.inputs += 1
-                answers.append(talk.go_on(given, next(sure), next(likely)))
+                answers.append(side.go_on(given, next(sure), next(likely)))
             if (crash := link.crash(pace.quiet)) is not None:
                 answers[-1] = Broken(f"a crash: {crash}")
             return Exchange(answers[0], tuple(zip(word, answers[1:], strict=False)))
@@ -131,10 +128,10 @@ def _each(exchange: Exchange | None) -> Iterator[Answer | None]:
 
 
 class _Conversation:
-    """A word on its way to a side. `silent`: steps at which the side is known not to say what it has to."""
+    """A word on its way to a side. `strict`: what is predicted counts less than what the table says."""
 
-    def __init__(self, table: CompleteTable, talk: Talk, silent: set[_Step]) -> None:
-        self._table, self._talk, self._silent = table, talk, silent
+    def __init__(self, table: CompleteTable, talk: Talk, strict: bool) -> None:
+        self._table, self._talk, self._strict = table, talk, strict
         self._here = opening(table)
         self._as_declared = self._as_predicted = True
 
@@ -143,24 +140,20 @@ class _Conversation:
         self._talk.open()
         if (failure := self._talk.failure) is not None:
             return Broken(failure.garbled or "")
-        return self._answer(known, predicted, ("", None))
+        return self._answer(known, predicted)
 
     def go_on(self, given: Input, known: Answer | None, predicted: Answer | None) -> Answer:
         """What it says to this one. A state goes with a message that is in its turn by the declared table."""
         out_of_turn = given.message is not None and given.message not in self._table.accepts[self._here.state]
-        step = (str(self._here.state), given)
         self._here = reaction(self._table, self._here.state, given)
         self._talk.give(Given(given, out_of_turn))
-        return self._answer(known, predicted, step)
+        return self._answer(known, predicted)
 
-    def _answer(self, known: Answer | None, predicted: Answer | None, step: _Step) -> Answer:
+    def _answer(self, known: Answer | None, predicted: Answer | None) -> Answer:
         declared = self._here.output
-        hopeful = self._as_declared and step not in self._silent
-        likely = (predicted if self._as_predicted else None) or (declared if hopeful else None)
-        expected = known or likely
+        likely = (predicted if self._as_predicted else None, declared if self._as_declared else None)
+        expected = known or next(filter(None, reversed(likely) if self._strict else likely), None)
         seen = self._talk.see((expected,) if isinstance(expected, Output) else ())
-        if seen.late and expected == declared != seen.output:
-            self._silent.add(step)
         if not (seen.late or seen.garbled or seen.output.ended or seen.output == known):
             seen = self._with_more(seen)
         answer = seen.output if seen.garbled is None else Broken(seen.garbled, early=seen.late)
