@@ -25,6 +25,8 @@ from .mealy import Mealy, difference
 from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
 
+OWN_EXTRA = 1
+"""States more than a machine that is not the declared one: with a side that takes much, more cost much."""
 LAPS = 3
 """How often a side is led through all that it goes on with, in one link."""
 VOTES = 3
@@ -95,20 +97,22 @@ def learn(
 ) -> Learned:
     """Learn a side, and compare it with the table of `target`.
 
-    Where they are equal, that holds for a side of up to `extra` states more than its table has. `most`: how
-    often it may be started. `say` is told, in a sentence, what happens on the way. Raises CannotTest,
-    NotDeterministic, NoLearner; ValueError for a table whose side never waits for its peer.
+    Where they are equal, that holds for a side of up to `extra` states more than its table has; where they
+    differ, the machine does so for one more than itself, at most. `most`: how often the side may be started.
+    `say` is told, in a sentence, what happens on the way. Raises CannotTest, NotDeterministic, NoLearner;
+    ValueError for a table whose side never waits for its peer.
     """
     began = pace.clock()
     run = _Run(target, pace, extra, most, say)
     finished = run.whole()
     machine = None if run.machine is None else named(run.declared, run.machine)
+    more = extra if run.difference is None else min(extra, OWN_EXTRA)
     return Learned(
         target.name,
         run.declared,
         machine,
         run.difference,
-        0 if machine is None else len(machine.live) + (extra if run.difference is None else 0),
+        0 if machine is None else len(machine.live) + more,
         finished,
         run.teacher.resets,
         run.teacher.inputs,
@@ -153,9 +157,8 @@ class _Run:
         return next(filter(self._contradicts, self._tests(self.machine)), None)
 
     def _tests(self, machine: Machine) -> Iterator[Word]:
-        """With extra states where the machine is the declared one: of another, it is known to be wrong."""
         yield from suites.wp(self.declared, self._extra)
-        yield from suites.wp(machine)
+        yield from suites.wp(machine, min(self._extra, OWN_EXTRA))
         yield suites.laps(machine, LAPS)
         yield difference(self.declared, machine) or ()
 
