@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -151,17 +152,17 @@ def _accept(target: BrokenSessions, listener: socket.socket, pool: ThreadPoolExe
 
 def _serve(target: BrokenSessions, sock: socket.socket) -> None:
     with sock, target.fresh() as (link, _), suppress(OSError):
+        last = time.monotonic()
         while True:
-            if not select.select([sock], [], [], TICK)[0]:
-                data = None
-            elif data := sock.recv(1 << 16):
+            data = sock.recv(1 << 16) if select.select([sock], [], [], TICK)[0] else None
+            if data:
                 link.send((data,))
-            else:
+            elif data is not None:
                 link.end()
-            said = link.receive(TICK if data is None else 0.0)
-            if said:
-                sock.sendall(said)
-            if said == b"" or data == b"":
+            now = time.monotonic()
+            said, last = link.receive(now - last), now
+            sock.sendall(said or b"")
+            if b"" in (data, said):
                 return
 
 
@@ -217,6 +218,18 @@ SECONDARIES = (
     ),
     Broken(
         "takes vmstate-send twice", _S, "5.1", says(S.SENDING, recv(SEND), Do.receive_live, dest=S.SENDING)
+    ),
+    Broken(
+        "takes any message for vmstate-send",
+        _S,
+        "4.9",
+        says(S.REPLIED, recv(RECEIVED), Do.receive_live, dest=S.SENDING),
+    ),
+    Broken(
+        "takes any message for vmstate-size",
+        _S,
+        "5.9",
+        says(S.SENDING, recv(LOADED), Do.receive_state, Do.store, dest=S.SIZED),
     ),
     Broken("no live state behind vmstate-send", _S, "4.1", says(S.REPLIED, recv(SEND))),
     Broken("takes vmstate-size for an empty live state", _S, "4.3", link=slip.SizeIsLive),

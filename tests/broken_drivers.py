@@ -108,6 +108,8 @@ class HangsUp(Clocked):
 
 
 class Forgets(Clocked):
+    after = 0.3
+
     def is_late(self) -> None:
         self._session.state = S.READY
 

@@ -12,13 +12,16 @@ from functools import cache
 from pathlib import Path
 
 from broken import ALL, Broken
+from suite_figures import figures
 
 from colo_fsm.colo import TABLES, Profile, Variant
 from colo_fsm.conform.case import Case, Result, Verdict
 from colo_fsm.conform.cases import by_hand
 from colo_fsm.conform.generated import MUST, generated
-from colo_fsm.conform.plan import BY_HAND, SUITES
+from colo_fsm.conform.plan import BY_HAND, SUITES, alone
 from colo_fsm.conform.play import play
+from colo_fsm.conform.report import details
+from colo_fsm.conform.run import Judged, Outcome
 from colo_fsm.conform.talk import Pace
 from colo_fsm.fsm import Side, complete
 
@@ -57,13 +60,42 @@ def failed(broken: Broken, name: str) -> int:
 # -- the tables -------------------------------------------------------------------------------
 
 
+FIGURES = {"tour": "tour", "switch": "1-switch", "wp": "Wp", "wp1": "Wp, one more state"}
+"""Our suites, by the names of `suite_figures`."""
+SHOWN = "takes messages in either byte order"
+"""The implementation whose failure is the example."""
+
+
 def suites_table() -> Iterator[str]:
-    yield "| suite | what every case asks | cases for a Secondary | for a Primary |"
-    yield "|---|---|---:|---:|"
-    musts = {BY_HAND: "The sentence that it has; the catalogue is below."} | MUST
+    """What each asks, how many cases it is, and how many faulty machines it fails, of both sides."""
+    yield "| suite | what every case asks | cases, Secondary | Primary | a wrong step | and one more state |"
+    yield "|---|---|---:|---:|---:|---:|"
+    musts = {BY_HAND: "the sentence that it has, [below](#the-cases-by-hand)"} | MUST
+    found = {side: {each.suite: each for each in figures(side)} for side in Side}
     for name in SUITES:
-        numbers = (f"{len(suite(side, name))}" for side in (Side.SECONDARY, Side.PRIMARY))
-        yield f"| `{name}` | {musts[name]} | {' | '.join(numbers)} |"
+        numbers = [f"{len(suite(side, name))}" for side in (Side.SECONDARY, Side.PRIMARY)]
+        rates = ["", ""]
+        if name in FIGURES:
+            both = [found[side][FIGURES[name]] for side in Side]
+            rates = [_rate(each.wrong_step for each in both), _rate(each.one_more_state for each in both)]
+        yield f"| {' | '.join([f'`{name}`', musts[name], *numbers, *rates])} |"
+
+
+def _rate(counts: Iterable[tuple[int, int]]) -> str:
+    failed, of = map(sum, zip(*counts, strict=True))
+    return f"{failed} of {of}"
+
+
+def example() -> Iterator[str]:
+    """The report of a case that fails, on a clock that stands still."""
+    (broken,) = (each for each in ALL if each.side is Side.SECONDARY and each.name == SHOWN)
+    (case,) = (each for each in suite(broken.side, BY_HAND) if each.id.endswith(f"/{broken.case}"))
+    result = play(case, broken.target(), Pace(TIMEOUT, clock=lambda: 0.0))
+    yield "```text"
+    yield from details(
+        Judged(result, Outcome.FAIL), alone("tcp:127.0.0.1:9998", case.id, {"side": "secondary"})
+    )
+    yield "```"
 
 
 def broken_table() -> Iterator[str]:
@@ -96,6 +128,7 @@ def catalogue(side: Side) -> Iterator[str]:
 def filled(page: str) -> str:
     """The page with its generated parts as they ought to be. Raises ValueError where one has no place."""
     for name, lines in {
+        "example": example(),
         "suites": suites_table(),
         "secondary": catalogue(Side.SECONDARY),
         "primary": catalogue(Side.PRIMARY),

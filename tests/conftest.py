@@ -1,17 +1,32 @@
-"""QEMU's versions and an etcd cluster for tests; with COLO_FSM_REQUIRE_ALL=1 a skipped one has failed."""
+"""QEMU's versions, etcd, what workers share; with COLO_FSM_REQUIRE_ALL=1 a skipped test has failed."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Generator
 
 import etcd_cluster as etcd_cluster_
 import pytest
 import qemus
+import systems
 
 _VERSIONS = {version.name: version for version in qemus.VERSIONS}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder of this run and all its workers, in the environment so that they and their children know it.
+
+    The hundreds of processes that tests start find our modules compiled there, and each system explored.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    shared = tempfile.TemporaryDirectory(prefix="colo-fsm-tests-")
+    config.add_cleanup(shared.cleanup)
+    os.environ[systems.SHARED] = os.environ["PYTHONPYCACHEPREFIX"] = shared.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

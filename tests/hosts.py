@@ -270,7 +270,7 @@ class AtSecondary(Host):
 
     def begin(self) -> None:
         self.guest = Counting()
-        options = Options(interval=NEVER, deadline=PATIENCE)
+        options = Options(interval=NEVER, min_interval=NEVER, deadline=PATIENCE)
 
         def come() -> None:
             arbiter = f"sqlite:{self.folder}/claim.db"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pickle
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import attrs
 
@@ -23,17 +27,36 @@ from colo_fsm.check import (
 from colo_fsm.colo import TABLES, State
 from colo_fsm.fsm import CompleteTable, Do, Effect, Row, Side, Trigger, complete
 
+T = TypeVar("T")
+
+SHARED = "COLO_FSM_TESTS_SHARED"
+"""The environment's name of a folder that lives as long as this run of the tests (conftest)."""
+
 
 @cache
 def explored(name: str) -> Result:
     """The search of a documented scenario."""
-    return explore(documented(name).scenario)
+    scenario = documented(name).scenario
+    return attrs.evolve(_once(name, lambda: explore(scenario)), scenario=scenario)
 
 
 @cache
 def searched(name: str) -> MemberResult:
     """The search of a documented scenario of members."""
-    return explore_members(next(each.scenario for each in MEMBERS if each.name == name))
+    scenario = next(each.scenario for each in MEMBERS if each.name == name)
+    return attrs.evolve(_once(name, lambda: explore_members(scenario)), scenario=scenario)
+
+
+def _once(name: str, search: Callable[[], T]) -> T:
+    """Done by whichever worker comes first; the others wait for it, and read what it has found."""
+    with (Path(os.environ[SHARED]) / f"{name}.explored").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not file.tell():
+            pickle.dump(search(), file)
+            file.flush()
+        file.seek(0)
+        found: T = pickle.load(file)
+        return found
 
 
 def known(each: Documented[Any]) -> Verdict:

@@ -229,6 +229,19 @@ def test_help_has_an_example_and_fits_a_terminal(folder: Path, command: str) -> 
         assert "colo-fsm demo" in result.stdout
 
 
+def test_a_command_starts_without_what_only_others_need(folder: Path) -> None:
+    """Each is started by a supervisor while nobody serves: all that is imported is part of that time."""
+    script = (
+        "import atexit, sys; from colo_fsm.cli import main; sys.argv = ['colo-fsm', 'member', '--help'];"
+        "atexit.register(lambda: print([m for m in sys.modules if m.startswith('colo_fsm.check')])); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("Usage: colo-fsm member")
+    assert done.stdout.endswith("\n[]\n")
+
+
 def test_a_diagram_in_every_format(folder: Path) -> None:
     for ending, start in {
         "dot": b"digraph",

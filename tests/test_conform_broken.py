@@ -11,7 +11,8 @@ from conformance_page import results, suite
 
 from colo_fsm.conform.case import Case, Result, Verdict
 from colo_fsm.conform.cases import by_hand
-from colo_fsm.conform.generated import SUITES
+from colo_fsm.conform.generated import SUITES as GENERATED
+from colo_fsm.conform.plan import SUITES
 from colo_fsm.conform.play import play
 from colo_fsm.conform.talk import Pace
 from colo_fsm.conform.targets.address import Connecting
@@ -19,7 +20,6 @@ from colo_fsm.conform.voice import OwnState, TableVoice
 from colo_fsm.fsm import Side
 from colo_fsm.replica.address import Address
 
-EACH = pytest.mark.parametrize("broken", ALL, ids=lambda each: f"{each.side}: {each.name}")
 PATIENCE = 20.0
 
 
@@ -33,32 +33,30 @@ def test_there_are_thirty_and_no_two_are_one() -> None:
     assert len({(each.side, each.name) for each in ALL}) == len(ALL)
 
 
-@EACH
+@pytest.mark.parametrize("broken", ALL, ids=lambda each: f"{each.side}: {each.name}")
 def test_the_case_that_is_about_the_fault_fails(broken: Broken) -> None:
-    id = f"colo/{broken.side}/{broken.case}"
-    assert id in {result.case.id for result in failures(broken, "must")}
+    (case,) = (each for each in suite(broken.side, "must") if each.id.endswith(f"/{broken.case}"))
+    assert play(case, broken.target(), Pace(PATIENCE)).verdict is Verdict.FAIL
 
 
-@EACH
-def test_every_failure_names_a_requirement(broken: Broken) -> None:
+def test_every_failure_names_a_requirement() -> None:
     """What the table says where the side left it, or that it is where the side begins."""
-    rows = {str(row) for row in broken.target().table.rows} | {"init, where the side begins"}
-    for name in results(broken):
-        for result in failures(broken, name):
-            assert result.deviation is not None
-            assert result.deviation.row in rows
+    for broken in ALL:
+        rows = {str(row) for row in broken.target().table.rows} | {"init, where the side begins"}
+        for name in results(broken):
+            for result in failures(broken, name):
+                assert result.deviation is not None
+                assert result.deviation.row in rows
 
 
-@EACH
-def test_no_verdict_is_a_matter_of_luck(broken: Broken) -> None:
-    assert {r.verdict for rs in results(broken).values() for r in rs} <= {
-        Verdict.PASS, Verdict.LENIENT, Verdict.FAIL,
-    }  # fmt: skip
+def test_no_verdict_is_a_matter_of_luck() -> None:
+    found = {result.verdict for each in ALL for name in SUITES for result in results(each)[name]}
+    assert found == {Verdict.PASS, Verdict.LENIENT, Verdict.FAIL}
 
 
 def test_what_only_a_person_thinks_of_needs_cases_by_hand() -> None:
     """And what a table knows is found without them."""
-    found = [each for each in ALL if any(failures(each, name) for name in SUITES)]
+    found = [each for each in ALL if any(failures(each, name) for name in GENERATED)]
     assert 30 <= len(found) < len(ALL) - 20
 
 
@@ -88,7 +86,6 @@ def point(case: Case) -> int:
         "little-endian messages",
         "hangs up after a long idle time",
         "forgets its state after a long idle time",
-        "speaks unasked",
     ],
 )
 def test_the_same_behind_a_real_socket(name: str, tmp_path: Path) -> None:
@@ -106,7 +103,7 @@ def test_a_sound_one_passes_there(tmp_path: Path) -> None:
         target, pace = connecting(address, sound), Pace(PATIENCE)
         for case in by_hand(target.table):
             if not any(step.idle for step in case.steps):
-                assert play(case, target, pace).verdict is Verdict.PASS, case.id
+                assert play(case, target, pace).verdict in (Verdict.PASS, Verdict.LENIENT), case.id
 
 
 def connecting(address: Address, broken: Broken) -> Connecting:

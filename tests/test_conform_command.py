@@ -176,16 +176,26 @@ def test_a_crash_is_seen_although_the_link_had_to_end(how: str, name: str) -> No
     with command(python(LISTEN + how, "{address}")).fresh() as (link, _):
         link.send([b"x"])
         assert link.receive(PATIENCE) == b""
-        assert link.crash() == name
+        assert link.crash(PATIENCE) == name
         assert link.evidence() == f"ended by {name}"
 
 
-@pytest.mark.parametrize("how", ["", "sys.exit('I give up')", "sys.exit(143)", "link.close(); input()"])
+@pytest.mark.parametrize("how", ["", "sys.exit('I give up')", "sys.exit(143)"])
 def test_whoever_ends_in_order_has_not_crashed(how: str) -> None:
     with command(python(LISTEN + how, "{address}")).fresh() as (link, _):
         link.send([b"x"])
         assert link.receive(PATIENCE) == b""
-        assert link.crash() is None
+        assert link.crash(PATIENCE) is None
+
+
+def test_whoever_lives_on_behind_its_link_has_not_crashed() -> None:
+    with command(python(f"{LISTEN}link.close(); __import__('time').sleep(1e3)", "{address}")).fresh() as (
+        link,
+        _,
+    ):
+        link.send([b"x"])
+        assert link.receive(PATIENCE) == b""
+        assert link.crash(0.01) is None
 
 
 def test_a_crash_fails_a_case_whose_answers_are_right(tmp_path: Path) -> None:

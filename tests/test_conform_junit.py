@@ -80,7 +80,7 @@ def test_what_becomes_of_each_outcome() -> None:
     found = {outcome: [*test] for outcome, test in zip(Outcome, suite, strict=True)}
     assert found[Outcome.PASS] == []
     assert found[Outcome.LENIENT][0].text == "lenient: it may take its time"
-    assert found[Outcome.EXPECTED][0].attrib == {"type": "expected to fail", "message": "known"}
+    assert found[Outcome.EXPECTED][0].attrib == {"type": "expected failure", "message": "known"}
     for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.SURPRISE):
         (failure,) = found[outcome]
         assert (failure.tag, failure.attrib["type"]) == ("failure", outcome)

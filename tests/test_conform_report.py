@@ -71,19 +71,19 @@ def test_answers_that_would_have_passed_are_all_named() -> None:
 def test_a_summary_is_a_line_for_each_failure_and_the_totals() -> None:
     assert list(report.summary(run(*ALL, gone=("no case fails at 'x'",)))) == [
         "lenient           colo/secondary/2.2: it may take its time",
-        "expected to fail  colo/secondary/2.3: known",
+        "expected failure  colo/secondary/2.3: known",
         "FAIL              colo/secondary/2.4  expected checkpoint-reply, got nothing",
         "INCONCLUSIVE      colo/secondary/2.5  expected checkpoint-reply, got nothing",
         "UNEXPECTED PASS   colo/secondary/2.6  take it out of the expected failures (known)",
         "UNEXPECTED PASS   no case fails at 'x'",
         "this, secondary: 6 cases in 1.5 s: "
-        "1 pass, 1 lenient, 1 expected to fail, 1 fail, 1 inconclusive, 1 unexpected pass",
+        "1 pass, 1 lenient, 1 expected failure, 1 fail, 1 inconclusive, 1 unexpected pass",
     ]
 
 
 def test_cases_with_one_reason_are_counted() -> None:
     found = run(*(judged(Outcome.EXPECTED, f"colo/secondary/2.{n}", "known") for n in range(3)))
-    assert next(report.summary(found)) == "expected to fail  3 cases: known"
+    assert next(report.summary(found)) == "expected failure  3 cases: known"
 
 
 def test_a_run_that_broke_off() -> None:
@@ -116,7 +116,7 @@ def test_targets_side_by_side() -> None:
         "                    1     2     3",
         "colo/secondary/2.2  pass  FAIL  -",
         "pass                2     1     0",
-        "expected to fail    1     1     0",
+        "expected failure    1     1     0",
         "fail                0     1     0",
     ]
 
@@ -153,7 +153,7 @@ def test_for_machines() -> None:
     assert failed["exchange"][1] == {"at": 0.5, "way": "->", "text": "checkpoint-request"}
     assert failed["script"][1:3] == ["-> checkpoint-request", "<- checkpoint-reply"]
     assert by_outcome["pass"]["deviation"] is None
-    assert by_outcome["expected to fail"]["why"] == "known"
+    assert by_outcome["expected failure"]["why"] == "known"
 
 
 def test_all_is_well_for_machines_too() -> None:

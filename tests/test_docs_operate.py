@@ -1,19 +1,24 @@
-"""docs/operate.md, "Watch it", to the letter: its commands as pasted, its units, its names of figures."""
+"""docs/operate.md, to the letter: its commands as pasted, its units, its names of figures."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from handles import status, until
 from qemu import free_port
-from test_docs_standby import done, terminal
+from served_pair import Client
+from test_docs_standby import done, said, terminal
 
 from colo_fsm.cli.health import METRICS
 from colo_fsm.cli.member import member
+from colo_fsm.replica import Address
 
 PAGE = Path(__file__).parent.parent / "docs" / "operate.md"
 PORTS = ("9998", "9999", "5433", "5434", "8008", "8009")
@@ -90,6 +95,60 @@ def test_the_upgrade_as_pasted(tmp_path: Path) -> None:
                 for each in (one, two):
                     each.terminate()
                     assert each.wait(60) == 0
+
+
+def known(path: Path) -> dict[str, Any]:
+    """Its status; nothing while nobody is there: who was killed has left its socket."""
+    try:
+        return status(path)
+    except OSError:
+        return dict.fromkeys(("state", "service", "ready", "protected"))
+
+
+def test_what_only_a_person_can_decide_as_pasted(tmp_path: Path) -> None:
+    pasted = "".join(blocks("sh") + blocks("sh", "What only you can decide"))
+    first, second, *_, leave, accepting, leave_too, export, replacing = on_free_ports(pasted).splitlines()
+    a, b = tmp_path / "a.ctl", tmp_path / "b.ctl"
+
+    def client(path: Path) -> Client:
+        until(lambda: known(path)["service"] is not None)
+        return Client(Address.parse(status(path)["service"]))
+
+    with terminal(first, tmp_path) as one:
+        until(lambda: known(a)["state"] == "offering")
+        with terminal(second, tmp_path) as two:
+            with client(a) as writer:
+                writer.ask("CREATE TABLE t (x)")
+                assert writer.ask("INSERT INTO t VALUES ('kept')")["protected"] is True
+            two.kill()
+            with client(a) as writer:
+                assert writer.ask("INSERT INTO t VALUES ('lost')")["protected"] is False
+            one.kill()
+    shutil.rmtree(tmp_path / "a")
+    with terminal(second, tmp_path) as two:
+        said(two, "secondary")
+        done(leave, tmp_path)
+        assert two.wait(60) == 0
+    with terminal(accepting, tmp_path) as two:
+        assert "what was acknowledged since is lost" in said(two, "loss accepted: it goes on from data set ")
+        with client(b) as reader:
+            assert reader.ask("SELECT x FROM t")["rows"] == [["kept"]]
+        with terminal(first, tmp_path):
+            until(lambda: known(a)["ready"])
+    (tmp_path / "claim.db").unlink()
+    shutil.rmtree(tmp_path / "a")
+    with terminal(first, tmp_path) as one:
+        until(lambda: known(a)["state"] == "offering")
+        with terminal(second, tmp_path) as two:
+            assert "and the arbiter's is" in said(two, "this store holds data set ")
+            done(leave_too, tmp_path)
+            assert two.wait(60) == 0
+        done(export, tmp_path)
+        with closing(sqlite3.connect(tmp_path / "before.db")) as before:
+            assert before.execute("SELECT x FROM t").fetchall() == [("kept",)]
+        with terminal(replacing, tmp_path) as two:
+            assert "generation" in said(two, "thrown away: data set ")
+            until(lambda: known(b)["ready"] and known(a)["protected"])
 
 
 def test_every_figure_is_on_the_page() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from handles import Supervisor
-from replicas import PATIENCE, Counting, OneShot
+from replicas import GENERATION, NEVER, PATIENCE, Counting, OneShot
 
 import colo_fsm
 from colo_fsm.arbiter import ArbiterUnreachable, Claim
@@ -18,6 +18,7 @@ from colo_fsm.cli.ctl import in_lines
 from colo_fsm.cli.figures import Figures, MemberFigures
 from colo_fsm.cli.health import METRICS, answer, metrics
 from colo_fsm.cli.notify import Notifier
+from colo_fsm.fsm import Side
 from colo_fsm.membership.machine import S
 from colo_fsm.replica import ClaimUnanswered, MemberMoved, NotServing, Options, Pair
 
@@ -51,21 +52,27 @@ def unused(side: str = "secondary") -> Figures:
     return Figures(guest, colo_fsm.secondary(guest, arbiter=OneShot(), listen=where))
 
 
+async def taken(figures: Figures, count: int) -> None:
+    await figures.until(lambda: figures.status()["checkpoints"] == count)
+
+
 def test_a_pair_from_its_beginning_to_one_that_is_alone() -> None:
     async def story() -> None:
         a, b = colo_fsm.link_pair()
         arbiter, clock = OneShot(), Clock()
         guests = Counting(), Counting()
-        secondary = colo_fsm.secondary(guests[1], listen=b, arbiter=arbiter, options=OPTIONS)
-        primary = colo_fsm.primary(guests[0], peer=a, arbiter=arbiter, options=OPTIONS)
+        asked = Options(interval=NEVER)
+        secondary = colo_fsm.secondary(guests[1], listen=b, arbiter=arbiter, options=asked)
+        primary = colo_fsm.primary(guests[0], peer=a, arbiter=arbiter, options=asked)
         ours, its = Figures(guests[0], primary), Figures(guests[1], secondary, clock=clock)
         tasks = [asyncio.create_task(f.follow(p.events())) for f, p in ((ours, primary), (its, secondary))]
         await asyncio.sleep(0)
         assert pages(ours) == pages(its) == [503, 503, 503]
         async with secondary:
             async with primary:
-                await ours.until(lambda: ours.status()["checkpoints"] >= 2)
-                await its.until(lambda: its.status()["checkpoints"] >= 2)
+                for count in (1, 2):
+                    primary.request_checkpoint()
+                    await asyncio.gather(taken(ours, count), taken(its, count))
                 assert pages(ours) == [200, 503, 200]
                 assert pages(its) == [503, 200, 200]
                 assert (ours.status()["protected"], its.status()["protected"]) == (True, True)
@@ -74,6 +81,7 @@ def test_a_pair_from_its_beginning_to_one_that_is_alone() -> None:
                 assert ours.status()["waiting_replies"] >= 1
                 clock.now = 5.0
                 assert its.status()["unprotected_seconds"] == 0
+                arbiter.claim(GENERATION, Side.SECONDARY)  # else the Primary may claim before it leaves
                 secondary.request_failover()
                 primary.request_leave()
                 await secondary.running()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
@@ -256,6 +257,37 @@ def test_a_forgetful_arbiter_makes_a_member_wait_until_somebody_accepts_the_loss
     asyncio.run(story())
 
 
+def test_a_loss_is_accepted_at_a_start_and_never_later(tmp_path: Path) -> None:
+    """Given in vain, the holder is there. Kept, it would throw away what the other one acknowledges alone."""
+    alone_before(tmp_path, "a", b"kept")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("a", accept_loss=True) as a, place.member("b", accept_loss=True) as b:
+            await until(lambda: a.state == "primary")
+            a.request_leave()
+            await a.wait()
+            await until(lambda: b.state == "alone")
+            assert b._seat.point is not None
+            assert [await each._looking.accepts_loss() for each in (a, b)] == [False, False]
+
+    asyncio.run(story())
+
+
+def test_a_loss_is_not_accepted_by_who_has_nothing(tmp_path: Path) -> None:
+    """It waits on: started anew, it would hide that all is lost."""
+    alone_before(tmp_path, "a", b"kept")
+    shutil.rmtree(tmp_path / "b")
+
+    async def story() -> None:
+        place = Place(tmp_path)
+        async with place.member("b", accept_loss=True) as b:
+            await place.says("b", "holds nothing to go on from")
+            assert b.state == "secondary"
+
+    asyncio.run(story())
+
+
 def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_on(tmp_path: Path) -> None:
     alone_before(tmp_path, "a", b"kept")
 
@@ -280,7 +312,8 @@ def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_
 # ---- what answers given alone wait for -------------------------------------------------------------
 
 HOUR = 3600.0
-"""Between two checkpoints alone: whatever is stored in a test is stored because somebody asked for it."""
+SELDOM = Options(interval=HOUR, min_interval=HOUR, deadline=PATIENCE)
+"""Whatever is stored in a test is stored because somebody asked for it."""
 
 
 def alone(
@@ -291,7 +324,7 @@ def alone(
 
     async def told() -> None:
         place = Place(folder)
-        async with place.member("a", alone_commit=commit, alone_interval=HOUR) as a:
+        async with place.member("a", alone_commit=commit, options=SELDOM) as a:
             await until(lambda: a.active is not None)
             assert a.active is not None
             await a.active.running()
@@ -408,11 +441,10 @@ def test_answers_keep_their_order_from_alone_to_protected_and_back(
 def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path: Path) -> None:
     """Behind the change-over no checkpoint comes: the Secondary has it all by then, or not at all."""
     alone_before(tmp_path, "a", b"one")
-    seldom = Options(interval=HOUR, deadline=PATIENCE)
 
     async def story() -> None:
         place = Place(tmp_path)
-        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=seldom) as a:
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=SELDOM) as a:
             await until(lambda: a.active is not None)
             assert a.active is not None
             await place.says("a", "answers before")
@@ -434,7 +466,7 @@ def test_a_store_that_takes_nothing_at_the_end_is_said(tmp_path: Path) -> None:
 
     async def story() -> None:
         place = Place(tmp_path)
-        async with place.member("a", alone_commit=AloneCommit.MEMORY, alone_interval=HOUR) as a:
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=SELDOM) as a:
             await until(lambda: a.active is not None)
             assert a.active is not None
             await place.says("a", "answers before")

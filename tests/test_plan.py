@@ -113,7 +113,7 @@ def test_what_is_known_ships_for_a_qemu_of_that_version_only() -> None:
         ("tcp:host", "write tcp:HOST:PORT or unix:PATH"),
         ("unix:", "write tcp:HOST:PORT or unix:PATH"),
         ("cmd:", "a command is missing: write cmd:COMMAND"),
-        ("cmd:./side", "'./side' does not say where its side is: write {address} in it for unix:PATH, or {port}"),
+        ("cmd:./side", "'./side' does not say where its side is: write {address} in it for unix:PATH, or"),
         ("cmd:./side {address} {port}", "does not say where its side is"),
         ("cmd:./side '{address}", "no closing quotation"),
     ],

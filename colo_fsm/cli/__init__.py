@@ -17,7 +17,9 @@ def main() -> None:
         from .output import open_streams
 
         open_streams()
-        from .app import cli
+        from .app import cli, load
+
+        load(*sys.argv[1:2])
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from .conformance import conformance
-from .ctl import ctl
-from .demo import demo
-from .diagram import diagram
-from .export import export
-from .inspect import inspect
-from .learn import learn
-from .member import member
 from .output import Commands
-from .restore import restore
-from .side import primary, secondary
-from .simulate import simulate
-from .standby import standby
-from .verify import verify
-from .watch import replay, tap, trace
+
+MODULES = {
+    "conformance": "conformance",
+    "ctl": "ctl",
+    "demo": "demo",
+    "diagram": "diagram",
+    "export": "export",
+    "inspect": "inspect",
+    "learn": "learn",
+    "member": "member",
+    "primary": "side",
+    "replay": "watch",
+    "restore": "restore",
+    "secondary": "side",
+    "simulate": "simulate",
+    "standby": "standby",
+    "tap": "watch",
+    "trace": "watch",
+    "verify": "verify",
+}
+"""Where each command is."""
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class LoadedOnes(Commands):
+    """A command's module is loaded when somebody asks for it: with all of them each would start later."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click."""
+        if cmd_name not in MODULES:
+            return None
+        module = importlib.import_module(f".{MODULES[cmd_name]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(
+    cls=LoadedOnes, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="colo-fsm")
 def cli() -> None:
     """Keep a second machine ready to take over from a first (COLO checkpointing).
@@ -33,23 +60,6 @@ def cli() -> None:
     """
 
 
-for _command in (
-    demo,
-    primary,
-    secondary,
-    member,
-    ctl,
-    standby,
-    restore,
-    inspect,
-    export,
-    tap,
-    replay,
-    trace,
-    diagram,
-    verify,
-    simulate,
-    conformance,
-    learn,
-):
-    cli.add_command(_command)
+def load(name: str = "") -> None:
+    """Load the command of this name, if there is one."""
+    cli.get_command(click.Context(cli), name)

@@ -1,9 +1,9 @@
 """What a peer that only sees the wire can observe of a side: its table as a machine of inputs and outputs.
 
 An input is one thing that comes over the link. Its output is all that the side then says by itself until it
-waits for the link again: each effect that its state awaits completes, and a side that may begin a checkpoint
-begins it. The order is that of our drivers (`colo_fsm/replica/script.py`). When all this happens is not part of it:
-only the order counts, so a tester waits for an output before it gives the next input.
+waits for the link again: the effect that its state awaits completes, and a side that may begin a checkpoint
+begins it, in the order of our drivers (`colo_fsm/replica/script.py`). When that happens is not part of it:
+only the order counts, so a tester waits for the output before it gives the next input.
 
 The arbiter is not on the wire: a claim is never answered here, and in failover a side is silent.
 """
@@ -79,6 +79,9 @@ def said(value: Message | int) -> str:
     return value.text if isinstance(value, Message) else f"invalid value {value:#x}"
 
 
+SILENCE = Output((), False)
+
+
 @attrs.frozen
 class Reaction:
     """An output, the table's rows that have led to it, in order, and where the side stands then."""
@@ -88,30 +91,47 @@ class Reaction:
     state: StrEnum
 
 
-def blackbox(table: CompleteTable) -> Mealy[str, Input, Output]:
+def blackbox(table: CompleteTable, *, closes: bool = True) -> Mealy[str, Input, Output]:
     """The machine that a peer sees, from a fresh link on. `first` is what the side says before any input.
 
     Its states are the table's, as far as a side rests in them with the link open, or ends there. Raises
     ValueError for a side that goes on for ever without waiting for its peer: there is no testing it.
+
+    `closes=False` is for an implementation that leaves the link open when it has given up, as a QEMU does.
+    Then that cannot be seen at once, only that it answers nothing more, whatever is given, until END.
     """
     inputs = (*(Input(point.message) for point in table.words.points), INVALID, END)
     first = opening(table)
+    initial = _name(table, first)
     steps: dict[tuple[str, Input], tuple[str, Output]] = {}
-    ended = {_name(table, first)} if first.output.ended else set[str]()
+    outputs = {initial: first.output}
     ahead = [first]
-    reached = {_name(table, first)}
     while ahead:
         here = ahead.pop()
         for given in () if here.output.ended else inputs:
             there = reaction(table, here.state, given)
             name = _name(table, there)
             steps[here.state, given] = name, there.output
-            if there.output.ended:
-                ended.add(name)
-            if name not in reached:
-                reached.add(name)
+            if name not in outputs:
+                outputs[name] = there.output
                 ahead.append(there)
-    return Mealy(_name(table, first), inputs, steps, frozenset(ended), first.output)
+    ended = frozenset(name for name, output in outputs.items() if output.ended)
+    seen = Mealy(initial, inputs, steps, ended, first.output)
+    return seen if closes else _left_open(seen)
+
+
+def _left_open(m: Mealy[str, Input, Output]) -> Mealy[str, Input, Output]:
+    """The same of a side that gives up in silence: only END ends it."""
+    silence = {(state, given): (state, SILENCE) for state in m.ended for given in m.inputs}
+    steps = {key: (dest, Output(output.messages, False)) for key, (dest, output) in m.steps.items()} | silence
+    closed = {
+        (state, END): (f"{dest} (link closed)", Output(output.messages, True))
+        for (state, given), (dest, output) in steps.items()
+        if given == END
+    }
+    ended = frozenset(dest for dest, _ in closed.values())
+    assert m.first is not None
+    return Mealy(m.initial, m.inputs, steps | closed, ended, Output(m.first.messages, False))
 
 
 def opening(table: CompleteTable) -> Reaction:
@@ -152,13 +172,13 @@ def _settled(table: CompleteTable, state: StrEnum, effects: Effects, rows: tuple
 
 
 def _by_itself(table: CompleteTable, state: StrEnum, effects: Effects, connected: bool) -> Iterator[Trigger]:
-    """What happens next without the peer: the first effect that is awaited completes, else a checkpoint begins."""
+    """What happens next without the peer: the first awaited effect completes, or a checkpoint begins."""
     yield from (done(each) for each in effects if isinstance(each, Do) and table.awaits(state, each))
     if connected and table.may(state, begin.checkpoint):
         yield begin.checkpoint
 
 
 def _name(table: CompleteTable, there: Reaction) -> str:
-    """A state that listens is another one once the link is closed: nothing can come any more."""
-    closed = there.output.ended and bool(table.accepts[there.state])
-    return f"{there.state} (link closed)" if closed else there.state
+    """A state that listens is another one to a side that has closed the link: nothing can come any more."""
+    deaf = there.output.ended and bool(table.accepts[there.state])
+    return f"{there.state} (given up)" if deaf else there.state

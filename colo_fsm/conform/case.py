@@ -64,7 +64,7 @@ class Together:
         return self.acts[-1].ends
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        yield (b"".join(_whole(act, voice) for act in self.acts),)
+        yield (b"".join(whole(act, voice) for act in self.acts),)
 
     def __str__(self) -> str:
         return f"{' + '.join(map(str, self.acts))}, in one piece"
@@ -81,9 +81,9 @@ class ByteByByte:
         return self.act.ends
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        whole = _whole(self.act, voice)
-        yield from ((bytes((byte,)),) for byte in whole[:SINGLE])
-        yield (whole[SINGLE:],)
+        data = whole(self.act, voice)
+        yield from ((bytes((byte,)),) for byte in data[:SINGLE])
+        yield (data[SINGLE:],)
 
     def __str__(self) -> str:
         return f"{self.act}, byte by byte"
@@ -111,10 +111,10 @@ class Begun:
     ends = False
 
     def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        whole = _whole(self.act, voice)
-        cut = len(whole) * self.percent // 100
-        voice.left = whole[cut:]
-        yield (whole[:cut],)
+        data = whole(self.act, voice)
+        cut = len(data) * self.percent // 100
+        voice.left = data[cut:]
+        yield (data[:cut],)
 
     def __str__(self) -> str:
         return f"{self.act}, the first {self.percent} % of its bytes"
@@ -148,7 +148,8 @@ class Raw:
         return self.text
 
 
-def _whole(act: Act, voice: Voice) -> bytes:
+def whole(act: Act, voice: Voice) -> bytes:
+    """All bytes of an act."""
     return b"".join(bytes(buffer) for piece in act.pieces(voice) for buffer in piece)
 
 

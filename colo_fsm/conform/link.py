@@ -35,8 +35,11 @@ class Link(Protocol):
     def evidence(self) -> str:
         """What else there is to say of the side, for a report: its last words, say."""
 
-    def crash(self) -> str | None:
-        """The signal that has ended the side, if one has: that fails a case whatever else it did."""
+    def crash(self, quiet: float = 0.0) -> str | None:
+        """The signal that has ended the side, if one has: that fails a case whatever else it did.
+
+        `quiet`: how many seconds a side that has closed its link may take to end.
+        """
         return None
 
 

@@ -88,7 +88,7 @@ class Mealy(Generic[S, In, Out]):
     def minimal(self) -> Mealy[S, In, Out]:
         """The smallest machine that answers alike: of states that nothing tells apart, the first.
 
-        Partition refinement (Moore 1956): states are parted as long as a step parts them.
+        By partition refinement (Moore 1956): each round parts the states whose steps lead to parted ones.
         """
         block = self._blocks()
         names: dict[int, S] = {}
@@ -116,7 +116,7 @@ class Mealy(Generic[S, In, Out]):
         if state in self.ended:
             return None
         steps = (self.steps[state, given] for given in self.inputs)
-        return block[state], tuple((output, block[dest]) for dest, output in steps)
+        return tuple((output, block[dest]) for dest, output in steps)
 
 
 def difference(a: Mealy[S, In, Out], b: Mealy[T, In, Out]) -> tuple[In, ...] | None:

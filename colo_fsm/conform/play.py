@@ -66,7 +66,7 @@ def _played(case: Case, target: Target, pace: Pace) -> _Play:
             reasons += [one.why for one in step.accepted if one.output == seen.output and one.why]
         if deviation is None and not talk.ended:
             deviation = _more(talk, case.steps)
-        if (crash := link.crash()) is not None:
+        if (crash := link.crash(pace.quiet)) is not None:
             deviation = _crashed(crash, deviation, case.steps)
         evidence = link.evidence() if deviation is not None else ""
         return _Play(tuple(talk.exchange), deviation, tuple(dict.fromkeys(reasons)), evidence)

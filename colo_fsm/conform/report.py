@@ -82,8 +82,13 @@ def _reasons(judged: Sequence[Judged], outcome: Outcome) -> Iterator[str]:
 def totals(run: Run) -> str:
     """The counts of a run in a few words."""
     cases = len(run.judged)
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in run.totals.items()) or "nothing played"
+    counts = ", ".join(_counted(count, outcome) for outcome, count in run.totals.items()) or "nothing played"
     return f"{cases} case{'s' * (cases != 1)} in {run.seconds:.1f} s: {counts}"
+
+
+def _counted(count: int, outcome: Outcome) -> str:
+    many = {Outcome.EXPECTED: "s", Outcome.SURPRISE: "es"}.get(outcome, "") * (count != 1)
+    return f"{count} {outcome}{many}"
 
 
 def matrix(runs: Sequence[Run]) -> Iterator[str]:

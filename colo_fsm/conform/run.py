@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     PASS = "pass"  # noqa: S105 - no password
     LENIENT = "lenient"
     """Passed with an answer in which implementations may differ."""
-    EXPECTED = "expected to fail"
+    EXPECTED = "expected failure"
     """Failed, as is known of this implementation."""
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"

@@ -1,9 +1,9 @@
 """Test suites of a machine: a tour, n-switch, W and Wp. Each is a tuple of words of inputs.
 
-A word is given to an implementation from a fresh start, and passes if every answer is the machine's and it has
-ended where the machine has. All of it follows from the machine alone, in the order of its inputs: the same
-machine gives the same suite in any process. No word is the beginning of another one, and none goes on where
-nothing can be given any more.
+A word is given to an implementation from a fresh start, and passes if every answer is the machine's and it
+has ended where the machine has. All of it follows from the machine alone, in the order of its inputs: the
+same machine gives the same suite in any process. No word is the beginning of another one, and none goes on
+where nothing can be given any more.
 
 What W and Wp promise: an implementation that is deterministic, takes the same inputs, shows when it has
 ended, and has at most n + `extra` states in which something can be given, passes if and only if it answers
@@ -160,7 +160,7 @@ def _further(m: Mealy[S, In, Out], words: Iterable[tuple[In, ...]], extra: int) 
 
 
 def _tests(m: Mealy[S, In, Out], words: Iterable[tuple[In, ...]]) -> tuple[tuple[In, ...], ...]:
-    """These words, cut where the machine ends, without those that others begin with; () if nothing is left."""
+    """These words, cut where the machine ends, without those that others begin with; at least ()."""
     cut = dict.fromkeys(((), *(word[: len(m.run(word))] for word in words)))
     begun = {word[:n] for word in cut for n in range(len(word))}
     return tuple(word for word in cut if word not in begun)

@@ -187,7 +187,7 @@ class Talk:
         size = self._voice.unread
         if not self._voice.ready or not size:
             return None
-        text = f"{size} byte{'s' * (size != 1)} that are no whole message"
+        text = f"{size} bytes that are no whole message" if size > 1 else "a byte that is no whole message"
         self._note("<-", text)
         return text
 

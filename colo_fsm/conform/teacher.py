@@ -116,7 +116,7 @@ class Teacher:
                     break
                 self.inputs += 1
                 answers.append(side.go_on(given, next(sure), next(likely)))
-            if (crash := link.crash()) is not None:
+            if (crash := link.crash(pace.quiet)) is not None:
                 answers[-1] = Broken(f"a crash: {crash}")
             return Exchange(answers[0], tuple(zip(word, answers[1:], strict=False)))
 

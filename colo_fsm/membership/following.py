@@ -34,6 +34,8 @@ class Following:
         )
         async with ground.told(pair), pair:
             instead = await self._listen(pair)
+        if pair.generation is not None:
+            self._looking.settled()
         if ground.leave.is_set() and not pair.token:
             return On.LEAVE
         if pair.token or (instead is Finding.SUCCEED and await self._succeeds()):

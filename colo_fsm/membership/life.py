@@ -121,7 +121,9 @@ class Member:
 
     async def _go(self, trigger: Finding | On) -> None:
         self._machine.trigger(trigger)
-        if self.state not in (S.ALONE, S.PRIMARY):
+        if self.state in (S.ALONE, S.PRIMARY):
+            self._looking.settled()
+        else:
             await self._running.rest("another member goes on")
         if self.state not in (S.LOOKING, self._told):  # a look is no news, what comes of it may be
             self._told = self.state

@@ -64,6 +64,10 @@ class Looking:
             ground.tell(self._why)
         return On.LEAVE if await ground.left_within(ground.plan.look) else On.LOOK
 
+    def settled(self) -> None:
+        """This member has found its part: what somebody has said was for its start, and for nothing later."""
+        self._accept_loss = self._replace_store = False
+
     def _reason(self, finding: Finding, found: Record | None) -> str:
         have = self._ground.seat.point or "nothing"
         return WHY[finding].format(
@@ -86,8 +90,12 @@ class Looking:
         Raises ArbiterUnreachable, Refused.
         """
         ground = self._ground
+        if not self._accept_loss:
+            return False
         have = ground.seat.point
-        if have is None or not self._accept_loss:
+        if have is None:
+            self._accept_loss = False
+            ground.tell("--accept-loss: this store holds nothing to go on from")
             return False
         await ground.asked(ground.standing.insist, have)
         self._accept_loss = False

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import attrs
 import pytest
+from systems import explored
 
 from colo_fsm.check import MATRIX, Policy, Result, Scenario, Strike, documented, explore, moments
 from colo_fsm.check import Property as P
@@ -96,7 +97,7 @@ def spin_says(scenario: Scenario, where: Path, states: int) -> Opinion:
 @needs_spin
 @pytest.mark.parametrize("name", [each.name for each in MATRIX if each.name not in LARGEST])
 def test_spin_agrees(name: str, tmp_path: Path) -> None:
-    agrees(documented(name).scenario, tmp_path)
+    agrees(explored(name), tmp_path)
 
 
 @needs_spin
@@ -104,12 +105,12 @@ def test_spin_agrees(name: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", LARGEST)
 def test_spin_agrees_on_the_largest(name: str, tmp_path: Path) -> None:
-    agrees(documented(name).scenario, tmp_path)
+    agrees(explored(name), tmp_path)
 
 
-def agrees(scenario: Scenario, tmp_path: Path) -> None:
-    ours = opinion_of(explore(scenario))
-    assert spin_says(scenario, tmp_path, ours.states) == ours
+def agrees(result: Result, tmp_path: Path) -> None:
+    ours = opinion_of(result)
+    assert spin_says(result.scenario, tmp_path, ours.states) == ours
 
 
 FARTHER = {
@@ -126,7 +127,7 @@ FARTHER = {
 @needs_spin
 @pytest.mark.parametrize("name", FARTHER)
 def test_spin_agrees_where_the_matrix_does_not_go(name: str, tmp_path: Path) -> None:
-    agrees(FARTHER[name], tmp_path)
+    agrees(explore(FARTHER[name]), tmp_path)
 
 
 # -- state for state --------------------------------------------------------------------------------

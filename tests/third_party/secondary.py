@@ -27,7 +27,7 @@ class Secondary:
         self.signs = self.take(self.number(4)) == b"colo-fsm"
         self.memory, self.device = self.initial()
         self.link.sendall(READY)
-        while True:
+        while True:  # a checkpoint
             self.next(REQUEST)
             self.link.sendall(REPLY)
             self.next(SEND)

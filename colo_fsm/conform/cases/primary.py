@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colo_fsm.colo import COLOMessage as M
 from colo_fsm.colo import State as S
 from colo_fsm.fsm import CompleteTable
 from colo_fsm.stream.format import U32
 
 from ..case import ByteByByte, Case, Raw
 from ..voice import state_on_wire
-from .words import LONG, SOON, Story, backwards, beginning, case
+from .sources import AHEAD, CHECK, PROCESS, RECEIVE, SAVE, TRANSACTION
+from .words import LOADED, LONG, READY, RECEIVED, REPLY, REQUEST, SOON, Story, backwards, beginning, case
 
-READY, REQUEST, REPLY = M.CHECKPOINT_READY, M.CHECKPOINT_REQUEST, M.CHECKPOINT_REPLY
-SEND, RECEIVED, LOADED = M.VMSTATE_SEND, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
-ROUND = (REPLY, RECEIVED, LOADED)
-
-PROCESS = "the patch, colo_process_checkpoint()"
-TRANSACTION = "the patch, colo_do_checkpoint_transaction()"
-RECEIVE = "the patch, colo_receive_message()"
-CHECK = "the patch, colo_receive_check_message()"
-AHEAD = "the patch, note 3 under its sync points"
-QEMU = "QEMU, colo_do_checkpoint_transaction()"
+CHECKPOINT = (REPLY, RECEIVED, LOADED)
 
 
 def cases(table: CompleteTable) -> Iterator[Case]:
@@ -111,15 +102,15 @@ def sending(asked: Story, state: bool) -> Iterator[Case]:
     yield case(
         "3.1",
         "The Primary MUST send its state behind checkpoint-reply and then wait for vmstate-received.",
-        QEMU if state else TRANSACTION,
+        SAVE if state else TRANSACTION,
         asked.give(REPLY).quiet(),
     )
     if state:
         yield case(
             "3.2",
             "The Primary MUST announce the size of the device state that follows in each checkpoint.",
-            QEMU,
-            asked.give(*ROUND, *ROUND, REPLY),
+            SAVE,
+            asked.give(*CHECKPOINT, *CHECKPOINT, REPLY),
         )
 
 
@@ -195,7 +186,7 @@ def in_pieces(start: Story) -> Iterator[Case]:
         "8.1",
         "The Primary MUST take all of a Secondary's messages when they have come in one piece.",
         AHEAD,
-        start.together(READY, *ROUND),
+        start.together(READY, *CHECKPOINT),
     )
     yield case(
         "8.2",
@@ -207,7 +198,7 @@ def in_pieces(start: Story) -> Iterator[Case]:
         "8.3",
         "The Primary MUST take messages that come byte by byte.",
         RECEIVE,
-        start.give(READY, *ROUND, by=ByteByByte),
+        start.give(READY, *CHECKPOINT, by=ByteByByte),
     )
     yield case(
         "8.4",
@@ -224,13 +215,13 @@ def lasting(asked: Story) -> Iterator[Case]:
             number,
             f"The Primary MUST take {times} checkpoints, one after the other.",
             PROCESS,
-            asked.rounds(times, *ROUND),
+            asked.rounds(times, *CHECKPOINT),
         )
     yield case(
         "9.4",
         "The Primary MUST be as strict in the third checkpoint as in the first.",
         CHECK,
-        asked.rounds(2, *ROUND).give(REPLY).refuse(LOADED, then=(LOADED,)),
+        asked.rounds(2, *CHECKPOINT).give(REPLY).refuse(LOADED, then=(LOADED,)),
     )
     yield case(
         "9.5",

@@ -2,68 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-import attrs
+from collections.abc import Iterator
 
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.colo import State as S
-from colo_fsm.fsm import CompleteTable, encode_size
-from colo_fsm.stream import Buffer
+from colo_fsm.fsm import CompleteTable
 from colo_fsm.stream.format import U32
 
-from ..blackbox import END, INVALID, Input, Output, reaction
-from ..case import Accepted, Begun, ByteByByte, Case, Given, Initial, Raw, Together
-from ..voice import Voice, state_on_wire
-from .words import LEFT_OPEN, LONG, SOON, Story, backwards, beginning, case, unready
-
-READY, REQUEST, REPLY = M.CHECKPOINT_READY, M.CHECKPOINT_REQUEST, M.CHECKPOINT_REPLY
-SEND, SIZE, RECEIVED, LOADED = M.VMSTATE_SEND, M.VMSTATE_SIZE, M.VMSTATE_RECEIVED, M.VMSTATE_LOADED
-
-INCOMING = "the patch, colo_process_incoming_thread()"
-WAIT = "the patch, colo_wait_handle_message()"
-RECEIVE = "the patch, colo_receive_message()"
-CHECK = "the patch, colo_receive_check_message()"
-AHEAD = "the patch, note 3 under its sync points"
-ROUND = "QEMU, colo_incoming_process_checkpoint()"
-VALUE = "QEMU, colo_receive_message_value()"
-LOADVM = "QEMU, qemu_loadvm_state_main()"
-STREAM = "QEMU, docs/devel/migration/main.rst, Stream structure"
-
-LATE = "QEMU says vmstate-received when it has the bytes, and finds out what they are when it loads them"
-LOOSE = "QEMU loads a device state up to its end mark, and does not look at what is behind that"
-WAITING = "a side may wait for what was announced until the link ends"
-
-GARBAGE = b"\xa5" * 64
-"""Begins neither a stream nor a section."""
-END_MARK = b"\x00"
-TAKEN = Output((RECEIVED, LOADED), ended=False)
-
-
-@attrs.frozen
-class Padded:
-    """The device state in its turn, `behind` counted in."""
-
-    behind: bytes
-    ends = False
-
-    def pieces(self, voice: Voice) -> Iterator[Iterable[Buffer]]:
-        message, size, *state = voice.message(SIZE)
-        more = int.from_bytes(size, "big") + len(self.behind)
-        yield (b"".join(map(bytes, (message, encode_size(more), *state, self.behind))),)
-
-    def __str__(self) -> str:
-        return f"vmstate-size, with {len(self.behind)} bytes behind the end mark of its state"
-
-
-def live(state: bytes, what: str) -> Raw:
-    """vmstate-send, and these bytes."""
-    return Raw(U32.pack(SEND) + state, f"vmstate-send, {what}")
-
-
-def sized(size: int, state: bytes, what: str) -> Raw:
-    """vmstate-size, this size, and these bytes."""
-    return Raw(U32.pack(SIZE) + encode_size(size) + state, f"vmstate-size, {what}")
+from ..case import ByteByByte, Case, Raw
+from ..voice import state_on_wire
+from . import states
+from .sources import AHEAD, CHECK, INCOMING, RECEIVE, ROUND, VALUE, WAIT
+from .words import (
+    LOADED,
+    LONG,
+    RECEIVED,
+    REPLY,
+    REQUEST,
+    SEND,
+    SIZE,
+    SOON,
+    Story,
+    backwards,
+    beginning,
+    case,
+)
 
 
 def cases(table: CompleteTable) -> Iterator[Case]:
@@ -73,12 +36,12 @@ def cases(table: CompleteTable) -> Iterator[Case]:
     whole = (REQUEST, SEND, SIZE) if state else (REQUEST, SEND)
     yield from ready(start)
     if state:
-        yield from initial_state(table)
+        yield from states.initial_state(table)
     yield from between(start)
     yield from replying(start, whole)
     if state:
-        yield from live_state(start.give(REQUEST))
-        yield from device_state(start.give(REQUEST, SEND))
+        yield from states.live_state(start.give(REQUEST))
+        yield from states.device_state(start.give(REQUEST, SEND))
     yield from loading(start, whole, state)
     yield from ending(start, whole, state)
     yield from in_pieces(start, whole, state)
@@ -92,28 +55,6 @@ def ready(start: Story) -> Iterator[Case]:
         "The Secondary MUST say checkpoint-ready once it has the initial state, and only once.",
         INCOMING,
         start.quiet(SOON),
-    )
-
-
-def initial_state(table: CompleteTable) -> Iterator[Case]:
-    half = Begun(Initial(), 50)
-    yield case(
-        "1.2",
-        "The Secondary MUST NOT say checkpoint-ready before it has the whole initial state.",
-        INCOMING,
-        unready(table, half).finish(),
-    )
-    yield case(
-        "1.3",
-        "The Secondary MUST give up without checkpoint-ready when the link ends inside the initial state.",
-        LOADVM,
-        unready(table, Together((half, Given(END)))),
-    )
-    yield case(
-        "1.4",
-        "The Secondary MUST give up without checkpoint-ready when what comes is no initial state.",
-        STREAM,
-        unready(table, Together((Raw(GARBAGE, "what begins no stream"), Given(END)))),
     )
 
 
@@ -195,107 +136,6 @@ def replying(start: Story, whole: tuple[M, ...]) -> Iterator[Case]:
         "The Secondary MUST NOT pass over a message that is out of turn inside a checkpoint.",
         CHECK,
         replied.refuse(REPLY, then=whole[1:]),
-    )
-
-
-def live_state(replied: Story) -> Iterator[Case]:
-    """4: the live state."""
-    malformed = reaction(replied.table, S.SENDING, INVALID)
-    yield case(
-        "4.1",
-        "The Secondary MUST say nothing between vmstate-send and vmstate-size.",
-        ROUND,
-        replied.give(SEND).quiet(),
-    )
-    yield case(
-        "4.2",
-        "The Secondary MUST take a live state that is only its end mark, since nothing has changed.",
-        LOADVM,
-        replied.give(SEND, by=lambda _: live(END_MARK, "a live state without sections")).give(SIZE),
-    )
-    yield case(
-        "4.3",
-        "The Secondary MUST NOT take a vmstate-size that stands in place of the live state.",
-        LOADVM,
-        replied.give_up(Together((live(b"", "no live state"), Given(Input(SIZE)))), malformed, (SIZE,)),
-    )
-    yield case(
-        "4.4",
-        "The Secondary MUST give up when the live state is malformed.",
-        STREAM,
-        replied.give_up(live(GARBAGE, "a live state that begins no section"), malformed, (SIZE,)),
-    )
-    for number, percent in (("4.5", 0), ("4.6", 50), ("4.7", 99)):
-        yield case(
-            number,
-            f"The Secondary MUST give up when the link ends at {percent} % of the live state.",
-            LOADVM,
-            replied.cut(SEND, percent),
-        )
-    yield case(
-        "4.8",
-        "The Secondary MUST NOT answer before the live state is whole, however it comes in pieces.",
-        LOADVM,
-        replied.in_two(SEND).give(SIZE),
-    )
-
-
-def device_state(sent: Story) -> Iterator[Case]:
-    """5: the size and the device state."""
-    malformed = reaction(sent.table, S.SIZED, INVALID)
-    received = (
-        Accepted(Output((RECEIVED,), ended=True), LATE),
-        Accepted(Output((RECEIVED,), ended=False), f"{LATE}; {LEFT_OPEN}"),
-    )
-    yield case(
-        "5.1",
-        "The Secondary MUST NOT take a second vmstate-send in one checkpoint.",
-        VALUE,
-        sent.refuse(SEND, then=(SIZE,)),
-    )
-    yield case(
-        "5.2",
-        "The Secondary MUST NOT take a checkpoint-request in place of vmstate-size.",
-        VALUE,
-        sent.refuse(REQUEST, then=(SIZE,)),
-    )
-    yield case(
-        "5.3",
-        "The Secondary MUST NOT say vmstate-loaded of a device state of no bytes.",
-        ROUND,
-        sent.give_up(sized(0, b"", "0 bytes"), malformed, (REQUEST,), *received),
-    )
-    yield case(
-        "5.4",
-        "The Secondary MUST NOT say vmstate-loaded of a device state that is malformed.",
-        STREAM,
-        sent.give_up(
-            sized(len(GARBAGE), GARBAGE, "a state that begins no section"), malformed, (REQUEST,), *received
-        ),
-    )
-    yield case(
-        "5.5",
-        "The Secondary MUST NOT say vmstate-received when the link ends inside the device state.",
-        ROUND,
-        sent.cut(SIZE, 70),
-    )
-    yield case(
-        "5.6",
-        "The Secondary MUST give up when the link ends inside the size.",
-        VALUE,
-        sent.end_with(Raw(U32.pack(SIZE) + bytes(4), "vmstate-size, half of the size"), S.SIZED),
-    )
-    yield case(
-        "5.7",
-        "The Secondary MUST NOT say vmstate-received of a device state larger than what has come.",
-        ROUND,
-        sent.overreach(sized(1 << 62, b"", "2^62 bytes"), malformed, WAITING),
-    )
-    yield case(
-        "5.8",
-        "The Secondary MUST take as many bytes of state as vmstate-size says, and no message of them.",
-        ROUND,
-        sent.give_up(Padded(U32.pack(REQUEST)), malformed, (SIZE,), *received, Accepted(TAKEN, LOOSE)),
     )
 
 

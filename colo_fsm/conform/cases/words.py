@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import attrs
 
+from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import CompleteTable, Message
 from colo_fsm.stream.format import U32
 
@@ -18,6 +19,8 @@ from ..blackbox import END, INVALID, Input, Output, Reaction, opening, reaction
 from ..case import Accepted, Act, Begun, Case, Given, Initial, Raw, Rest, Step, Together
 from ..generated import declared
 from ..talk import NOTHING
+
+READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = COLOMessage
 
 GIVES_UP = Output((), ended=True)
 LEFT_OPEN = (
@@ -167,6 +170,14 @@ def unready(table: CompleteTable, first: Act) -> Story:
     if first.ends:
         return story._told(declared(None, there), there.state)
     return story._told(declared(None, attrs.evolve(there, output=NOTHING)), table.initial)
+
+
+def unreadable(table: CompleteTable, first: Act) -> Story:
+    """A side that is given this for its initial state: it gives up, or falls silent."""
+    there = reaction(table, table.initial, INVALID)
+    accepted = Accepted(GIVES_UP), Accepted(NOTHING, LEFT_OPEN)
+    told = attrs.evolve(declared(None, there), accepted=accepted)
+    return Story(table, table.initial, first=first)._told(told, there.state)
 
 
 def case(number: str, must: str, source: str, story: Story) -> Case:

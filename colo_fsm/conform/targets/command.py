@@ -1,7 +1,7 @@
 """The target `cmd:COMMAND`: a side that is started afresh for every case, and ended after it.
 
 In the command, `{address}` is where it has to listen (a Secondary) or to connect to (a Primary): unix:PATH.
-For those that do only TCP, `{port}` is a port of 127.0.0.1. `{folder}` is one of the case's own, gone with it.
+For those that do only TCP, `{port}` is a port of 127.0.0.1. `{folder}` is a folder of the case's own.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ LAST_WORDS = 300
 """Characters of a command's last words that stand in a report."""
 STEP = 0.005
 """Seconds between two looks at whether a command is there."""
-SOON = 0.02
-"""Seconds in which a command that has closed its link may end, to be seen how."""
 EXITING = 0x4
 """PF_EXITING of Linux: set before the kernel closes what a process has open."""
 CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
@@ -62,11 +60,11 @@ class Process(SocketLink):
         ended = "" if self._process.poll() is None else fate(self._process)
         return ": ".join(filter(None, (ended, last_words(self._words))))
 
-    def crash(self) -> str | None:
-        """See `Link`."""
-        if self._ended:  # the kernel closes a link a moment before it says how the process has ended
+    def crash(self, quiet: float = 0.0) -> str | None:
+        """See `Link`. A process that is about to end is waited for; one that has started others may be."""
+        if self._ended:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._patience if exiting(self._process.pid) else SOON)
+                self._process.wait(self._patience if exiting(self._process.pid) else quiet)
         return None if self._process.poll() is None else signal_of(self._process)
 
 

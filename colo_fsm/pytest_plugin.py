@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .case import Case
-    from .expected import Expected
-    from .link import Target
-    from .plan import Plan
-    from .run import Judged
+    from .conform.case import Case
+    from .conform.expected import Expected
+    from .conform.link import Target
+    from .conform.plan import Plan
+    from .conform.run import Judged
 
 NAME = "colo-fsm"
 PLANNED = {
@@ -63,9 +63,9 @@ class Conformance:
     """The run of one target: it is opened by its first test, and closed with the session."""
 
     def __init__(self, config: pytest.Config, text: str) -> None:
-        from .expected import Expected, ExpectedError, read
-        from .plan import PlanError, plan
-        from .talk import Pace
+        from .conform.expected import Expected, ExpectedError, read
+        from .conform.plan import PlanError, plan
+        from .conform.talk import Pace
 
         options = {name: config.getoption(f"colo_{name}") for name in (*PLANNED, "timeout", "listen")}
         self.given = {name: value for name, value in options.items() if value}
@@ -149,11 +149,11 @@ class CaseItem(_Item):
 
     def runtest(self) -> None:
         """Play it, and judge."""
-        from .link import CannotTest
-        from .plan import alone
-        from .play import play
-        from .report import details
-        from .run import Outcome
+        from .conform.link import CannotTest
+        from .conform.plan import alone
+        from .conform.play import play
+        from .conform.report import details
+        from .conform.run import Outcome
 
         run = self._run
         try:

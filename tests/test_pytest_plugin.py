@@ -14,7 +14,7 @@ from colo_fsm.conform.plan import plan
 
 pytest_plugins = "pytester"
 
-PLUGIN = "colo_fsm.conform.plugin"
+PLUGIN = "colo_fsm.pytest_plugin"
 """Also the name of the entry point: where the package is installed with it, `-p` finds it there already."""
 PARTY = Path(__file__).parent / "third_party"
 CASES = len(plan("secondary").cases())
@@ -105,7 +105,7 @@ def test_a_failure_is_the_report_and_no_traceback(pytester: pytest.Pytester, bro
     assert "  row        sending --recv_vmstate_size--> sized" in text
     assert "--only colo/secondary/6.1 --side secondary --timeout 20.0" in text
     assert "Traceback" not in text
-    assert "plugin.py" not in text
+    assert "pytest_plugin.py" not in text
 
 
 def test_expected_failures_are_strict(pytester: pytest.Pytester, broken: str, tmp_path: Path) -> None:
