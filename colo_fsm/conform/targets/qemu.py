@@ -7,13 +7,17 @@ event COLO_EXIT says so, or the end of the process does.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import tempfile
+import termios
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from struct import Struct
 from types import TracebackType
 from typing import Self
 
@@ -37,18 +41,32 @@ from colo_fsm.stream import Buffer, StreamError
 from ..link import CannotTest, Link, moment
 from ..voice import OwnState, Source, TableVoice, Voice
 from .address import accepted, connected
-from .command import Process, fate
+from .command import STEP, Process, fate
 from .qmp import Qemu, QemuError, running
 
 BINARY = "qemu-system-x86_64"
 KVM = "/dev/kvm"
 MEMORY = 16
 """MiB."""
-BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none")
+BARE = (
+    "-name",
+    "conformance,debug-threads=on",
+    "-no-user-config",
+    "-nodefaults",
+    "-display",
+    "none",
+    "-vga",
+    "none",
+)
 DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
 RETURN_PATH = 11
 """The first version whose COLO goes over a return path."""
+
+
+LAG = 2.0
+"""Seconds that a QEMU at work is waited for in addition."""
+_INT = Struct("i")
 
 
 class VmVoice(TableVoice):
@@ -60,12 +78,25 @@ class VmVoice(TableVoice):
         super().__init__(table, source)
         self._channel = channel
 
+    @property
+    def unread(self) -> int:
+        """See `Voice`."""
+        return self._channel.bytes - self._channel.whole
+
     def feed(self, data: Buffer) -> Iterator[int]:
         """See `Voice`."""
         try:
             yield from (event.value for event in self._channel.events(data) if isinstance(event, Said))
         except Undecodable as error:
             raise StreamError(error.offset, error.problem) from None
+
+
+def _runs(stat: Path) -> bool:
+    """Whether this thread runs, or would if the machine let it; the guest's own may always do."""
+    with suppress(OSError):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        return rest.split()[0] in "RDT" and not name.startswith("CPU ")
+    return False
 
 
 class QemuLink(Process):
@@ -76,8 +107,12 @@ class QemuLink(Process):
         self._qemu = qemu
 
     def receive(self, timeout: float) -> bytes | None:
-        """See `Link`. What it said before it gave the pair up comes first."""
+        """See `Link`. What it said before it gave the pair up comes first.
+
+        The time counts from when it waits for us: as long as it is at work it is late, not silent.
+        """
         deadline = moment() + timeout
+        last = deadline + LAG
         while not self._ended:
             over = self._qemu.exit is not None or self._qemu.ended
             wait = 0 if over else max(0.0, deadline - moment())
@@ -85,13 +120,21 @@ class QemuLink(Process):
             ready, _, _ = select.select(watched, [], [], wait)
             if self._socket.fileno() in ready:
                 return super().receive(0)
-            if not (ready or over):
-                return None
             if over:
                 self._ended = True
-            else:
+            elif ready:
                 self._qemu.read()
+            elif moment() < last and self._at_work():
+                time.sleep(STEP)
+                deadline = moment() + timeout
+            else:
+                return None
         return b""
+
+    def _at_work(self) -> bool:
+        """Whether it has not read all that it was given, or a thread of its own has something to do."""
+        (unread,) = _INT.unpack(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size)))
+        return bool(unread) or any(map(_runs, Path(f"/proc/{self._process.pid}/task").glob("*/stat")))
 
     def evidence(self) -> str:
         """How it has given the pair up, if it has, and what it said last."""
@@ -140,7 +183,7 @@ class QemuTarget:
                 self._ask_version(folder)
                 if self.table.side is Side.SECONDARY:
                     self._source = self._captured(folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             self._stack = stack.pop_all()
         return self
@@ -162,7 +205,7 @@ class QemuTarget:
                     link, channel = self._primary(stack, folder, _unkept)
                 else:
                     link, channel = self._secondary(stack, folder)
-            except QemuError as error:
+            except (QemuError, OSError) as error:
                 raise CannotTest(f"{self._binary}: {error}") from None
             yield link, VmVoice(self.table, self._source, channel)
 

@@ -60,8 +60,7 @@ class Qemu:
                 raise self._error(f"does not answer {command} in {self._patience:g} s")
             self.read()
             if self.ended:
-                self.process.wait()
-                raise self._error(f"{fate(self.process)} before it has answered {command}")
+                raise self._error(f"{self._fate()} before it has answered {command}")
         answer = self._answers.pop()
         if "error" in answer:
             raise QemuError(f"{command}: {answer['error']['desc']}")
@@ -84,6 +83,13 @@ class Qemu:
     def words(self) -> str:
         """The end of what it has said to its user, warnings apart, in one line."""
         return last_words(self.log.read_text(errors="replace"))
+
+    def _fate(self) -> str:
+        try:
+            self.process.wait(self._patience)
+        except subprocess.TimeoutExpired:
+            return "has closed its QMP, and goes on,"
+        return fate(self.process)
 
     def _error(self, what: str) -> QemuError:
         return QemuError(": ".join(filter(None, (what, self.words()))))

@@ -99,6 +99,8 @@ class Channel(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
+        self.whole = 0
+        """How many of its `bytes` are whole: messages, with the states that belong behind them."""
         self._events: list[Event] = []
 
     def events(self, data: Buffer) -> Iterator[Event]:
@@ -133,6 +135,7 @@ class Return(Channel):
                 yield from self._source.skip(_NO_MESSAGES[value])
             else:
                 self._message(value)
+            self.whole = self._source.offset
 
 
 class Forward(Channel):
@@ -152,6 +155,7 @@ class Forward(Channel):
     def _parse(self) -> Parsing[None]:
         yield from self._receive_initial()
         while True:
+            self.whole = self._source.offset
             value = yield from self._source.u32()
             self._message(value)
             behind = _STATE_BEHIND.get(value)
@@ -166,6 +170,7 @@ class Forward(Channel):
         vm = state.vm
         self._events.append(Initial(0, vm.bytes, vm.pages, vm.zero_pages, vm.devices))
         self._vm.complete()
+        self.whole = vm.bytes
         yield from within(self._source, state, lambda: state.over)
         self._events.append(Described(vm.bytes, state.bytes))
 
