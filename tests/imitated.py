@@ -100,7 +100,7 @@ class _Link(Link):
     def evidence(self) -> str:
         return ""
 
-    def crash(self) -> str | None:
+    def crash(self, quiet: float = 0.0) -> str | None:
         return "SIGSEGV" if self._state in self._side.crashes else None
 
 
