@@ -49,21 +49,15 @@ KVM = "/dev/kvm"
 MEMORY = 16
 """MiB."""
 BARE = (
-    "-name",
-    "conformance,debug-threads=on",
-    "-no-user-config",
-    "-nodefaults",
-    "-display",
-    "none",
-    "-vga",
-    "none",
-)
+    "-no-user-config", "-nodefaults", "-display", "none", "-vga", "none",
+    "-name", "conformance,debug-threads=on",
+)  # fmt: skip
+"""Its threads have names: those of the guest begin with CPU."""
 DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
-RETURN_PATH = 11
-"""The first version whose COLO goes over a return path."""
-
-
+COLO_ALONE = ("x-colo",)
+COLO_BOTH_WAYS = ("return-path", "x-colo")
+"""What QEMU needs from 11 on, which refuses the other; those before accept it, and break."""
 LAG = 2.0
 """Seconds that a QEMU at work is waited for in addition."""
 _INT = Struct("i")
@@ -89,14 +83,6 @@ class VmVoice(TableVoice):
             yield from (event.value for event in self._channel.events(data) if isinstance(event, Said))
         except Undecodable as error:
             raise StreamError(error.offset, error.problem) from None
-
-
-def _runs(stat: Path) -> bool:
-    """Whether this thread runs, or would if the machine let it; the guest's own may always do."""
-    with suppress(OSError):
-        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
-        return rest.split()[0] in "RDT" and not name.startswith("CPU ")
-    return False
 
 
 class QemuLink(Process):
@@ -156,6 +142,14 @@ class QemuLink(Process):
         return f"it has ended its link, its migration is '{status}'"
 
 
+def _runs(stat: Path) -> bool:
+    """Whether this thread runs, or would if the machine let it; the guest's own may always do."""
+    with suppress(OSError):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        return rest.split()[0] in "RDT" and not name.startswith("CPU ")
+    return False
+
+
 class QemuTarget:
     """QEMUs of `binary`, by default of the one that is installed. `patience`: seconds that anything may take.
 
@@ -171,7 +165,7 @@ class QemuTarget:
         self._binary = binary or BINARY
         self._patience = patience
         self._kvm = os.access(KVM, os.R_OK | os.W_OK)
-        self._return_path = False
+        self._capabilities: tuple[str, ...] = COLO_ALONE
         self._source: Source = OwnState()
         self._stack = ExitStack()
 
@@ -180,7 +174,7 @@ class QemuTarget:
         with ExitStack() as stack:
             folder = self._folder(stack)
             try:
-                self._ask_version(folder)
+                self._get_to_know(folder)
                 if self.table.side is Side.SECONDARY:
                     self._source = self._captured(folder)
             except (QemuError, OSError) as error:
@@ -215,10 +209,14 @@ class QemuTarget:
     def _folder(stack: ExitStack) -> Path:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
 
-    def _ask_version(self, folder: Path) -> None:
+    def _get_to_know(self, folder: Path) -> None:
         with self._running(folder) as qemu:
             version = qemu.ask("query-version")["qemu"]
-        self._return_path = version["major"] >= RETURN_PATH
+            try:
+                self._colo(qemu)
+            except QemuError:
+                self._capabilities = COLO_BOTH_WAYS
+                self._colo(qemu)
         number = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
         self.version = number.rpartition(".")[0]
         self.name = f"QEMU {number}{'' if self._kvm else ' under TCG'}, {self.table.side}"
@@ -229,10 +227,8 @@ class QemuTarget:
         return running(command, folder / "log", self._patience)
 
     def _colo(self, qemu: Qemu) -> None:
-        names = ("return-path", "x-colo") if self._return_path else ("x-colo",)
-        qemu.ask(
-            "migrate-set-capabilities", capabilities=[{"capability": name, "state": True} for name in names]
-        )
+        wanted = [{"capability": name, "state": True} for name in self._capabilities]
+        qemu.ask("migrate-set-capabilities", capabilities=wanted)
 
     def _secondary(self, stack: ExitStack, folder: Path) -> tuple[QemuLink, Return]:
         address = Address(path=str(folder / "link"))
