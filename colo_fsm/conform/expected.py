@@ -24,6 +24,8 @@ from .case import Result, Verdict
 from .run import Judged, Outcome
 
 KEYS = frozenset({"rows", "cases", "reason"})
+SHIPPED = KEYS | {"versions"}
+"""Of the file that ships: each entry says of which versions of QEMU it is known."""
 
 
 class ExpectedError(ValueError):
@@ -32,11 +34,12 @@ class ExpectedError(ValueError):
 
 @attrs.frozen
 class Known:
-    """One entry: `rows` or `cases`, or both, and why."""
+    """One entry: `rows` or `cases`, or both, and why. `versions`: where it ships, of which QEMUs."""
 
     rows: tuple[str, ...]
     cases: tuple[str, ...]
     reason: str
+    versions: tuple[str, ...] = ()
 
     def names(self, id: str) -> bool:
         """Whether this very case has to fail."""
@@ -114,11 +117,12 @@ def read(path: Path) -> Expected:
 
 def shipped(version: str) -> Expected:
     """What is known of this version of QEMU, say 7.2; nothing of one that nobody has tried."""
-    file = resources.files("colo_fsm.conform") / "known" / f"qemu-{version}.toml"
-    return parsed(file.read_text(), file.name) if file.is_file() else Expected()
+    file = resources.files("colo_fsm.conform") / "known" / "qemu.toml"
+    known = parsed(file.read_text(), file.name, SHIPPED)
+    return Expected(tuple(entry for entry in known.entries if version in entry.versions))
 
 
-def parsed(text: str, where: str) -> Expected:
+def parsed(text: str, where: str, keys: frozenset[str] = KEYS) -> Expected:
     """What such a text says. Raises ExpectedError, which names `where` it is from."""
     try:
         found = tomllib.loads(text)
@@ -127,19 +131,21 @@ def parsed(text: str, where: str) -> Expected:
     entries = found.pop("deviation", [])
     if found or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ExpectedError(f"{where}: it holds [[deviation]] tables, and nothing else")
-    return Expected(tuple(_known(entry, f"{where}: deviation {n}") for n, entry in enumerate(entries, 1)))
+    numbered = enumerate(entries, 1)
+    return Expected(tuple(_known(entry, f"{where}: deviation {n}", keys) for n, entry in numbered))
 
 
-def _known(entry: dict[str, Any], where: str) -> Known:
-    if unknown := entry.keys() - KEYS:
-        raise ExpectedError(f"{where}: '{min(unknown)}' is none of {', '.join(sorted(KEYS))}")
+def _known(entry: dict[str, Any], where: str, keys: frozenset[str]) -> Known:
+    if unknown := entry.keys() - keys:
+        raise ExpectedError(f"{where}: '{min(unknown)}' is none of {', '.join(sorted(keys))}")
     reason = entry.get("reason")
     if not isinstance(reason, str) or not reason.strip():
         raise ExpectedError(f"{where} has no reason: say in one sentence what the side does instead")
-    rows, cases = (_texts(entry.get(key, []), f"{where}: {key}") for key in ("rows", "cases"))
+    texts = (_texts(entry.get(key, []), f"{where}: {key}") for key in ("rows", "cases", "versions"))
+    rows, cases, versions = texts
     if not rows and not cases:
         raise ExpectedError(f"{where} names neither rows nor cases")
-    return Known(rows, cases, reason.strip())
+    return Known(rows, cases, reason.strip(), versions)
 
 
 def _texts(found: Any, where: str) -> tuple[str, ...]:
