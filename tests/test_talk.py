@@ -7,9 +7,9 @@ from scripted_link import Clock, Coming, ScriptedLink, ScriptedTarget, said
 
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.colo import Variant
-from colo_fsm.conform.blackbox import END, Input, Output
+from colo_fsm.conform.blackbox import END, NOTHING, Input, Output
 from colo_fsm.conform.case import Given, Raw
-from colo_fsm.conform.talk import ENDLESS, LEAST_QUIET, LENIENT, NOTHING, Pace, Talk, settled
+from colo_fsm.conform.talk import ENDLESS, LEAST_QUIET, LENIENT, Pace, Talk, settled
 from colo_fsm.conform.voice import OwnState, TableVoice
 from colo_fsm.fsm import SIGN_OF_LIFE, Side
 from colo_fsm.stream import greeting

@@ -79,7 +79,7 @@ def said(value: Message | int) -> str:
     return value.text if isinstance(value, Message) else f"invalid value {value:#x}"
 
 
-SILENCE = Output((), False)
+NOTHING = Output((), False)
 
 
 @attrs.frozen
@@ -122,7 +122,7 @@ def blackbox(table: CompleteTable, *, closes: bool = True) -> Mealy[str, Input, 
 
 def _left_open(m: Mealy[str, Input, Output]) -> Mealy[str, Input, Output]:
     """The same of a side that gives up in silence: only END ends it."""
-    silence = {(state, given): (state, SILENCE) for state in m.ended for given in m.inputs}
+    silence = {(state, given): (state, NOTHING) for state in m.ended for given in m.inputs}
     steps = {key: (dest, Output(output.messages, False)) for key, (dest, output) in m.steps.items()} | silence
     closed = {
         (state, END): (f"{dest} (link closed)", Output(output.messages, True))

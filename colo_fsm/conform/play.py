@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
+from .blackbox import NOTHING
 from .case import Case, Deviation, Line, Result, Seen, Step, Verdict
 from .link import Target
-from .talk import NOTHING, Pace, Talk
+from .talk import Pace, Talk
 
 PATIENT = 4
 """How many times as long a case that failed by silence waits when it is played again."""

@@ -17,7 +17,6 @@ LEAST_QUIET = 0.02
 """Seconds in which a side that is quick has said what it has to say."""
 LENIENT = 0.2
 """Seconds, at least, before a lenient answer counts: the declared one may still come of it."""
-NOTHING = Output((), ended=False)
 ENDLESS = 50
 """Timeouts after which a conversation that still goes on is cut off."""
 

@@ -15,10 +15,9 @@ from colo_fsm.colo import COLOMessage
 from colo_fsm.fsm import CompleteTable, Message
 from colo_fsm.stream.format import U32
 
-from ..blackbox import END, INVALID, Input, Output, Reaction, opening, reaction
+from ..blackbox import END, INVALID, NOTHING, Input, Output, Reaction, opening, reaction
 from ..case import Accepted, Act, Begun, Case, Given, Initial, Raw, Rest, Step, Together
 from ..generated import declared
-from ..talk import NOTHING
 
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = COLOMessage
 
