@@ -11,11 +11,11 @@ from scripted_link import Coming, ScriptedLink, ScriptedTarget, said
 
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.colo import Variant
-from colo_fsm.conform.blackbox import END, Input, Output
+from colo_fsm.conform.blackbox import END, NOTHING, Input, Output
 from colo_fsm.conform.case import Accepted, Case, Given, Raw, Result, Step, Verdict
 from colo_fsm.conform.link import CannotTest, Link
 from colo_fsm.conform.play import play, play_all
-from colo_fsm.conform.talk import LENIENT, NOTHING
+from colo_fsm.conform.talk import LENIENT
 from colo_fsm.conform.voice import OwnState, TableVoice, Voice
 from colo_fsm.fsm import Side
 
