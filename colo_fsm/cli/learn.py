@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from itertools import zip_longest
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import attrs
 import click
 
-from colo_fsm.colo import Mode, Profile
 from colo_fsm.conform import learn as learner
 from colo_fsm.conform.asked import Exchange
+from colo_fsm.conform.blackbox import blackbox
 from colo_fsm.conform.learn import Learned, NoLearner, counted
-from colo_fsm.conform.link import CannotTest
+from colo_fsm.conform.link import CannotTest, Link, Target
 from colo_fsm.conform.picture import picture
-from colo_fsm.conform.plan import TIMEOUT, PlanError, plan
+from colo_fsm.conform.plan import Plan
 from colo_fsm.conform.talk import Pace
 from colo_fsm.conform.teacher import NotDeterministic
+from colo_fsm.conform.voice import Voice
 from colo_fsm.draw import DrawError
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import CompleteTable
 
-from .numbers import SECONDS
-from .shown import lines, log_to_stderr, shown
+from .output import INTERRUPTED
+from .plans import plan_options, usage
+from .shown import log_to_stderr, shown
+from .signals import ended_by_signals
 from .status import UNTESTED, exit_codes
 
 ENDINGS = (".svg", ".png", ".dot")
@@ -38,86 +43,86 @@ Row = tuple[str, str, str]
         untested="it cannot be tested: the last line says why",
     ),
 )
-@click.argument("target")
-@click.option("--side", type=click.Choice([*map(str, Side)]), help="Which side the target is.")
-@click.option("--primary", metavar="MODULE:TABLE", help="A Table of yours for the Primary.")
-@click.option("--secondary", metavar="MODULE:TABLE", help="A Table of yours for the Secondary.")
-@click.option("--profile", type=click.Choice([*map(str, Profile)]), default="qemu", show_default=True)
-@click.option("--mode", type=click.Choice([*map(str, Mode)]), default="periodic", show_default=True)
-@click.option("--listen", is_flag=True, help="The target connects to us, as a Primary always does.")
-@click.option("--ready", metavar="TEXT", help="What a command says when it can be connected to.")
+@click.argument("target", metavar="TARGET")
+@plan_options
 @click.option(
-    "--extra",
-    type=click.IntRange(0, MOST_EXTRA),
-    default=0,
-    show_default=True,
-    help="How many states more than its table the target may have.",
-)
+    "--extra", type=click.IntRange(0, MOST_EXTRA), default=0, show_default=True, metavar="N",
+    help="How many states more than its table TARGET may have, to be known all the same.",
+)  # fmt: skip
 @click.option(
-    "--timeout",
-    type=SECONDS,
-    default=TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long an answer may take.",
-)
-@click.option(
-    "--draw",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help=f"Draw both machines, by FILE's ending: {', '.join(ENDINGS)}.",
-)
+    "--draw", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help=f"Draw both machines, as FILE ends: {', '.join(ENDINGS)}.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def learn(
-    target: str,
-    side: str | None,
-    primary: str | None,
-    secondary: str | None,
-    profile: str,
-    mode: str,
-    listen: bool,
-    ready: str | None,
-    extra: int,
-    timeout: float,
-    draw: Path | None,
-    as_json: bool,
-) -> None:
-    """Learn by questions which machine TARGET is, and compare it with its table.
+def learn(target: str, plan: Plan, extra: int, file: Path | None, as_json: bool) -> None:
+    """Find out by questions which machine TARGET is, and compare it with its table.
 
-    TARGET is started afresh, or connected to anew, for each question. If it differs, the shortest exchange
-    that shows it is printed.
-
-    \b
-    TARGET: self, tcp:HOST:PORT, unix:PATH, cmd:COMMAND (with {address} in it), qemu[:BINARY]
+    TARGET, as `colo-fsm conformance --help` has it, is started or connected to anew for each question. If it
+    differs from its table, the shortest exchange that shows it is printed.
 
     \b
     Example:
-      colo-fsm learn qemu --side secondary --draw learned.svg
-      colo-fsm learn 'cmd:./my-standby --listen {address}' --side secondary --extra 2
-      colo-fsm learn unix:link --primary mymodule:PRIMARY
+      colo-fsm learn qemu --side primary --draw primary.svg
+      colo-fsm learn 'cmd:./standby --listen {address}' --side secondary --extra 5
+      colo-fsm learn unix:link --secondary mymodule:SECONDARY
     """
-    if draw is not None and draw.suffix not in ENDINGS:
-        raise click.BadParameter(f"'{draw}': end it in {', '.join(ENDINGS)}", param_hint="--draw")
-    log_to_stderr(logging.CRITICAL)  # sessions of our own warn of what is given to them
+    log_to_stderr(
+        logging.CRITICAL
+    )  # sessions of our own log what they are given, and it is meant to be wrong
+    if file is not None and (file.suffix not in ENDINGS or not file.parent.is_dir()):
+        raise click.UsageError(
+            f"'{file}': name a FILE in a folder that is there, which ends in {' or '.join(ENDINGS)}"
+        )
+    with usage():
+        opened = plan.target(target)
     try:
-        chosen = plan(
-            side, primary=primary, secondary=secondary, profile=profile, mode=mode,
-            timeout=timeout, listen=listen, ready=ready,
-        )  # fmt: skip
-        with chosen.target(target) as tested:
-            learned = learner.learn(tested, Pace(timeout), extra, say=_say)
-    except PlanError as error:
+        blackbox(plan.table)
+    except ValueError as error:
         raise click.UsageError(str(error)) from None
+    try:
+        learned = _learned(opened, plan, extra)
     except NotDeterministic as found:
         _show_undetermined(target, found, as_json)
         raise SystemExit(1) from None
     except (CannotTest, NoLearner) as error:
         click.echo(f"Error: {shown(error)}", err=True)
         raise SystemExit(UNTESTED) from None
-    click.echo(json.dumps(_as_json(learned)) if as_json else lines(_text(learned)))
-    if draw is not None:
-        _draw(learned, draw)
+    if as_json:
+        click.echo(json.dumps(_as_json(learned)))
+    else:
+        _tell(learned)
+    if file is not None:
+        _draw(learned, file)
     if not learned.equal:
         raise SystemExit(1)
+
+
+def _learned(opened: AbstractContextManager[Target], plan: Plan, extra: int) -> Learned:
+    stop = threading.Event()
+    with ended_by_signals(stop.set), opened as target:
+        return learner.learn(_Stopping(target, stop), Pace(plan.timeout), extra, say=_say)
+
+
+@attrs.frozen
+class _Stopping:
+    """A target of which no more sides are started once it is to stop."""
+
+    of: Target
+    stop: threading.Event
+
+    @property
+    def name(self) -> str:
+        return self.of.name
+
+    @property
+    def table(self) -> CompleteTable:
+        return self.of.table
+
+    def fresh(self) -> AbstractContextManager[tuple[Link, Voice]]:
+        """See `Target`."""
+        if self.stop.is_set():
+            raise click.exceptions.Exit(INTERRUPTED)
+        return self.of.fresh()
 
 
 def _say(text: str) -> None:
@@ -136,27 +141,31 @@ def _draw(learned: Learned, file: Path) -> None:
 # -- for people
 
 
-def _text(learned: Learned) -> str:
-    told = [f"{learned.target}: {learned}"]
+def _tell(learned: Learned) -> None:
+    color = "green" if learned.equal else "red"
+    click.secho(shown(f"{learned.target}: {learned}"), fg=color, bold=True)
     if learned.difference is not None:
         exchange = learned.difference
-        told += _beside(("given", "its table says", "seen"), exchange.expected, exchange.seen)
+        _tell_beside(("given", "its table says", "seen"), exchange.expected, exchange.seen)
     parts = [counted(learned.resets, "start"), counted(learned.inputs, "input"), f"{learned.seconds:.1f} s"]
     if learned.machine is not None:
         states = counted(len(learned.machine.live), "state")
         parts.insert(0, f"{states} {'learned' if learned.finished else 'so far, and there are more'}")
     if learned.late:
         parts.append(f"asked again for {counted(learned.late, 'answer')} that came late")
-    return "\n".join([*told, ", ".join(parts)])
+    click.echo(", ".join(parts))
 
 
-def _beside(titles: Row, one: Exchange, other: Exchange) -> list[str]:
-    """Two exchanges on the same inputs, in columns; they may differ in the last row only."""
+def _tell_beside(titles: Row, one: Exchange, other: Exchange) -> None:
+    """Two exchanges on the same inputs, in columns, as far as they are alike, and the first that is not."""
     rows = [titles]
-    for mine, theirs in zip_longest(one.lines, other.lines, fillvalue=("", "")):
-        rows.append((mine[0] or theirs[0] or "at first", mine[1], theirs[1]))
+    for mine, theirs in zip(one.lines, other.lines, strict=False):
+        rows.append((mine[0] or "at first", mine[1], theirs[1]))
+        if mine != theirs:
+            break
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return [f"  {row[0]:{first}}  {row[1]:{second}}  {row[2]}".rstrip() for row in rows]
+    for row in rows:
+        click.echo(shown(f"  {row[0]:{first}}  {row[1]:{second}}  {row[2]}".rstrip()))
 
 
 def _show_undetermined(target: str, found: NotDeterministic, as_json: bool) -> None:
@@ -164,8 +173,10 @@ def _show_undetermined(target: str, found: NotDeterministic, as_json: bool) -> N
         exchanges = [_exchange_as_json(each) for each in (found.one, found.other)]
         click.echo(json.dumps({"target": target, "verdict": "not deterministic", "exchanges": exchanges}))
         return
-    told = _beside(("given", "answered once", "and once"), found.one, found.other)
-    click.echo(lines("\n".join([f"{target}: does not answer the same inputs alike", *told])))
+    click.secho(
+        shown(f"{target}: is not deterministic, it does not answer these inputs alike"), fg="red", bold=True
+    )
+    _tell_beside(("given", "answered once", "and once"), found.one, found.other)
 
 
 # -- for machines

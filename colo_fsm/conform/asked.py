@@ -12,9 +12,13 @@ from .mealy import Mealy, S
 
 @attrs.frozen
 class Broken:
-    """An answer that nothing allows: it cannot be read, or the side has crashed. Nothing follows on it."""
+    """An answer that nothing allows: it cannot be read, or the side has crashed. Nothing follows on it.
+
+    `early`: it was not whole, and more may have come later.
+    """
 
     text: str = attrs.field(eq=False)
+    early: bool = attrs.field(default=False, eq=False)
     ended = True
 
     def __str__(self) -> str:
@@ -84,7 +88,7 @@ class Asked:
             return None, False
         node, steps = self._root, list[tuple[Input, Answer]]()
         for given in word:
-            if node.answer.ended or given not in node.after:
+            if given not in node.after:  # nothing is ever asked behind an end
                 return Exchange(self._root.answer, tuple(steps)), node.answer.ended
             node = node.after[given]
             steps.append((given, node.answer))

@@ -4,11 +4,13 @@ The learner is L# of AALpy (F. Vaandrager et al., A New Approach for Active Auto
 Apartness, 2022). It asks words, and proposes machines. Whether one is the side's is asked with our suites,
 and not by AALpy's Wp oracle: at m = n that asks nothing about a machine of one state, and it knows no ends.
 A proposal holds if the side answers like it to the Wp suite of the declared machine, so that nothing smaller
-is taken for the side too soon, to its own suite, and to the shortest word on which the two machines differ.
+is taken for the side too soon, to its own suite, in some laps through all of it, and to the shortest word on
+which the two machines differ.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -23,6 +25,12 @@ from .mealy import Mealy, difference
 from .talk import Pace
 from .teacher import Teacher, TooMuch, Unlearned
 
+OWN_EXTRA = 1
+"""States more than a machine that is not the declared one: with a side that takes much, more cost much."""
+LAPS = 3
+"""How often a side is led through all that it goes on with, in one link."""
+VOTES = 3
+"""How often what a verdict stands on is asked again: a difference, or these laps."""
 MOST_RESETS = 5000
 """How often a side is started before it counts as one that cannot be learned."""
 
@@ -89,20 +97,22 @@ def learn(
 ) -> Learned:
     """Learn a side, and compare it with the table of `target`.
 
-    Where they are equal, that holds for a side of up to `extra` states more than its table has. `most`: how
-    often it may be started. `say` is told, in a sentence, what happens on the way. Raises CannotTest,
-    NotDeterministic, NoLearner; ValueError for a table whose side never waits for its peer.
+    Where they are equal, that holds for a side of up to `extra` states more than its table has; where they
+    differ, the machine does so for one more than itself, at most. `most`: how often the side may be started.
+    `say` is told, in a sentence, what happens on the way. Raises CannotTest, NotDeterministic, NoLearner;
+    ValueError for a table whose side never waits for its peer.
     """
     began = pace.clock()
     run = _Run(target, pace, extra, most, say)
     finished = run.whole()
     machine = None if run.machine is None else named(run.declared, run.machine)
+    more = extra if run.difference is None else min(extra, OWN_EXTRA)
     return Learned(
         target.name,
         run.declared,
         machine,
         run.difference,
-        0 if machine is None else len(machine.live) + (extra if run.difference is None else 0),
+        0 if machine is None else len(machine.live) + more,
         finished,
         run.teacher.resets,
         run.teacher.inputs,
@@ -127,12 +137,14 @@ class _Run:
             try:
                 lsharp(self.declared.inputs, self._answers, self._contradiction)
                 assert self.machine is not None
-                self._compare(difference(self.declared, self.machine), confirmed=True)
+                word = difference(self.declared, self.machine)
+                self.teacher.confirm(suites.laps(self.machine, LAPS) if word is None else word, VOTES)
+                self._differs(word)
                 return True
             except Unlearned:
                 continue
             except TooMuch:
-                self._compare(self.teacher.asked.deviation(self.declared), confirmed=False)
+                self._differs(self.teacher.asked.deviation(self.declared))
                 return False
 
     def _answers(self, word: Word) -> tuple[Answer, ...]:
@@ -140,37 +152,38 @@ class _Run:
 
     def _contradiction(self, machine: Machine) -> Word | None:
         """A word that the side answers otherwise than this machine; None: the machine is taken for it."""
-        first = self.teacher.ask(()).first
-        self.machine = attrs.evolve(
-            machine, first=first, initial=GIVEN_UP if first.ended else machine.initial
-        )
+        self.machine = attrs.evolve(machine, first=self.teacher.ask(()).first)
         self._say(f"{counted(len(machine.live), 'state')} after {counted(self.teacher.resets, 'start')}")
-        known = self.teacher.asked.deviation(self.machine)
-        return known or next(filter(self._contradicts, self._tests(self.machine)), None)
+        return next(filter(self._contradicts, self._tests(self.machine)), None)
 
     def _tests(self, machine: Machine) -> Iterator[Word]:
-        """With extra states where the machine is the declared one: of another, it is known to be wrong."""
         yield from suites.wp(self.declared, self._extra)
-        yield from suites.wp(machine)
+        yield from suites.wp(machine, min(self._extra, OWN_EXTRA))
+        yield suites.laps(machine, LAPS)
         yield difference(self.declared, machine) or ()
 
     def _contradicts(self, word: Word) -> bool:
+        """Whether the machine is wrong on this word. Then it is asked again: all else follows from it."""
         assert self.machine is not None
-        return self.teacher.ask(word).answers != self.machine.run(word)
+        predicted = _exchange(self.machine, word)
+        parted = self.teacher.ask(word, predicted).until(predicted)
+        if parted is not None:
+            self.teacher.confirm(parted.word)
+        return parted is not None
 
-    def _compare(self, word: Word | None, confirmed: bool) -> None:
-        """Note the difference on this word, if there is any; what a verdict stands on is asked again."""
+    def _differs(self, word: Word | None) -> None:
+        """Note the difference that is seen on this word, if there is one."""
         if word is None:
             return
-        if confirmed:
-            self.teacher.confirm(word)
         seen = self.teacher.asked.begun(word)
         assert seen is not None
-        assert self.declared.first is not None
-        answers = self.declared.run(word)
-        self.difference = Difference(
-            Exchange(self.declared.first, tuple(zip(word, answers, strict=True))), seen
-        )
+        self.difference = Difference(_exchange(self.declared, word), seen)
+
+
+def _exchange(machine: Machine, word: Word) -> Exchange:
+    """What this machine answers to a word, as far as it can be given."""
+    assert machine.first is not None
+    return Exchange(machine.first, tuple(zip(word, machine.run(word), strict=False)))
 
 
 def lsharp(
@@ -184,7 +197,8 @@ def lsharp(
     answers differ.
     """
     try:
-        from aalpy.learning_algs.deterministic.LSharp import run_Lsharp
+        with warnings.catch_warnings(action="ignore"):  # of its own escapes, where it is compiled just now
+            from aalpy.learning_algs.deterministic.LSharp import run_Lsharp
     except ImportError as error:
         raise NoLearner("learning needs AALpy: pip install 'colo-fsm[learn]'") from error
     learned = run_Lsharp(
@@ -237,4 +251,6 @@ def _machine(proposed: Any, inputs: tuple[Input, ...]) -> Machine:
             answer = state.output_fun[given]
             if answer != _OVER:
                 steps[state.state_id, given] = GIVEN_UP if answer.ended else dest.state_id, answer
-    return Mealy(proposed.initial_state.state_id, inputs, steps, frozenset((GIVEN_UP,)))
+    ended_at_once = _OVER in proposed.initial_state.output_fun.values()
+    initial = GIVEN_UP if ended_at_once else proposed.initial_state.state_id
+    return Mealy(initial, inputs, steps, frozenset((GIVEN_UP,)))

@@ -57,6 +57,22 @@ def _nearest(m: Mealy[S, In, Out], start: S, wanted: Collection[tuple[S, In]]) -
     return None
 
 
+def laps(m: Mealy[S, In, Out], times: int) -> tuple[In, ...]:
+    """One word that goes so often through every transition behind which the machine goes on."""
+    onward = [
+        (state, given) for state in m.live for given in m.inputs if m.steps[state, given][0] not in m.ended
+    ]
+    state, word = m.initial, tuple[In, ...]()
+    for _ in range(times):
+        left = dict.fromkeys(onward)
+        while (way := _nearest(m, state, left)) is not None:
+            for given in way:
+                left.pop((state, given), None)
+                state, _ = m.steps[state, given]
+            word += way
+    return word
+
+
 def switches(m: Mealy[S, In, Out], n: int = 1) -> tuple[tuple[In, ...], ...]:
     """Every sequence of n + 1 consecutive transitions (n-switch cover, Chow 1978). `n` is 0 or more."""
     _not_negative("n", n)

@@ -6,7 +6,8 @@ settled: a side that is late only once is asked again with more patience, anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 
 import attrs
 
@@ -19,8 +20,6 @@ from .link import Target
 from .play import PATIENT
 from .talk import Pace, Talk, begins
 
-_Step = tuple[str, Input | None]
-"""A state of the declared table, and what is given there."""
 MOST_LATE = 3
 """How many answers may be late in one run: what is more often otherwise, is not deterministic."""
 
@@ -49,22 +48,23 @@ class Teacher:
         self.resets = self.inputs = 0
         """How many sides were started, and inputs given."""
         self._target, self._pace, self._most, self._say = target, pace, most, say
-        self._silent: set[_Step] = set()
         self.late = 0
         """How many answers were asked for again, and had been late."""
 
-    def ask(self, word: Word) -> Exchange:
+    def ask(self, word: Word, predicted: Exchange | None = None) -> Exchange:
         """What follows on these inputs, to the side's end if that comes before.
 
-        Raises CannotTest, NotDeterministic, TooMuch, Unlearned.
+        What is `predicted` is waited for longer than what nobody expects. Raises CannotTest,
+        NotDeterministic, TooMuch, Unlearned.
         """
         while (known := self.asked.known(word)) is None:
-            self._take(self._play(word, self._pace, self.asked.begun(word)))
+            self._take(self._play(word, self._pace, self.asked.begun(word), predicted))
         return known
 
-    def confirm(self, word: Word) -> None:
-        """Ask again what is known, with patience: for a verdict. Raises what `ask` does."""
-        self._take(self._play(word, self._patient))
+    def confirm(self, word: Word, times: int = 1) -> None:
+        """Ask again what is known, first with patience: what much depends on. Raises what `ask` does."""
+        for pace in (self._patient, *[self._pace] * (times - 1)):
+            self._take(self._play(word, pace, predicted=self.asked.begun(word)))
 
     @property
     def _patient(self) -> Pace:
@@ -84,74 +84,82 @@ class Teacher:
             raise NotDeterministic(before, now)
         self.late += 1
         patient = self._patient
-        true, again = (self._play(now.word, patient) for _ in range(2))
+        longer = before if _too_early(now, before) else now
+        true, again = (self._play(now.word, patient, predicted=longer) for _ in range(2))
         if true != again:
             raise NotDeterministic(true, again)
         forgotten = before.until(true)
         for untrue in (forgotten, now.until(true)):
             if untrue is not None and not _too_early(untrue, true):
                 raise NotDeterministic(untrue, true)
-        self._pace = Pace(self._pace.timeout, patient.quiet, clock=self._pace.clock)
-        self._say(f"{_last(now)} was answered late: the quiet time is {self._pace.quiet:.2g} s from now on")
+        self._pace = patient
+        self._say(f"{_last(now)} was answered late: all waits are {PATIENT} times as long from now on")
         if forgotten is not None:
             self.asked.forget(forgotten)
             self.asked.learn(true)
             raise Unlearned
 
-    def _play(self, word: Word, pace: Pace, known: Exchange | None = None) -> Exchange:
+    def _play(
+        self, word: Word, pace: Pace, known: Exchange | None = None, predicted: Exchange | None = None
+    ) -> Exchange:
         """Give this word to a fresh side. What is known is waited for only until it is there."""
         if self.resets == self._most:
             raise TooMuch
         self.resets += 1
-        silent = set[_Step]() if known is None and pace is not self._pace else self._silent
-        ahead = [] if known is None else [known.first, *known.answers]
+        sure, likely = _each(known), _each(predicted)
         with self._target.fresh() as (link, voice):
-            talk = _Conversation(self._target.table, Talk(self._target.table, link, voice, pace), silent)
-            answers = [talk.begin(ahead[0] if ahead else None)]
-            for number, given in enumerate(word, 1):
+            talk = Talk(self._target.table, link, voice, pace)
+            side = _Conversation(self._target.table, talk, strict=pace is not self._pace)
+            answers = [side.begin(next(sure), next(likely))]
+            for given in word:
                 if answers[-1].ended:
                     break
                 self.inputs += 1
-                answers.append(talk.go_on(given, ahead[number] if number < len(ahead) else None))
+                answers.append(side.go_on(given, next(sure), next(likely)))
             if (crash := link.crash(pace.quiet)) is not None:
                 answers[-1] = Broken(f"a crash: {crash}")
             return Exchange(answers[0], tuple(zip(word, answers[1:], strict=False)))
 
 
+def _each(exchange: Exchange | None) -> Iterator[Answer | None]:
+    """Its answers, that of the beginning first; None for ever behind them."""
+    answers = () if exchange is None else (exchange.first, *exchange.answers)
+    return chain(answers, repeat(None))
+
+
 class _Conversation:
-    """A word on its way to a side. `silent`: steps at which the side is known not to say what it has to."""
+    """A word on its way to a side. `strict`: what is predicted counts less than what the table says."""
 
-    def __init__(self, table: CompleteTable, talk: Talk, silent: set[_Step]) -> None:
-        self._table, self._talk, self._silent = table, talk, silent
+    def __init__(self, table: CompleteTable, talk: Talk, strict: bool) -> None:
+        self._table, self._talk, self._strict = table, talk, strict
         self._here = opening(table)
-        self._in_step = True
+        self._as_declared = self._as_predicted = True
 
-    def begin(self, known: Answer | None) -> Answer:
+    def begin(self, known: Answer | None, predicted: Answer | None) -> Answer:
         """What the side says before any input."""
         self._talk.open()
         if (failure := self._talk.failure) is not None:
             return Broken(failure.garbled or "")
-        return self._answer(known, ("", None))
+        return self._answer(known, predicted)
 
-    def go_on(self, given: Input, known: Answer | None) -> Answer:
+    def go_on(self, given: Input, known: Answer | None, predicted: Answer | None) -> Answer:
         """What it says to this one. A state goes with a message that is in its turn by the declared table."""
         out_of_turn = given.message is not None and given.message not in self._table.accepts[self._here.state]
-        step = (str(self._here.state), given)
         self._here = reaction(self._table, self._here.state, given)
         self._talk.give(Given(given, out_of_turn))
-        return self._answer(known, step)
+        return self._answer(known, predicted)
 
-    def _answer(self, known: Answer | None, step: _Step) -> Answer:
-        expected: Answer | None = known
-        if known is None and self._in_step and step not in self._silent:
-            expected = self._here.output
+    def _answer(self, known: Answer | None, predicted: Answer | None) -> Answer:
+        declared = self._here.output
+        likely = (predicted if self._as_predicted else None, declared if self._as_declared else None)
+        expected = known or next(filter(None, reversed(likely) if self._strict else likely), None)
         seen = self._talk.see((expected,) if isinstance(expected, Output) else ())
-        if seen.late and seen.output != expected:
-            self._silent.add(step)
         if not (seen.late or seen.garbled or seen.output.ended or seen.output == known):
             seen = self._with_more(seen)
-        self._in_step = self._in_step and seen.output == self._here.output
-        return seen.output if seen.garbled is None else Broken(seen.garbled)
+        answer = seen.output if seen.garbled is None else Broken(seen.garbled, early=seen.late)
+        self._as_declared = self._as_declared and answer == declared
+        self._as_predicted = self._as_predicted and answer == predicted
+        return answer
 
     def _with_more(self, seen: Seen) -> Seen:
         """All that comes until the side is quiet: nobody knows yet how much that is."""
@@ -164,9 +172,9 @@ def _too_early(part: Exchange, whole: Exchange) -> bool:
     """Whether the last answer of an exchange may be one that was not waited for long enough."""
     there = whole.answers[len(part.steps) - 1] if part.steps else whole.first
     here = part.answers[-1] if part.steps else part.first
-    if isinstance(here, Broken) or here.ended:
-        return False
-    return isinstance(there, Broken) or begins(there, here)
+    if isinstance(here, Broken):
+        return here.early
+    return not here.ended and (isinstance(there, Broken) or begins(there, here))
 
 
 def _last(exchange: Exchange) -> str:
