@@ -460,22 +460,35 @@ def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path:
     asyncio.run(story())
 
 
-def test_a_store_that_takes_nothing_at_the_end_is_said(tmp_path: Path) -> None:
-    """With `memory` there is something that is in memory only, and somebody has to know."""
+@pytest.mark.parametrize("kept_out", [False, True])
+def test_a_store_that_takes_nothing_is_no_end_in_order(tmp_path: Path, kept_out: bool) -> None:
+    """With `memory` something ends with the member, and somebody has to know: what is left of it, too."""
     alone_before(tmp_path, "a", b"one")
+    options = Options(interval=HOUR, deadline=PATIENCE, claim_retry=HOUR)
+    holds: list[object] = []
 
     async def story() -> None:
         place = Place(tmp_path)
+<<<<<<< HEAD
         async with place.member("a", alone_commit=AloneCommit.MEMORY, options=SELDOM) as a:
+=======
+        memory: Any = {"alone_commit": AloneCommit.MEMORY, "options": options}
+        async with place.member("a", **memory) as a:
+>>>>>>> tidy
             await until(lambda: a.active is not None)
             assert a.active is not None
             await place.says("a", "answers before")
+            holds.append(a._seat.point)
             await write(a.active, place.words["a"], b"two")
             (tmp_path / "a" / "store" / "checkpoint.new").mkdir()
-            a.request_leave()
-            await place.says("a", "in memory only")
+            if kept_out:
+                assert a.active._pair is not None
+                a.active._pair.request_checkpoint()
+                await place.says("a", "its store takes nothing")
 
-    asyncio.run(story())
+    with pytest.raises(MemberFailed, match="what came behind that is lost") as failed:
+        asyncio.run(story())
+    assert f"it holds {holds[0]}" in str(failed.value)
 
 
 @pytest.mark.parametrize("interval", [-1.0, float("nan"), 1e9])

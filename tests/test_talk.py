@@ -262,8 +262,8 @@ def test_the_quiet_time_is_long_for_the_side_that_it_is() -> None:
     for _ in range(30):
         scene.talk.give(Given(Input(REQUEST)))
         scene.talk.see((says(REPLY),))
-        assert 0.1 <= scene.pace.quiet <= 0.3
-    assert scene.pace.quiet == pytest.approx(0.1, rel=0.01)
+        assert 0.2 <= scene.pace.quiet <= 0.6
+    assert scene.pace.quiet == pytest.approx(0.2, rel=0.01)
 
 
 def test_a_late_answer_is_forgotten_in_time() -> None:

@@ -32,13 +32,15 @@ class Running:
     def __init__(self, ground: Ground) -> None:
         self.active: Active | None = None
         self.failed: Exception | None = None
-        """What the guest's own service has ended with."""
+        """What this member is to fail with at its end."""
         self._ground = ground
         self._pair: Pair | None = None
         self._handed = False
         self._pause = ground.plan.connect
         self._not_ready: Exception | None = None
         """Why the last Secondary was not taken in."""
+        self._unstored = False
+        """Whether answers may have left that no store has."""
         self._service: asyncio.Task[None] | None = None
 
     # -- from nothing, alone, protected -------------------------------------------------------------
@@ -64,6 +66,7 @@ class Running:
                 ground.tell(UNPROTECTED[ground.plan.alone_commit])
                 if ground.plan.alone_commit is AloneCommit.MEMORY:
                     keeper.let_out()
+                    self._unstored = True
                 self._serve(active)
                 while not taken_in and (link := await self._reached(keeper.pair)) is not None:
                     taken_in = await self._take_in(link, keeper, copied)
@@ -73,9 +76,10 @@ class Running:
         except BROKEN as error:
             trouble = error
         if taken_in:
+            self._unstored = False
             return On.PROTECTED
         if ground.leave.is_set():
-            return On.LEAVE
+            return self._left()
         if _refused(trouble) or _refused(self._not_ready):
             return On.LOST
         return On.UNPROTECTED if trouble is None else await self._kept_out(trouble)
@@ -137,19 +141,26 @@ class Running:
 
     async def _settle(self, keeper: Keeper) -> None:
         """What this time alone has done goes into the store, before this member ends."""
-        try:
+        with contextlib.suppress(NotCommitted, TimeoutError):
             async with asyncio.timeout(self._ground.plan.options.hook_deadline):
                 await keeper.settle()
-        except (NotCommitted, TimeoutError):
-            if self._ground.plan.alone_commit is AloneCommit.MEMORY:
-                self._ground.tell("its store did not take what was acknowledged last: it is in memory only")
+            self._unstored = False
+
+    def _left(self) -> On:
+        """It leaves; and fails, if what it acknowledged ends with it."""
+        if self._unstored:
+            self.failed = MemberFailed(
+                f"its store did not take what was acknowledged last: it holds {self._ground.seat.point}, and "
+                "what came behind that is lost"
+            )
+        return On.LEAVE
 
     async def _kept_out(self, trouble: BaseException | None) -> On:
         """The store takes nothing: nobody is answered before it does again."""
         ground = self._ground
         ground.tell(f"its store takes nothing, and it answers nobody meanwhile: {trouble}")
         if await ground.left_within(ground.plan.options.claim_retry):
-            return On.LEAVE
+            return self._left()
         with contextlib.suppress(OSError):
             await ground.asked(ground.seat.reopen)
         return On.KEPT_OUT
