@@ -464,17 +464,13 @@ def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path:
 def test_a_store_that_takes_nothing_is_no_end_in_order(tmp_path: Path, kept_out: bool) -> None:
     """With `memory` something ends with the member, and somebody has to know: what is left of it, too."""
     alone_before(tmp_path, "a", b"one")
-    options = Options(interval=HOUR, deadline=PATIENCE, claim_retry=HOUR)
+    options = attrs.evolve(SELDOM, claim_retry=HOUR)
     holds: list[object] = []
 
     async def story() -> None:
         place = Place(tmp_path)
-<<<<<<< HEAD
-        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=SELDOM) as a:
-=======
         memory: Any = {"alone_commit": AloneCommit.MEMORY, "options": options}
         async with place.member("a", **memory) as a:
->>>>>>> tidy
             await until(lambda: a.active is not None)
             assert a.active is not None
             await place.says("a", "answers before")
