@@ -464,7 +464,7 @@ def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path:
 def test_a_store_that_takes_nothing_is_no_end_in_order(tmp_path: Path, kept_out: bool) -> None:
     """With `memory` something ends with the member, and somebody has to know: what is left of it, too."""
     alone_before(tmp_path, "a", b"one")
-    options = attrs.evolve(SELDOM, claim_retry=HOUR)
+    options = Options(interval=HOUR, min_interval=HOUR, deadline=PATIENCE, claim_retry=HOUR)
     holds: list[object] = []
 
     async def story() -> None:
