@@ -87,8 +87,8 @@ def run(*arguments: str) -> Result:
 
 
 def steady(output: str) -> str:
-    """What is said, without how long it took."""
-    return re.sub(r"\d+\.\d s", "… s", output)
+    """What is said, without what it took: AALpy does not always ask the same."""
+    return re.sub(r"\d+ starts, \d+ inputs, \d+\.\d s", "…", output)
 
 
 # -- verdicts
@@ -98,8 +98,7 @@ def test_equal() -> None:
     result = run("self", "--side", "secondary")
     assert result.exit_code == 0
     assert steady(result.output) == (
-        f"self, secondary: answers like its table, {STATES} 3 states\n"
-        "3 states learned, 32 starts, 94 inputs, … s\n"
+        f"self, secondary: answers like its table, {STATES} 3 states\n3 states learned, …\n"
     )
 
 

@@ -13,7 +13,7 @@ PACKAGES = [
     "", ".fsm", ".colo", ".stream", ".arbiter", ".replica", ".services", ".qemu", ".check", ".conform",
     ".draw", ".cli"
 ]  # fmt: skip
-EXTRAS = ("click", "rich", "graphviz", "pygraphviz", "etcd3gw", "requests")
+EXTRAS = ("click", "rich", "graphviz", "pygraphviz", "etcd3gw", "requests", "aalpy")
 
 
 def public_names(module: ModuleType) -> set[str]:

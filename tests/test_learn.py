@@ -6,9 +6,12 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, count, cycle, repeat
+from pathlib import Path
 from typing import cast
 
 import pytest
+from broken import ALL
+from broken import Broken as BrokenSide
 from imitated import Imitated, changed
 from protocols import goodbye, remus
 
@@ -173,6 +176,38 @@ FAULTS: dict[str, tuple[Steps, str]] = {
         "vmstate-received, vmstate-loaded / vmstate-received, vmstate-loaded, gives up",
     ),
 }
+
+
+UNSEEN = {
+    "takes messages in either byte order", "looks at the lowest byte only",
+    "takes a short read for a broken message", "ready before the initial state has come",
+    "takes any initial state", "takes vmstate-size for an empty live state",
+    "received when it knows the size", "ignores the size", "does not look at the device state", "takes a device state of no bytes",
+    "takes a device state that is cut off", "takes a live state that is malformed",
+    "takes a live state that is cut off", "takes a pause in the live state for its end",
+    "ignores an end inside a message", "forgets what came with the link's end",
+    "throws away what has come ahead", "silent after fifty checkpoints",
+    "forgets its state after a long idle time", "hangs up after a long idle time",
+    "asks again after a long idle time", "speaks unasked",
+}  # fmt: skip
+"""What goes wrong inside of messages and states, in time, or after fifty rounds: no question is about it."""
+
+
+def check_broken(some: Iterable[BrokenSide]) -> None:
+    for broken in some:
+        assert learn(broken.target(), Pace(TIMEOUT)).equal is (broken.name in UNSEEN), broken
+
+
+def test_broken_implementations_are_told_apart_if_their_answers_are_wrong() -> None:
+    check_broken(ALL[::6])
+
+
+@pytest.mark.soak
+def test_every_broken_implementation_is_told_apart_if_its_answers_are_wrong() -> None:
+    check_broken(ALL)
+    seen = sum(each.name not in UNSEEN for each in ALL)
+    page = Path(__file__).parents[1] / "docs" / "learning.md"
+    assert f"{seen} of the {len(ALL)} broken implementations" in " ".join(page.read_text().split())
 
 
 def shown(found: Learned) -> str:
