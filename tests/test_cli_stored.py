@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 from click.testing import CliRunner, Result
 from members import members
@@ -19,6 +21,8 @@ from served_pair import Client, served
 from vm_link import keep
 
 from colo_fsm.cli.app import cli
+from colo_fsm.cli.inspect import Kept
+from colo_fsm.qemu.hold.inspect import Inspected
 from colo_fsm.replica import DirectoryStore, StateGuest
 from colo_fsm.services.sqlite import SqliteGuest
 from colo_fsm.stream.memory import Delta
@@ -142,6 +146,16 @@ def test_inspect_says_what_a_database_has(database: Path) -> None:
         "pages": 2, "page_size": 4096, "tables": [{"name": 'a "b', "rows": 3}]
     }  # fmt: skip
     assert (found["used"], found["member"], found["damage"]) == (8192, None, None)
+
+
+def test_the_page_has_every_field_of_the_json() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "output.md").read_text()
+    for heading, found in (("a guest of ours", Kept), ("a VM", Inspected)):
+        table = page.partition(f"| field | {heading} |\n")[2].partition("\n\n")[0]
+        names = [
+            name for row in re.findall(r"^\| ([\w, ]+) \|", table, re.MULTILINE) for name in row.split(", ")
+        ]
+        assert names == [field.name for field in attrs.fields(found)]
 
 
 def test_inspect_changes_nothing(database: Path) -> None:
