@@ -182,13 +182,13 @@ UNSEEN = {
     "takes messages in either byte order", "looks at the lowest byte only",
     "takes a short read for a broken message", "ready before the initial state has come",
     "takes any initial state", "takes vmstate-size for an empty live state",
-    "received when it knows the size", "ignores the size", "does not look at the device state", "takes a device state of no bytes",
-    "takes a device state that is cut off", "takes a live state that is malformed",
-    "takes a live state that is cut off", "takes a pause in the live state for its end",
-    "ignores an end inside a message", "forgets what came with the link's end",
-    "throws away what has come ahead", "silent after fifty checkpoints",
-    "forgets its state after a long idle time", "hangs up after a long idle time",
-    "asks again after a long idle time", "speaks unasked",
+    "received when it knows the size", "ignores the size", "does not look at the device state",
+    "takes a device state of no bytes", "takes a device state that is cut off",
+    "takes a live state that is malformed", "takes a live state that is cut off",
+    "takes a pause in the live state for its end", "ignores an end inside a message",
+    "forgets what came with the link's end", "throws away what has come ahead",
+    "silent after fifty checkpoints", "forgets its state after a long idle time",
+    "hangs up after a long idle time", "asks again after a long idle time", "speaks unasked",
 }  # fmt: skip
 """What goes wrong inside of messages and states, in time, or after fifty rounds: no question is about it."""
 
