@@ -283,6 +283,15 @@ class LiveUnchecked(SessionLink):
             yield from super()._receive(decoder)
 
 
+class AnyFooter(SessionLink):
+    def _receive(self, decoder: Decoder) -> Working:
+        try:
+            yield from super()._receive(decoder)
+        except InvalidState as error:
+            if "footer" not in str(error):
+                raise
+
+
 class LiveCutIsWhole(SessionLink):
     def _receive(self, decoder: Decoder) -> Working:
         with suppress(*(LinkLost,) * isinstance(decoder, LiveDecoder)):

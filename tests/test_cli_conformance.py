@@ -13,7 +13,9 @@ from xml.etree import ElementTree
 
 import pty_reader
 import pytest
+import qemus
 from click.testing import CliRunner
+from qemu import needs_kvm
 from tested_sides import COLO_FSM, PARTY, TIMEOUT, conformance, secondary, third
 
 from colo_fsm.cli.app import cli
@@ -154,6 +156,36 @@ def test_of_a_part_no_row_is_missed(tmp_path: Path) -> None:
     known.write_text(f"[[deviation]]\nrows = ['{row}']\nreason = 'it is silent, at times'\n")
     result = conformance("self", "--side", "secondary", "--only", "colo/secondary/2.1", "--expect", known)
     assert result.exit_code == 0
+
+
+# -- real QEMUs
+
+KNOWN = "colo/primary/4.2"
+"""A case that every QEMU's Primary fails, as is known."""
+
+
+@needs_kvm
+def test_what_is_known_of_a_qemu_is_expected_without_being_asked() -> None:
+    words = (f"qemu:{qemus.current().binary}", "--side", "primary", "--timeout", TIMEOUT, "--only", KNOWN)
+    expected = conformance(*words)
+    assert expected.exit_code == 0, expected.output
+    assert "1 expected failure" in expected.output
+    assert conformance(*words, "--no-expect").exit_code == 1
+
+
+@needs_kvm
+def test_versions_of_qemu_stand_side_by_side() -> None:
+    """All that are here, and whose deviations are known."""
+    here = [each for each in qemus.VERSIONS if each.binary and each.name == each.expected]
+    targets = [f"qemu:{each.binary}" for each in here]
+    words = ("--side", "primary", "--timeout", TIMEOUT, "--only", KNOWN, "--only", "colo/primary/1.1")
+    result = conformance(*targets, "self", *words)
+    assert result.exit_code == 0, result.output
+    *_, legend, table = result.stdout.split("\n\n")
+    names = [*(f"QEMU {each.found}, primary" for each in here), "self, primary"]
+    assert legend.splitlines()[-len(names) :] == [f"{n}  {name}" for n, name in enumerate(names, 1)]
+    (row,) = (line.split("  ") for line in table.splitlines() if line.startswith(KNOWN))
+    assert [word.strip() for word in row if word] == [KNOWN, *["expected failure"] * len(here), "pass"]
 
 
 # -- what cannot be

@@ -16,7 +16,7 @@ from systems import at, to
 from colo_fsm.colo import COLO, TABLES, Profile, State, Variant
 from colo_fsm.colo import COLOMessage as M
 from colo_fsm.conform.blackbox import Output
-from colo_fsm.conform.case import Act, ByteByByte, Case, Given, Result, Step, Together, Verdict
+from colo_fsm.conform.case import Act, ByteByByte, Case, Given, Result, Step, Together, Verdict, whole
 from colo_fsm.conform.cases import by_hand
 from colo_fsm.conform.play import play
 from colo_fsm.conform.talk import Pace
@@ -210,9 +210,20 @@ def test_bytes_behind_a_state_are_announced_with_it() -> None:
     act, state = case.steps[-2].act, OwnState().vmstate(1)
     assert act is not None
     voice = TableVoice(table(Side.SECONDARY), OwnState())
-    written = b"".join(bytes(buffer) for piece in act.pieces(voice) for buffer in piece)
     behind = COLO.encode(M.CHECKPOINT_REQUEST)
-    assert written == COLO.encode(M.VMSTATE_SIZE) + encode_size(len(state) + len(behind)) + state + behind
+    assert (
+        whole(act, voice)
+        == COLO.encode(M.VMSTATE_SIZE) + encode_size(len(state) + len(behind)) + state + behind
+    )
+
+
+@pytest.mark.parametrize(("number", "written"), [("4.4", 0.0), ("4.5", 0.5), ("4.6", 0.99)])
+def test_where_a_live_state_is_cut_off(number: str, written: float) -> None:
+    (case,) = (each for each in by_hand(table(Side.SECONDARY)) if each.id == f"colo/secondary/{number}")
+    act, voice = case.steps[-1].act, TableVoice(table(Side.SECONDARY), OwnState())
+    assert act is not None
+    live = b"".join(map(bytes, OwnState().live(1)))
+    assert len(whole(act, voice)) == (int((4 + len(live)) * written) or 4)
 
 
 def test_a_protocol_that_is_not_colo_has_none() -> None:

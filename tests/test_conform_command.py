@@ -20,7 +20,7 @@ from colo_fsm.conform.link import CannotTest
 from colo_fsm.conform.plan import Plan, plan
 from colo_fsm.conform.play import play, play_all
 from colo_fsm.conform.talk import Pace
-from colo_fsm.conform.targets.command import PORTS, Command, fate, free_port, last_words
+from colo_fsm.conform.targets.command import PORTS, Command, exiting, fate, free_port, last_words
 from colo_fsm.conform.voice import OwnState, TableVoice
 from colo_fsm.fsm import Side
 from colo_fsm.replica.address import Address
@@ -100,18 +100,18 @@ def test_the_folder_is_its_own_and_goes_with_it() -> None:
     assert not any(folder.exists() for folder in folders)
 
 
-def test_ports_are_given_to_one_at_a_time() -> None:
+def test_ports_are_given_to_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none at which somebody listens."""
     with free_port() as one, free_port() as other:
-        assert one != other
         assert {one, other} <= set(PORTS)
-        Address(host="127.0.0.1", port=one).listen().close()
-
-
-def test_a_port_in_use_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with free_port() as taken, Address(host="127.0.0.1", port=taken).listen():
-        monkeypatch.setattr("colo_fsm.conform.targets.command.PORTS", range(taken, taken + 2))
-        with free_port() as port:
-            assert port == taken + 1
+    monkeypatch.setattr("colo_fsm.conform.targets.command.PORTS", (one, other))
+    for _ in range(10):
+        with free_port() as first, free_port() as second:
+            assert {first, second} == {one, other}
+    with Address(host="127.0.0.1", port=one).listen():
+        for _ in range(10):
+            with free_port() as port:
+                assert port == other
 
 
 # -- when it is there
@@ -144,9 +144,10 @@ def test_no_such_program() -> None:
     )
 
 
-def test_it_is_connected_to_when_it_says_that_it_is_ready(tmp_path: Path) -> None:
+def test_it_is_connected_to_when_it_says_that_it_is_ready() -> None:
     """Not before, although it listens: whoever connects too early is turned away."""
-    code = LISTEN.replace("link, _ = link.accept()", """
+    early = """
+__import__("time").sleep(0.2)
 link.setblocking(False)
 try:
     link.accept()
@@ -155,9 +156,11 @@ except BlockingIOError:
     print("now", flush=True)
 link.setblocking(True)
 link, _ = link.accept()
-""").replace("link.listen()", "link.listen()\n__import__('time').sleep(0.2)")  # fmt: skip
+link.send(b"welcome")
+"""
+    code = LISTEN.replace("\nlink, _ = link.accept()", early)
     with command(python(code, "{address}"), ready="now").fresh() as (link, _):
-        assert link.receive(0.05) is None
+        assert link.receive(PATIENCE) == b"welcome"
 
 
 # -- how it ends
@@ -169,7 +172,7 @@ link, _ = link.accept()
         ("os.kill(os.getpid(), 11)", "SIGSEGV"),
         ("os.abort()", "SIGABRT"),
         ("os.close(link.detach()); os.kill(os.getpid(), 9)", "SIGKILL"),
-        ("sys.exit(139)", "SIGSEGV"),
+        ("link.close(); __import__('time').sleep(0.2); os._exit(139)", "SIGSEGV"),
     ],
 )
 def test_a_crash_is_seen_although_the_link_had_to_end(how: str, name: str) -> None:
@@ -186,6 +189,14 @@ def test_whoever_ends_in_order_has_not_crashed(how: str) -> None:
         link.send([b"x"])
         assert link.receive(PATIENCE) == b""
         assert link.crash(PATIENCE) is None
+
+
+def test_what_is_about_to_end_is_known() -> None:
+    """The kernel says so before it closes a link, so that nobody has to guess how long that takes."""
+    assert not exiting(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        assert soon(lambda: exiting(process.pid))
+    assert not exiting(process.pid)
 
 
 def test_whoever_lives_on_behind_its_link_has_not_crashed() -> None:

@@ -144,6 +144,11 @@ def test_what_a_star_stands_for_must_fail_once() -> None:
     assert gone(CASE, result(FAIL)) == []
 
 
+def test_a_named_case_that_passes_is_told_once() -> None:
+    """As a case; what is gone is for those that stand for many."""
+    assert gone(CASE, result(PASS)) == []
+
+
 def test_files_add_up() -> None:
     assert (expected(ROW) + expected(CASE)).entries == expected(ROW + CASE).entries
 

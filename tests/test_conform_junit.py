@@ -110,4 +110,6 @@ def test_a_side_can_say_what_it_likes() -> None:
     (failure,) = suite.findall("testcase/failure")
     assert failure.text is not None
     assert r"\x00\x1b[31m \ud800 <&> \ufffe " in failure.text
+    (error,) = made(run(broken=bad))[0].findall("testcase/error")
+    assert error.attrib["message"].startswith(r"\x00\x1b[31m ")
     assert "\U0001f600" in failure.text

@@ -89,7 +89,7 @@ def test_cases_with_one_reason_are_counted() -> None:
 def test_a_run_that_broke_off() -> None:
     lines = list(report.summary(run(judged(Outcome.PASS), broken="it is gone")))
     assert lines == [
-        "CANNOT TEST       it is gone",
+        "CANNOT TEST       behind colo/secondary/2.1: it is gone",
         "this, secondary: 1 case in 1.5 s: 1 pass",
     ]
     assert list(report.summary(run()))[-1].endswith("0 cases in 1.5 s: nothing played")

@@ -49,7 +49,7 @@ def test_the_first_command_is_what_passing_looks_like() -> None:
 
 def test_a_command_for_each_case_is_started_as_the_page_says(tmp_path: Path) -> None:
     """The page's command, with the Secondary that it names for an example."""
-    (example,) = re.findall(r"\((\.\./tests/third_party/\w+\.py)\)", page())
+    (example,) = re.findall(r"\((\.\./tests/third_party/secondary\.py)\)", page())
     (line,) = re.findall(
         r"^colo-fsm (conformance 'cmd:\./standby --listen \{address\}'.*)$", page(), re.MULTILINE
     )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from colo_fsm.cli.app import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,16 +59,17 @@ def test_links_lead_to_files(page: Path) -> None:
         assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@cache
+def help_of(command: str) -> str:
+    result = CliRunner().invoke(cli, [command, "--help"])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_and_options_exist(page: Path) -> None:
     """Every `colo-fsm …` that a page names has these options in its help."""
-    helps: dict[str, str] = {}
     for command, rest in re.findall(r"(?:`|\n)colo-fsm (\w+)([^`\n]*)", page.read_text()):
-        if command not in helps:
-            helps[command] = run(
-                f"import sys; sys.argv = ['colo-fsm', {command!r}, '--help'];"
-                "from colo_fsm.cli import main; main()",
-                ROOT,
-            )
+        help = help_of(command)
         for option in re.findall(r"--[a-z-]+", rest):
-            assert option in helps[command] or option == "--help", f"{page.name}: {command} {option}"
+            assert option in help, f"{page.name}: {command} {option}"

@@ -149,6 +149,18 @@ class TestRestart:
         assert outcome.counts["checkpoints"] >= 10
         assert not outcome.ended_by_fault
 
+    def test_a_run_ends_once_a_spare_has_joined_whoever_else_would_be_back(self, bench: Bench) -> None:
+        """Two machines are to be the survivor's Secondary, and there is one place."""
+        outcome = run(
+            bench,
+            fault(Kind.CRASH, S, (P, State.REQUESTED)),
+            fault(Kind.RESTART, P, (P, State.ALONE), 1, how="spare", seconds=0.5),
+            fault(Kind.RESTART, S, (P, State.ALONE), 1, how="kill", seconds=0.5),
+        )
+        assert outcome.counts["generations"] == 2
+        assert outcome.counts["milliseconds"] < 10_000
+        assert not outcome.ended_by_fault
+
     def test_a_primary_that_never_began_begins_again(self, bench: Bench) -> None:
         """Its data is in its memory, and nobody else has run: it may."""
         outcome = run(bench, fault(Kind.CLOSED, P, (P, State.INIT), 1, how="end", op=2))

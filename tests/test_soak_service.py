@@ -29,7 +29,7 @@ from colo_fsm.cli.demo.clients import Clients, Connection
 from colo_fsm.cli.demo.ledger import SCHEMA
 
 SECONDS = float(os.environ.get("COLO_FSM_SOAK_SECONDS", "3600"))
-SAMPLE = 15.0
+SAMPLE = 6.0
 PATIENCE = 180.0
 """Seconds that no step takes, on a machine slowed to a tenth either."""
 

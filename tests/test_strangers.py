@@ -42,6 +42,12 @@ def test_there_are_forty_kinds() -> None:
     assert set(SAMPLE) | strangers.GREETERS <= STRANGERS.keys()
 
 
+@pytest.fixture(autouse=True)
+def what_is_freed_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default glibc keeps up to 32 MiB of it for the next time; here what is still held counts."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(128 << 10))
+
+
 @contextlib.contextmanager
 def playing(names: list[str], address: str) -> Iterator[None]:
     """Strangers of these kinds come, and are still there, inside."""

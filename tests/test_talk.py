@@ -166,6 +166,13 @@ def test_giving_up_is_seen_with_what_was_said_before() -> None:
     assert scene.talk.see((says(REPLY),)).output == GIVES_UP
 
 
+def test_an_end_inside_a_message_is_no_end_in_order() -> None:
+    scene = Scene((), [(1, said(REPLY)[:3]), (2, b"")])
+    scene.talk.give(Given(Input(REQUEST)))
+    seen = scene.talk.see((GIVES_UP,))
+    assert (seen.output, seen.garbled) == (GIVES_UP, "3 bytes that are no whole message")
+
+
 def test_the_link_ends_behind_an_act_that_ends_it() -> None:
     scene = Scene((), [(0, b"")])
     scene.talk.give(Given(END))
@@ -243,6 +250,7 @@ def test_what_is_no_whole_message_in_the_end_is_no_silence(watching: bool) -> No
     scene = Scene([(0.01, said(READY)[:3])])
     seen = scene.talk.watch(1.5) if watching else scene.talk.see((NOTHING,))
     assert (seen.output, seen.garbled) == (NOTHING, "3 bytes that are no whole message")
+    assert scene.clock.now == pytest.approx(1.5 if watching else 0.01 + LEAST_QUIET)
     assert scene.exchange[-1].endswith("<- 3 bytes that are no whole message")
 
 

@@ -39,7 +39,7 @@ class Change:
 
 READY = ("MUST say checkpoint-ready once it has the initial state", "init --done_receive_initial--> ready")
 REPLY = ("MUST answer checkpoint-request", "ready --recv_checkpoint_request--> requested")
-STATE = ("expected   vmstate-received, vmstate-loaded", "sending --recv_vmstate_size--> sized")
+STATE = ("MUST say vmstate-received and then vmstate-loaded", "sending --recv_vmstate_size--> sized")
 
 CHANGES = (
     Change("is never ready", "self.link.sendall(READY)", "pass", READY, "nothing", True),
@@ -169,6 +169,10 @@ OF_THE_PRIMARY = (
     Change(
         "a size that is off by one", "u64(len(state))", "u64(len(state) + 1)",
         SENDING, "42 bytes that are no whole message", file=PRIMARY,
+    ),
+    Change(
+        "does not wait for vmstate-loaded", "self.hear(LOADED)", "pass",
+        ("MUST NOT ask for the next checkpoint before vmstate-loaded",), "checkpoint-request", file=PRIMARY,
     ),
     Change(
         "no live state", "self.say(SEND, self.memory(), END)", "self.say(SEND)",

@@ -10,6 +10,7 @@ which the two machines differ.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -196,7 +197,8 @@ def lsharp(
     answers differ.
     """
     try:
-        from aalpy.learning_algs.deterministic.LSharp import run_Lsharp
+        with warnings.catch_warnings(action="ignore"):  # of its own escapes, where it is compiled just now
+            from aalpy.learning_algs.deterministic.LSharp import run_Lsharp
     except ImportError as error:
         raise NoLearner("learning needs AALpy: pip install 'colo-fsm[learn]'") from error
     learned = run_Lsharp(

@@ -64,7 +64,8 @@ def summary(run: Run) -> Iterator[str]:
     yield from (line(each, width) for each in loud)
     yield from (f"{said(Outcome.SURPRISE):<{_WIDTH}}  {text}" for text in run.gone)
     if run.broken is not None:
-        yield f"{'CANNOT TEST':<{_WIDTH}}  {run.broken}"
+        behind = f"behind {run.judged[-1].result.case.id}: " if run.judged else ""
+        yield f"{'CANNOT TEST':<{_WIDTH}}  {behind}{run.broken}"
     yield f"{run.name}: {totals(run)}"
 
 

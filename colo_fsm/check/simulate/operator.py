@@ -47,8 +47,8 @@ class Operator:
 
     @property
     def busy(self) -> bool:
-        """Whether a machine is about to come back."""
-        return bool(self._tasks) or self._joining is not None
+        """Whether a machine is about to come back that somebody waits for."""
+        return self._joining is not None or (bool(self._tasks) and not self._world.replicating)
 
     # -- what faults ask of it ----------------------------------------------------------------
 

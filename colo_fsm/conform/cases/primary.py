@@ -23,7 +23,7 @@ def cases(table: CompleteTable) -> Iterator[Case]:
     yield from before_ready(start)
     yield from requesting(asked)
     yield from sending(asked, state_on_wire(table))
-    yield from committing(asked.give(REPLY))
+    yield from committing(asked, state_on_wire(table))
     yield from ending(start)
     yield from in_pieces(start)
     yield from lasting(asked)
@@ -105,17 +105,11 @@ def sending(asked: Story, state: bool) -> Iterator[Case]:
         SAVE if state else TRANSACTION,
         asked.give(REPLY).quiet(),
     )
-    if state:
-        yield case(
-            "3.2",
-            "The Primary MUST announce the size of the device state that follows in each checkpoint.",
-            SAVE,
-            asked.give(*CHECKPOINT, *CHECKPOINT, REPLY),
-        )
 
 
-def committing(sent: Story) -> Iterator[Case]:
+def committing(asked: Story, state: bool) -> Iterator[Case]:
     """4: received and loaded."""
+    sent = asked.give(REPLY)
     yield case(
         "4.1",
         "The Primary MUST NOT ask for the next checkpoint before vmstate-loaded.",
@@ -152,6 +146,13 @@ def committing(sent: Story) -> Iterator[Case]:
         RECEIVE,
         sent.give(RECEIVED).invalid(0x0100 + LOADED, then=(LOADED,)),
     )
+    if state:
+        yield case(
+            "4.7",
+            "The Primary MUST announce the size of the device state that follows in each checkpoint.",
+            SAVE,
+            asked.give(*CHECKPOINT, *CHECKPOINT, REPLY),
+        )
 
 
 def ending(start: Story) -> Iterator[Case]:
