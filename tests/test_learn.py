@@ -24,7 +24,7 @@ from colo_fsm.conform.link import CannotTest, Link
 from colo_fsm.conform.mealy import Mealy, difference
 from colo_fsm.conform.picture import picture
 from colo_fsm.conform.play import PATIENT
-from colo_fsm.conform.talk import LEAST_QUIET, Pace
+from colo_fsm.conform.talk import Pace
 from colo_fsm.conform.targets.sessions import SessionLink, Sessions
 from colo_fsm.conform.teacher import MOST_LATE, NotDeterministic
 from colo_fsm.conform.voice import OwnState, TableVoice, Voice
@@ -426,22 +426,6 @@ def test_a_side_that_always_takes_longer_than_the_timeout_is_learned_too() -> No
     found = learned(target)
     assert found.equal
     assert found.late == 1, "then all is waited for long enough"
-
-
-def test_quiet_times_follow_the_answers() -> None:
-    pace = Pace(TIMEOUT)
-    assert pace.quiet == LEAST_QUIET
-    for _ in range(20):
-        pace.took(0.05)
-    assert 0.05 <= pace.quiet < 0.1
-    pace.took(1.0)
-    assert pace.quiet >= 1.0, "one late answer counts"
-    for _ in range(40):
-        pace.took(0.05)
-    assert pace.quiet < 0.1, "and is forgotten"
-    assert pace.patient(4).quiet == pytest.approx(4 * pace.quiet)
-    pace.took(60)
-    assert pace.quiet == TIMEOUT
 
 
 # -- a side that does not answer alike
