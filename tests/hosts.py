@@ -22,7 +22,7 @@ from typing import Self
 import replicas
 from replicas import NEVER, Counting
 from served_pair import Client, side
-from standby_process import COMMAND, StandbyProcess, StreamPrimary, until
+from standby_process import REPLACE, COMMAND, StandbyProcess, StreamPrimary, until
 from strangers import FLOOD, GREETERS
 from vm_link import keep, number_in
 
@@ -144,8 +144,15 @@ class AtStandby(Host):
         command = "touch $COLO_FSM_STORE/../ran; read line < $COLO_FSM_STORE/../go"
         self.standby = self.stack.enter_context(
             StandbyProcess(
-                self.folder, "--greeting-deadline", GREETING, "--deadline", "1", "--on-failover", command
-            )
+                self.folder,
+                REPLACE,
+                "--greeting-deadline",
+                GREETING,
+                "--deadline",
+                "1",
+                "--on-failover",
+                command,
+            )  # fmt: skip
         )
         self.process, self.address = self.standby.process, self.standby.uri
 

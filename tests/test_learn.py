@@ -24,7 +24,7 @@ from colo_fsm.conform.link import CannotTest, Link
 from colo_fsm.conform.mealy import Mealy, difference
 from colo_fsm.conform.picture import picture
 from colo_fsm.conform.play import PATIENT
-from colo_fsm.conform.talk import LEAST_QUIET, Pace
+from colo_fsm.conform.talk import Pace
 from colo_fsm.conform.targets.sessions import SessionLink, Sessions
 from colo_fsm.conform.teacher import MOST_LATE, NotDeterministic
 from colo_fsm.conform.voice import OwnState, TableVoice, Voice
@@ -182,13 +182,13 @@ UNSEEN = {
     "takes messages in either byte order", "looks at the lowest byte only",
     "takes a short read for a broken message", "ready before the initial state has come",
     "takes any initial state", "takes vmstate-size for an empty live state",
-    "received when it knows the size", "ignores the size", "does not look at the device state", "takes a device state of no bytes",
-    "takes a device state that is cut off", "takes a live state that is malformed",
-    "takes a live state that is cut off", "takes a pause in the live state for its end",
-    "ignores an end inside a message", "forgets what came with the link's end",
-    "throws away what has come ahead", "silent after fifty checkpoints",
-    "forgets its state after a long idle time", "hangs up after a long idle time",
-    "asks again after a long idle time", "speaks unasked",
+    "received when it knows the size", "ignores the size", "does not look at the device state",
+    "takes a device state of no bytes", "takes a device state that is cut off",
+    "takes a live state that is malformed", "takes a live state that is cut off",
+    "takes a pause in the live state for its end", "ignores an end inside a message",
+    "forgets what came with the link's end", "throws away what has come ahead",
+    "silent after fifty checkpoints", "forgets its state after a long idle time",
+    "hangs up after a long idle time", "asks again after a long idle time", "speaks unasked",
 }  # fmt: skip
 """What goes wrong inside of messages and states, in time, or after fifty rounds: no question is about it."""
 
@@ -426,22 +426,6 @@ def test_a_side_that_always_takes_longer_than_the_timeout_is_learned_too() -> No
     found = learned(target)
     assert found.equal
     assert found.late == 1, "then all is waited for long enough"
-
-
-def test_quiet_times_follow_the_answers() -> None:
-    pace = Pace(TIMEOUT)
-    assert pace.quiet == LEAST_QUIET
-    for _ in range(20):
-        pace.took(0.05)
-    assert 0.05 <= pace.quiet < 0.1
-    pace.took(1.0)
-    assert pace.quiet >= 1.0, "one late answer counts"
-    for _ in range(40):
-        pace.took(0.05)
-    assert pace.quiet < 0.1, "and is forgotten"
-    assert pace.patient(4).quiet == pytest.approx(4 * pace.quiet)
-    pace.took(60)
-    assert pace.quiet == TIMEOUT
 
 
 # -- a side that does not answer alike

@@ -16,6 +16,7 @@ from suite_figures import expected, fails, kills, with_a_wrong_step, with_one_mo
 
 from colo_fsm.colo import SECONDARY, Variant
 from colo_fsm.conform import Mealy, blackbox, difference, switches, tour, w, wp
+from colo_fsm.conform.suites import laps
 from colo_fsm.fsm import Side, complete
 
 Suite = tuple[tuple[str, ...], ...]
@@ -72,6 +73,30 @@ def transitions(m: Mealy[Any, Any, Any], word: tuple[Any, ...]) -> Iterator[tupl
     for at in word:
         yield state, at
         state, _ = m.steps[state, at]
+
+
+@DRAWN
+@given(m=small())
+def test_laps_go_through_all_that_goes_on(m: Small) -> None:
+    """As often as asked for, as far as there is a way back to it, and never to an end."""
+    word = laps(m, 2)
+    passed = [*transitions(m, word)]
+    assert len(m.run(word)) == len(word)
+    assert all(m.steps[at][0] not in m.ended for at in passed)
+    onward = {
+        (state, given) for state in m.live for given in m.inputs if m.steps[state, given][0] not in m.ended
+    }
+    here = m.after(word)
+    assert all(passed.count(at) >= 2 for at in onward if can_follow(m, here, at))
+
+
+def can_follow(m: Small, start: int, at: tuple[int, str]) -> bool:
+    """Whether there is a way from a state on to this transition, and from behind it back to that state."""
+    return at[0] in reached(m, start) and start in reached(m, m.steps[at][0])
+
+
+def reached(m: Small, start: int) -> tuple[int, ...]:
+    return Mealy(start, m.inputs, m.steps, m.ended).states
 
 
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL)

@@ -277,7 +277,7 @@ def test_a_late_answer_is_forgotten_in_time() -> None:
 
 
 def test_the_quiet_time_is_at_most_the_timeout() -> None:
-    scene = Scene((), [(2, said(REPLY))])
+    scene = Scene((), [(0.9 * TIMEOUT, said(REPLY))])
     scene.talk.give(Given(Input(REQUEST)))
     scene.talk.see((says(REPLY),))
     assert scene.pace.quiet == TIMEOUT

@@ -26,7 +26,7 @@ class Pace:
 
     In seconds of `clock`; `least` is the shortest quiet time. Learns from the answers of all conversations of
     a run, of any thread, as TCP does from round trips (RFC 6298: their mean and four times their deviation,
-    old ones forgotten), and waits twice as long: one late answer does not slow the rest of a run down.
+    old ones forgotten; but twice their mean at least): one late answer does not slow the rest of a run down.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Pace:
     @property
     def quiet(self) -> float:
         """At most the timeout."""
-        return min(self.timeout, max(self._least, 2 * ((self._mean or 0.0) + 4 * self._deviation)))
+        mean = self._mean or 0.0
+        return min(self.timeout, max(self._least, 2 * mean, mean + 4 * self._deviation))
 
     def wait(self, now: Output, accepted: Sequence[Output]) -> float:
         """How long a side may still be silent that has done `now`, where one of `accepted` is to come.
