@@ -22,7 +22,7 @@ from typing import Self
 import replicas
 from replicas import NEVER, Counting
 from served_pair import Client, side
-from standby_process import REPLACE, COMMAND, StandbyProcess, StreamPrimary, until
+from standby_process import COMMAND, REPLACE, StandbyProcess, StreamPrimary, until
 from strangers import FLOOD, GREETERS
 from vm_link import keep, number_in
 
