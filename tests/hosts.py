@@ -142,18 +142,9 @@ class AtStandby(Host):
         self._go = os.open(self.folder / "go", os.O_RDWR)  # so that nobody waits for somebody to open it
         self.stack.callback(os.close, self._go)
         command = "touch $COLO_FSM_STORE/../ran; read line < $COLO_FSM_STORE/../go"
-        self.standby = self.stack.enter_context(
-            StandbyProcess(
-                self.folder,
-                REPLACE,
-                "--greeting-deadline",
-                GREETING,
-                "--deadline",
-                "1",
-                "--on-failover",
-                command,
-            )  # fmt: skip
-        )
+        times = ("--greeting-deadline", GREETING, "--deadline", "1")
+        holding = StandbyProcess(self.folder, REPLACE, *times, "--on-failover", command)
+        self.standby = self.stack.enter_context(holding)
         self.process, self.address = self.standby.process, self.standby.uri
 
     def connect(self) -> StreamPrimary:
