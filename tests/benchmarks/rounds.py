@@ -6,6 +6,7 @@ import asyncio
 import logging
 import multiprocessing
 import socket
+import statistics
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -16,6 +17,7 @@ from colo_fsm import Options, StateGuest
 from colo_fsm.replica import blocking
 
 ROUNDS = 1000
+ANSWERS = 3000
 ROUND_TRIPS = 2
 """In the critical path of a checkpoint: request and reply; state and loaded."""
 
@@ -108,8 +110,33 @@ async def asyncio_rounds(claim: str) -> float:
     return rounds / took
 
 
+async def answers(claim: str, waiters: int) -> tuple[float, float]:
+    """Answers a second that so many give at a time, each when a checkpoint covers it, and the median wait.
+
+    With the default options: an answer asks for its checkpoint, and those that come meanwhile share the next.
+    """
+    process, address = _with_secondary(claim)
+    counter, waits = Counter(), list[float]()
+    async with colo_fsm.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
+
+        async def one() -> None:
+            for _ in range(ANSWERS // waiters):
+                began = time.perf_counter()
+                async with pair.turn():
+                    counter.value += 1
+                await pair.committed()
+                waits.append(time.perf_counter() - began)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(waiters)))
+        took = time.perf_counter() - began
+        process.kill()
+        process.join()
+    return len(waits) / took, statistics.median(waits)
+
+
 def main() -> None:
-    """Print all three."""
+    """Print the rounds, and the answers that they cover."""
     logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # killing the Secondary is how each ends
     most = floor() / ROUND_TRIPS
     print("checkpoints a second, a guest of one page, every one changed, waited for")
@@ -121,3 +148,8 @@ def main() -> None:
             ("asyncio Primary", asyncio.run(asyncio_rounds(claim))),
         ):
             print(f"  {name:<30} {rate:8.0f}   1/{most / rate:.1f} of the floor")
+        print("answers a second, asyncio, default options; the median wait in round trips")
+        for waiters in (1, 10, 100):
+            rate, wait = asyncio.run(answers(claim, waiters))
+            trips = wait * most * ROUND_TRIPS
+            print(f"  {waiters:3} at a time {rate:26.0f}   {wait * 1000:.2f} ms, {trips:.0f} round trips")
