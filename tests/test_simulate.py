@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 
 import attrs
 import pytest
@@ -17,6 +19,7 @@ from colo_fsm.check.simulate import (
     Report,
     Schedule,
     generate,
+    many,
     run_many,
     run_seeds,
 )
@@ -146,6 +149,22 @@ class TestCoverage:
 
     def test_as_long_as_there_is_time(self) -> None:
         assert run_many(0, SAFE_KINDS, seconds=0.5, jobs=1).coverage.counts["runs"] > 0
+
+    def test_an_interrupt_does_not_wait_for_what_the_processes_are_at(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run_or_hang(seeds: range, *_: object) -> many.Result:
+            while seeds.start:
+                time.sleep(1)
+            return many.Result()
+
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(many, "run_seeds", run_or_hang)
+        with pytest.raises(KeyboardInterrupt):
+            run_many(0, SAFE_KINDS, jobs=2, progress=interrupt)
+        assert multiprocessing.active_children() == []
 
     def test_text(self) -> None:
         coverage = run_seeds(range(30), SAFE_KINDS).coverage

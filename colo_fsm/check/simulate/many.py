@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 
 from .generate import generate
 from .report import Coverage
-from .run import Bench, Outcome
+from .run import Bench, Outcome, in_memory
 from .schedule import Fault, Kind, Schedule
 from .tables import Tables
 
@@ -34,10 +37,11 @@ def run_seeds(
     seeds: Iterable[int],
     kinds: Sequence[Kind],
     tables: Tables = Tables(),  # noqa: B008 - frozen
+    within: Path | None = None,
 ) -> Result:
-    """Run these seeds here, one after the other."""
+    """Run these seeds here, one after the other. `within`: see `Bench`."""
     result = Result()
-    with Bench(tables) as bench:
+    with Bench(tables, within) as bench:
         for seed in seeds:
             outcome = bench.run(generate(seed, kinds, tables))
             result.coverage.add(outcome)
@@ -46,12 +50,12 @@ def run_seeds(
     return result
 
 
-_tables: list[Tables] = []
+_place: list[tuple[Tables, Path]] = []
 """Of a process of `run_many`: tables are inherited, for they hold words that cannot be copied."""
 
 
 def _run_batch(seeds: Iterable[int], kinds: Sequence[Kind]) -> Result:
-    return run_seeds(seeds, kinds, *_tables)
+    return run_seeds(seeds, kinds, *_place[0])
 
 
 def run_many(
@@ -68,8 +72,7 @@ def run_many(
     deadline = None if seconds is None else time.monotonic() + seconds
     total = Result()
     batches = _batches(first, seeds)
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, fork, _tables.append, (tables,)) as pool:
+    with _workers(jobs, tables) as pool:
         running: set[Future[Result]] = set()
         while True:
             in_time = deadline is None or time.monotonic() < deadline
@@ -83,6 +86,23 @@ def run_many(
                 total.coverage += result.coverage
                 total.failures += result.failures[: MOST_FAILURES - len(total.failures)]
             progress(total.coverage)
+
+
+@contextmanager
+def _workers(jobs: int, tables: Tables) -> Iterator[ProcessPoolExecutor]:
+    """So many processes. On an error, ^C say, nobody waits for what they are at: that may take long."""
+    others = set(multiprocessing.active_children())
+    fork = multiprocessing.get_context("fork")
+    with (
+        tempfile.TemporaryDirectory(dir=in_memory()) as folder,
+        ProcessPoolExecutor(jobs, fork, _place.append, ((tables, Path(folder)),)) as pool,
+    ):
+        try:
+            yield pool
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
 
 
 def _batches(first: int, seeds: int | None) -> Iterator[range]:

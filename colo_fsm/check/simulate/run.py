@@ -125,15 +125,24 @@ class Outcome:
         return not self.problems
 
 
-class Bench:
-    """Where runs of these tables take place: a folder for the arbiter's database, in memory if it can be."""
+def in_memory() -> Path | None:
+    """Where a temporary folder is in memory; None: nowhere, so that any will do."""
+    memory = Path("/dev/shm")  # noqa: S108 - folders of a random name are made in it
+    return memory if os.access(memory, os.W_OK) else None
 
-    def __init__(self, tables: Tables = Tables()) -> None:  # noqa: B008 - frozen
+
+class Bench:
+    """Where runs of these tables take place: a folder for the arbiter's database, in memory if it can be.
+
+    `within`: the folder to make it in, whose owner removes what a process that was killed has left there.
+    """
+
+    def __init__(self, tables: Tables = Tables(), within: Path | None = None) -> None:  # noqa: B008 - frozen
         self.tables = tables
+        self._within = within
 
     def __enter__(self) -> Self:
-        memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the folder in it
-        self._folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+        self._folder = Path(tempfile.mkdtemp(dir=self._within or in_memory()))
         return self
 
     def __exit__(self, *_: object) -> None:
