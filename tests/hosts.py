@@ -22,7 +22,7 @@ from typing import Self
 import replicas
 from replicas import NEVER, Counting
 from served_pair import Client, side
-from standby_process import COMMAND, StandbyProcess, StreamPrimary, until
+from standby_process import COMMAND, REPLACE, StandbyProcess, StreamPrimary, until
 from strangers import FLOOD, GREETERS
 from vm_link import keep, number_in
 
@@ -142,11 +142,9 @@ class AtStandby(Host):
         self._go = os.open(self.folder / "go", os.O_RDWR)  # so that nobody waits for somebody to open it
         self.stack.callback(os.close, self._go)
         command = "touch $COLO_FSM_STORE/../ran; read line < $COLO_FSM_STORE/../go"
-        self.standby = self.stack.enter_context(
-            StandbyProcess(
-                self.folder, "--greeting-deadline", GREETING, "--deadline", "1", "--on-failover", command
-            )
-        )
+        times = ("--greeting-deadline", GREETING, "--deadline", "1")
+        holding = StandbyProcess(self.folder, REPLACE, *times, "--on-failover", command)
+        self.standby = self.stack.enter_context(holding)
         self.process, self.address = self.standby.process, self.standby.uri
 
     def connect(self) -> StreamPrimary:
@@ -270,7 +268,7 @@ class AtSecondary(Host):
 
     def begin(self) -> None:
         self.guest = Counting()
-        options = Options(interval=NEVER, deadline=PATIENCE)
+        options = Options(interval=NEVER, min_interval=NEVER, deadline=PATIENCE)
 
         def come() -> None:
             arbiter = f"sqlite:{self.folder}/claim.db"

@@ -129,7 +129,7 @@ class Qemu:
         self._qtest.theirs.close()
         self._listener.start()
         try:
-            self.qmp("qmp_capabilities")
+            self.qmp("qmp_capabilities", enable=["oob"])
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -161,9 +161,12 @@ class Qemu:
 
     def qmp(self, command: str, **arguments: Any) -> Any:
         """What QEMU returns. Underscores in the names of arguments become dashes."""
+        return self._execute("execute", command, arguments)
+
+    def _execute(self, how: str, command: str, arguments: Mapping[str, Any]) -> Any:
         number = next(self._ids)
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        message = {"execute": command, "arguments": named, "id": number}
+        message = {how: command, "arguments": named, "id": number}
         with contextlib.suppress(BrokenPipeError):  # until() says it better
             self._qmp.socket.sendall(json.dumps(message).encode() + b"\n")
         answer = self.until(lambda: self._answers.pop(number, None), f"the answer to {command}")
@@ -323,6 +326,10 @@ class Qemu:
         self.until(lambda: self.resumes > number or None, f"end of round {number}")
         return number
 
+    def yank(self) -> None:
+        """End the link from within: out of band, so that a QEMU does it that hangs on the link."""
+        self._execute("exec-oob", "yank", {"instances": [{"type": "migration"}]})
+
     def lost_heartbeat(self) -> None:
         """Failover to this side; returns when it has left COLO and its guest runs."""
         start = len(self.events)
@@ -370,8 +377,9 @@ def colo_pair(
             trace=folder / f"{name}.trace" if trace else None,
         )
 
-    with side("secondary", uri) as secondary, side("primary", None) as primary:
+    with side("secondary", "defer") as secondary, side("primary", None) as primary:
         secondary.enable_colo(**capabilities)
+        secondary.qmp("migrate-incoming", uri=uri)  # multifd has to be on before that
         primary.replicate(secondary.uri, checkpoint_delay_ms, **capabilities)
         yield primary, secondary
 

@@ -22,6 +22,8 @@ from colo_fsm.stream import PAGE_SIZE
 
 T = TypeVar("T")
 
+REPLACE = "--replace-store"
+"""For a standby that is started again over the checkpoint of a VM that is gone."""
 COMMAND = [sys.executable, "-m", "colo_fsm"]
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = (struct.pack(">I", n) for n in range(7))
 

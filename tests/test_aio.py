@@ -36,7 +36,7 @@ from colo_fsm.replica.aio import LoopDriver, until
 from colo_fsm.replica.gate import Answer
 from colo_fsm.replica.wish import Script
 
-ON_REQUEST = Options(interval=NEVER)
+ON_REQUEST = Options(interval=NEVER, min_interval=NEVER)
 EAGER = Options(interval=0.0)
 
 
@@ -289,7 +289,10 @@ class TestHooks:
 
         async def main() -> None:
             ours = Hanging()
-            async with both(ours, options=Options(interval=NEVER, hook_deadline=0.1)) as (here, there):
+            async with both(ours, options=Options(interval=NEVER, min_interval=NEVER, hook_deadline=0.1)) as (
+                here,
+                there,
+            ):
                 here.request_checkpoint()
                 await there.running()
                 late = "TimeoutError: no answer in 0.1 s, its hook_deadline"

@@ -22,7 +22,10 @@ def entered(options: Options | None = None) -> tuple[blocking.Pair, blocking.Pai
     there = blocking.secondary(Counting(), listen=right, arbiter=OneShot(), options=options)
     there.__enter__()
     here = blocking.primary(
-        Counting(), peer=left, arbiter=OneShot(), options=options or Options(interval=NEVER)
+        Counting(),
+        peer=left,
+        arbiter=OneShot(),
+        options=options or Options(interval=NEVER, min_interval=NEVER),
     )
     here.__enter__()
     return here, there

@@ -54,7 +54,7 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.events import MOST_UNREAD
 
-ON_REQUEST = Options(interval=NEVER)
+ON_REQUEST = Options(interval=NEVER, min_interval=NEVER)
 P, S = Side.PRIMARY, Side.SECONDARY
 
 
@@ -121,6 +121,16 @@ def checkpoint(side: Live) -> None:
     side.do(lambda: side.pair.outbox.hold(answered.set))
     side.do(side.pair.request_checkpoint)
     assert answered.wait(PATIENCE)
+
+
+def test_an_answer_waits_for_a_round_and_not_for_a_clock(make: Make) -> None:
+    """With the longest interval there is."""
+    here, _ = make.both(options=Options(interval=24 * 3600))
+    for _ in range(3):
+        answered = threading.Event()
+        here.do(lambda: here.pair.outbox.hold(answered.set))  # noqa: B023 - it is done at once
+        assert answered.wait(PATIENCE)
+    assert 1 <= here.pair.checkpoint <= 3
 
 
 class Gated:
@@ -198,7 +208,9 @@ class TestTurns:
 
     def test_a_turn_that_does_not_end_is_a_fault_in_time(self, make: Make) -> None:
         ours = Counting()
-        here, there = make.both(ours, options=Options(interval=NEVER, hook_deadline=0.1, claim_retry=0.05))
+        here, there = make.both(
+            ours, options=Options(interval=NEVER, min_interval=NEVER, hook_deadline=0.1, claim_retry=0.05)
+        )
         with here.turn():
             here.do(here.pair.request_checkpoint)
             there.running()
@@ -221,7 +233,7 @@ class TestTurns:
         assert here.pair._replica.arbiter.claims == [S, P]  # type: ignore[attr-defined]
 
     def test_leaving_waits_for_a_turn_and_not_for_ever(self, make: Make) -> None:
-        here, _ = make.both(options=Options(interval=NEVER, hook_deadline=0.1))
+        here, _ = make.both(options=Options(interval=NEVER, min_interval=NEVER, hook_deadline=0.1))
         with here.turn():
             here.do(here.pair.request_leave)
             assert here.wait() is State.ENDED
@@ -306,7 +318,7 @@ class TestStopped:
             assert caught.value.__cause__ is here.pair.session.error
 
 
-SIGNS = Options(interval=NEVER, deadline=2.0)
+SIGNS = Options(interval=NEVER, min_interval=NEVER, deadline=2.0)
 """A sign of life every 0.4 s."""
 
 
@@ -612,7 +624,9 @@ class TestHooks:
     ) -> None:
         """The other side goes on; the guest is left alone until the hook has returned."""
         ours, theirs = Counting(), Counting()
-        here, there = make.both(ours, theirs, Options(interval=NEVER, hook_deadline=0.2, claim_retry=0.2))
+        here, there = make.both(
+            ours, theirs, Options(interval=NEVER, min_interval=NEVER, hook_deadline=0.2, claim_retry=0.2)
+        )
         sick, well, guest = (there, here, theirs) if hook == "load" else (here, there, ours)
         hanging = Gated(guest, hook)
         here.do(here.pair.request_checkpoint)

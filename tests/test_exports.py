@@ -10,9 +10,10 @@ from types import ModuleType
 import pytest
 
 PACKAGES = [
-    "", ".fsm", ".colo", ".stream", ".arbiter", ".replica", ".services", ".qemu", ".check", ".draw", ".cli"
+    "", ".fsm", ".colo", ".stream", ".arbiter", ".replica", ".services", ".qemu", ".check", ".conform",
+    ".draw", ".cli"
 ]  # fmt: skip
-EXTRAS = ("click", "rich", "graphviz", "pygraphviz", "etcd3gw", "requests")
+EXTRAS = ("click", "rich", "graphviz", "pygraphviz", "etcd3gw", "requests", "aalpy")
 
 
 def public_names(module: ModuleType) -> set[str]:

@@ -312,7 +312,8 @@ def test_while_the_arbiter_does_not_answer_a_member_waits_says_so_and_then_goes_
 # ---- what answers given alone wait for -------------------------------------------------------------
 
 HOUR = 3600.0
-"""Between two checkpoints alone: whatever is stored in a test is stored because somebody asked for it."""
+SELDOM = Options(interval=HOUR, min_interval=HOUR, deadline=PATIENCE)
+"""Whatever is stored in a test is stored because somebody asked for it."""
 
 
 def alone(
@@ -323,7 +324,7 @@ def alone(
 
     async def told() -> None:
         place = Place(folder)
-        async with place.member("a", alone_commit=commit, alone_interval=HOUR) as a:
+        async with place.member("a", alone_commit=commit, options=SELDOM) as a:
             await until(lambda: a.active is not None)
             assert a.active is not None
             await a.active.running()
@@ -440,11 +441,10 @@ def test_answers_keep_their_order_from_alone_to_protected_and_back(
 def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path: Path) -> None:
     """Behind the change-over no checkpoint comes: the Secondary has it all by then, or not at all."""
     alone_before(tmp_path, "a", b"one")
-    seldom = Options(interval=HOUR, deadline=PATIENCE)
 
     async def story() -> None:
         place = Place(tmp_path)
-        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=seldom) as a:
+        async with place.member("a", alone_commit=AloneCommit.MEMORY, options=SELDOM) as a:
             await until(lambda: a.active is not None)
             assert a.active is not None
             await place.says("a", "answers before")
@@ -464,7 +464,7 @@ def test_the_record_counts_no_copy_that_has_less_than_was_acknowledged(tmp_path:
 def test_a_store_that_takes_nothing_is_no_end_in_order(tmp_path: Path, kept_out: bool) -> None:
     """With `memory` something ends with the member, and somebody has to know: what is left of it, too."""
     alone_before(tmp_path, "a", b"one")
-    options = Options(interval=HOUR, deadline=PATIENCE, claim_retry=HOUR)
+    options = Options(interval=HOUR, min_interval=HOUR, deadline=PATIENCE, claim_retry=HOUR)
     holds: list[object] = []
 
     async def story() -> None:

@@ -23,7 +23,7 @@ from colo_fsm.replica import (
     Serving,
 )
 
-TIMES = ("interval", "deadline", "hook_deadline", "claim_retry", "connect_timeout")
+TIMES = ("interval", "min_interval", "deadline", "hook_deadline", "claim_retry", "connect_timeout")
 
 
 def test_the_safe_choice_unless_asked_otherwise() -> None:
@@ -46,6 +46,11 @@ def test_the_safe_choice_unless_asked_otherwise() -> None:
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_shorter_interval_is_the_least() -> None:
+    with pytest.raises(ValueError, match="min_interval must be at most interval, 1 s, not 2 s"):
+        Options(interval=1.0, min_interval=2.0)
 
 
 def test_they_cannot_be_changed() -> None:

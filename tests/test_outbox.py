@@ -39,6 +39,29 @@ def test_a_release_covers_what_was_held_before_the_seal(log: Log) -> None:
     assert log == ["+a", "+b", "+c"]
 
 
+def test_the_first_that_waits_says_so_once_until_the_next_seal(log: Log) -> None:
+    asked: list[str] = []
+    outbox = Outbox(lambda: asked.append("please"))
+
+    def now() -> tuple[int, bool]:
+        return len(asked), outbox.wants
+
+    assert now() == (0, False)
+    log.hold(outbox, "a")
+    log.hold(outbox, "b")
+    outbox.promise(lambda: None, lambda: None)
+    assert now() == (1, True)
+    outbox.seal()
+    assert now() == (1, False)
+    log.hold(outbox, "c")
+    assert now() == (2, True)
+    outbox.release()
+    assert now() == (2, True)
+    outbox.release_all()
+    log.hold(outbox, "d")
+    assert now() == (2, False)
+
+
 def test_alone_everything_leaves_now_and_from_now_on(log: Log) -> None:
     outbox = Outbox()
     log.hold(outbox, "a")

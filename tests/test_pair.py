@@ -40,7 +40,7 @@ from colo_fsm.replica.events import CheckpointTaken, Event
 from colo_fsm.stream import PAGE_SIZE
 
 EAGER = Options(interval=0.0)
-ON_REQUEST = Options(interval=NEVER)
+ON_REQUEST = Options(interval=NEVER, min_interval=NEVER)
 BOTH = list(product(DRIVERS, DRIVERS))
 
 
@@ -99,7 +99,7 @@ class TestTwoPairs:
     def test_an_answer_waits_until_it_is_stored(self, loop: LoopThread, driver: DriverName) -> None:
         """The published order: the store has it, and the load is still under way."""
         ours, theirs = Counting(), Counting()
-        options = Options(interval=NEVER, release_on=ReleaseOn.RECEIVED)
+        options = Options(interval=NEVER, min_interval=NEVER, release_on=ReleaseOn.RECEIVED)
         primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), options)
         answered = threading.Event()
         stored: list[int] = []
@@ -344,7 +344,7 @@ class TestSilence:
     @pytest.mark.parametrize("driver", DRIVERS)
     def test_between_two_rounds(self, loop: LoopThread, driver: DriverName) -> None:
         """Idle for many times the deadline, by their clocks, and then a round as ever."""
-        options = Options(interval=NEVER, deadline=PATIENCE)
+        options = Options(interval=NEVER, min_interval=NEVER, deadline=PATIENCE)
         ours, theirs = Counting(), Counting()
         primary, secondary = entered(loop, driver, driver, ours, theirs, link_pair(), options)
         late = [0.0]

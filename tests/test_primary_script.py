@@ -147,6 +147,39 @@ class TestWhenItBegins:
         made.receive(ROUND)
         assert (made.state, made.wait.timeout) == (State.LOADED, 2.0)
 
+    def test_an_answer_asks_for_its_checkpoint(self) -> None:
+        made = primary(options=Options(interval=77.0))
+        out: list[str] = []
+        made.replica.outbox.hold(lambda: out.append("a"))
+        assert made.wake().state is State.REQUESTED
+        made.receive(ROUND)
+        assert (made.state, made.wait.timeout, out) == (State.LOADED, 77.0, ["a"])
+
+    def test_whoever_waits_for_a_promise_asks_for_it_too(self) -> None:
+        made = primary(options=Options(interval=77.0))
+        kept: list[str] = []
+        made.replica.outbox.promise(lambda: kept.append("kept"), lambda: kept.append("broken"))
+        made.wake().receive(ROUND)
+        assert (made.state, kept) == (State.LOADED, ["kept"])
+
+    def test_answers_that_come_while_one_is_under_way_share_the_next(self) -> None:
+        made = primary(options=Options(interval=77.0))
+        out: list[int] = []
+        made.replica.outbox.hold(lambda: out.append(0))
+        made.wake().receive(REPLY)
+        for number in range(1, 100):
+            made.replica.outbox.hold(lambda number=number: out.append(number))  # type: ignore[misc]
+        made.receive(RECEIVED + LOADED)
+        assert (made.state, out) == (State.REQUESTED, [0])
+        made.receive(ROUND)
+        assert (made.state, out, made.replica.checkpoint) == (State.LOADED, list(range(100)), 2)
+
+    def test_the_load_of_answers_that_ask_is_bounded(self) -> None:
+        made = primary(options=Options(interval=77.0, min_interval=2.0))
+        made.wake(after=1.5).replica.outbox.hold(lambda: None)
+        assert (made.wake().state, made.wait.timeout) == (State.READY, 0.5)
+        assert made.lapse().state is State.REQUESTED
+
     def test_a_request_inside_a_round_begins_the_next(self) -> None:
         made = primary(options=Options(interval=2.0)).lapse()
         made.replica.checkpoint_requested = True
@@ -191,7 +224,7 @@ class TestOutputCommit:
     @pytest.mark.parametrize("release_on", ReleaseOn)
     def test_output_waits_for_its_checkpoint(self, release_on: ReleaseOn) -> None:
         out: list[str] = []
-        made = primary(options=Options(release_on=release_on))
+        made = primary(options=Options(release_on=release_on, min_interval=0.1))
         made.replica.outbox.hold(lambda: out.append("before"))
         made.lapse().receive(REPLY)
         made.replica.outbox.hold(lambda: out.append("after"))

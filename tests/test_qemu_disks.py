@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from qemu import Accel, Qemu, each_version, needs_kvm, needs_qemu
-from standby_process import StandbyProcess
+from standby_process import REPLACE, StandbyProcess
 
 from colo_fsm.qemu.hold.inspect import inspect_file
 
@@ -163,7 +163,7 @@ def test_the_standby_refuses_disks_until_it_is_told_that_they_are_taken_care_of(
             primary.replicate(standby.uri)
             primary.checkpoint()
         assert standby.wait() == 0
-    with StandbyProcess(tmp_path, "--disks-elsewhere") as standby:
+    with StandbyProcess(tmp_path, REPLACE, "--disks-elsewhere") as standby:
         with Qemu(tmp_path, "taken", memory=16, extra=disk) as primary:
             primary.replicate(standby.uri)
             primary.checkpoint()

@@ -19,7 +19,7 @@ from qemu_guest import count, counting_guest, runs_on
 from qemu_lines import PATIENCE
 from qemu_relay import Relay
 from qemu_writer import Writer
-from standby_process import StandbyProcess
+from standby_process import REPLACE, StandbyProcess
 
 from colo_fsm.cli.app import cli
 from colo_fsm.replica import DirectoryStore
@@ -166,7 +166,7 @@ def hold_one(folder: Path, *options: str) -> tuple[int, int]:
 @each_version
 def test_a_capability_that_is_not_read_is_refused_by_its_name_and_listening_goes_on(tmp_path: Path) -> None:
     before = hold_one(tmp_path)
-    with StandbyProcess(tmp_path) as standby:
+    with StandbyProcess(tmp_path, REPLACE) as standby:
         for capability in refused_capabilities():
             with Qemu(tmp_path, capability, memory=MEMORY) as primary:
                 primary.write(Writer.start, bytes(range(256)) * 4096)
@@ -207,7 +207,7 @@ def test_a_primary_that_is_lost_before_its_first_round_is_no_plain_migration(tmp
 
 def test_a_connection_that_is_no_qemu_changes_nothing_until_the_next_primary_is_ready(tmp_path: Path) -> None:
     before = hold_one(tmp_path)
-    with StandbyProcess(tmp_path) as standby:
+    with StandbyProcess(tmp_path, REPLACE) as standby:
         with standby.connect() as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\nHost: standby\r\n\r\n")
             standby.says("is not that of a migration stream")
@@ -216,7 +216,7 @@ def test_a_connection_that_is_no_qemu_changes_nothing_until_the_next_primary_is_
         standby.says(r"(?s)listening goes on.*listening goes on")
         standby.kill()
         assert stored_number(standby.store) == before
-    with StandbyProcess(tmp_path) as standby:
+    with StandbyProcess(tmp_path, REPLACE) as standby:
         with standby.connect():
             pass
         with Qemu(tmp_path, "another", memory=MEMORY) as primary:

@@ -24,6 +24,7 @@ from standby_process import (
     LOADED,
     READY,
     RECEIVED,
+    REPLACE,
     REPLY,
     REQUEST,
     SEND,
@@ -331,7 +332,7 @@ class TestProcess:
             with StreamPrimary(standby.connect()) as primary:
                 primary.begin().rounds(1, 3)
             assert standby.wait() == 0
-        with StandbyProcess(tmp_path) as standby:
+        with StandbyProcess(tmp_path, REPLACE) as standby:
             for cut in (100, 3000, len(initial()) - 40):
                 before = len(standby.said)
                 with standby.connect() as link:
@@ -376,7 +377,7 @@ class TestProcess:
     def test_sigkill_at_random_moments(self, tmp_path: Path, kills: int) -> None:
         held: tuple[int, int | None] | None = None
         for _ in range(kills):
-            with StandbyProcess(tmp_path) as standby, StreamPrimary(standby.connect()) as primary:
+            with StandbyProcess(tmp_path, REPLACE) as standby, StreamPrimary(standby.connect()) as primary:
                 killer = threading.Timer(random.uniform(0, 0.15), standby.kill)
                 primary.begin()
                 killer.start()
@@ -400,7 +401,7 @@ class TestProcess:
             with StreamPrimary(standby.connect()) as primary:
                 primary.begin().rounds(1, 2)
             assert standby.wait() == 0
-        with StandbyProcess(tmp_path) as standby, standby.connect() as link:
+        with StandbyProcess(tmp_path, REPLACE) as standby, standby.connect() as link:
             link.sendall(initial()[:9000])
             until(lambda: list(standby.store.glob("image-*"))[1:] or None, "second image")
             standby.kill()
@@ -413,7 +414,7 @@ class TestProcess:
             with StreamPrimary(standby.connect()) as primary:
                 primary.begin().rounds(1, 2)
             assert standby.wait() == 0
-        with StandbyProcess(tmp_path) as standby:
+        with StandbyProcess(tmp_path, REPLACE) as standby:
             with StreamPrimary(standby.connect()) as primary:
                 if at == "round":
                     primary.begin().round(1)

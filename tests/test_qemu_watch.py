@@ -267,6 +267,15 @@ def events_of(channel: Forward | Return, data: bytes, step: int) -> list[Event]:
     return collect([], channel, data, step)
 
 
+def wholes(channel: Forward | Return, data: bytes, ends: list[int], step: int) -> None:
+    """After each piece, what is whole goes to the last of these places that has come."""
+    for at in range(0, len(data), step):
+        for _ in channel.events(data[at : at + step]):
+            pass
+        assert channel.whole == max(end for end in ends if end <= channel.bytes)
+    assert channel.bytes == channel.whole == len(data)
+
+
 LARGEST = 1 << 30
 CUT = struct.pack(">Q", len(devices(2))) + devices(2)
 """A vmstate without its end mark."""
@@ -317,6 +326,14 @@ class TestChannels:
         data = pong(3) + shut() + READY + pong(7) + REPLY + pong(1) + pong(1 << 31) + RECEIVED
         for step in (1, 5, 100):
             assert events_of(Return(), data, step) == [Said(16, 20, 0), Said(28, 32, 2), Said(48, 52, 5)]
+
+    @pytest.mark.parametrize("step", [1, 5, 1 << 20])
+    def test_how_much_has_come_whole(self, step: int) -> None:
+        """A message that announces a state is whole when the state is."""
+        ends = [0, *([len(HEADLESS)] if step == 1 else []), len(initial())]
+        ends += [ends[-1] + 4, ends[-1] + 8 + len(live(1)), ends[-1] + len(a_round(1))]
+        wholes(Forward(), initial() + a_round(1), ends, step)
+        wholes(Return(), pong(3) + shut() + READY + REPLY, [0, 8, 16, 20, 24], step)
 
     def test_commands_between_sections_are_no_messages(self) -> None:
         live_with_ping = command(2, u32(5)) + live(1)

@@ -30,7 +30,7 @@ P, S = Side.PRIMARY, Side.SECONDARY
 ONCE_FAILED = (
     Schedule(
         seed=5549, noise=78764095704123, rounds=12, clients=2, interval=0.05, deadline=2.0, claim_retry=0.3,
-        latency=0.0002, work=0.0003, fsync=True,
+        latency=0.0002, work=0.0003, fsync=True, on_demand=False,
         faults=(
             Fault(kind=Kind.CRASH, target=S, side=P, state="replied", visit=8),
             Fault(kind=Kind.POWER_FAILURE, target=S, side=S, state="sending"),
@@ -40,7 +40,7 @@ ONCE_FAILED = (
     ),
     Schedule(
         seed=7858, noise=59840319237951, rounds=12, interval=0.005, deadline=0.5, claim_retry=0.05,
-        pause=0.05, latency=0.005, work=0.002, capacity=4096, chop=1.0,
+        pause=0.05, latency=0.005, work=0.002, capacity=4096, chop=1.0, on_demand=False,
         faults=(
             Fault(kind=Kind.GUEST_FAILURE, target=P, side=P, state="received", visit=3, how="resume"),
             Fault(kind=Kind.RESTART, target=S, side=P, state="received", op=1, how="power", seconds=0.5),
@@ -133,10 +133,10 @@ class TestReplay:
 
 class TestCoverage:
     def test_without_faults(self, bench: Bench) -> None:
-        outcome = bench.run(Schedule())
+        outcome = bench.run(Schedule(rounds=20))
         assert outcome.ok
         assert (outcome.strikes, outcome.ended_by_fault, outcome.survived) == ((), False, True)
-        assert outcome.counts["checkpoints"] >= 10
+        assert outcome.counts["checkpoints"] >= 20
         assert outcome.counts["operations"] > 10
 
     def test_processes_add_up(self) -> None:

@@ -66,9 +66,9 @@ class TestRuns:
             yield made
 
     def test_without_faults(self, bench: Bench) -> None:
-        outcome = bench.run(Schedule())
+        outcome = bench.run(Schedule(rounds=20))
         assert outcome.ok
-        assert outcome.counts["checkpoints"] >= 10
+        assert outcome.counts["checkpoints"] >= 20
         assert outcome.counts["operations"] > 10
 
     def test_all_holds(self, tables: Tables) -> None:

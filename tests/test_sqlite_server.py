@@ -39,7 +39,7 @@ from colo_fsm.services.wire import LINE_LIMIT
 CAPACITY = 64 * 4096
 SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
 INSERT = "INSERT INTO t (b) VALUES ('x') RETURNING a"
-BY_REQUEST = Options(interval=3600)
+BY_REQUEST = Options(interval=3600, min_interval=3600)
 OFTEN = Options(interval=0.002)
 ANYWHERE = "tcp:127.0.0.1:0"
 

@@ -9,11 +9,13 @@ import click
 from .output import Commands
 
 MODULES = {
+    "conformance": "conformance",
     "ctl": "ctl",
     "demo": "demo",
     "diagram": "diagram",
     "export": "export",
     "inspect": "inspect",
+    "learn": "learn",
     "member": "member",
     "primary": "side",
     "replay": "watch",

@@ -15,7 +15,8 @@ from typing import Any
 
 from colo_fsm.fsm import FailoverRequested, Fault, fault
 from colo_fsm.membership import Active, Member, NotPossible
-from colo_fsm.replica import NotCommitted, NotRunning, Pair
+from colo_fsm.replica import NotCommitted, NotRunning
+from colo_fsm.replica.pair import PairBase
 
 from .figures import Figures
 
@@ -89,14 +90,14 @@ class Control:
             raise NotPossible(
                 "the claim was lost: the other side is there, and goes on" if lost else str(error)
             )
-        return f"the claim was won (token {pair.token}): this side goes on alone"
+        return f"the claim was won (token {pair.token}): {figures.taken_over}"
 
-    def _breakable(self) -> Pair:
+    def _breakable(self) -> PairBase:
         """The pair that may be given up. Raises NotPossible."""
         figures, pair = self._figures, self._figures.pair
         if self._member is not None and figures.runs:
             raise NotPossible("this member runs the guest: switchover lets the other one have it")
-        if pair is None or (self._member is not None and not figures.ready):
+        if pair is None or (figures.claims_if_ready and not figures.ready):
             raise NotPossible(f"there is no whole checkpoint to go on from: {figures.waits_for}")
         table = pair.session.table
         if pair.state in {table.initial, table.failover, *table.final}:

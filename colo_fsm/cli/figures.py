@@ -26,12 +26,18 @@ from colo_fsm.replica import (
 )
 from colo_fsm.replica.aio import until
 from colo_fsm.replica.gate import Again, Changing
+from colo_fsm.replica.pair import PairBase
 
 from .report import unanswered, why
 
 
 class Figures(Changing):
     """What a pair is and does; `MemberFigures` is the same for a member. Times in seconds."""
+
+    claims_if_ready = False
+    """Whether it claims only as a Secondary with a whole checkpoint."""
+    taken_over = "this side goes on alone"
+    """What follows a claim that was won."""
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class Figures(Changing):
         return None
 
     @property
-    def pair(self) -> Pair | None:
+    def pair(self) -> PairBase | None:
         """The pair of now."""
         return self._of
 
@@ -75,6 +81,11 @@ class Figures(Changing):
     def host(self) -> Pair | Active | None:
         """Whatever the guest's service answers for."""
         return self._of
+
+    @property
+    def token(self) -> int:
+        """Under which it runs."""
+        return 0 if self.host is None else self.host.token
 
     @property
     def state(self) -> str:
@@ -229,7 +240,7 @@ class Figures(Changing):
             "why": waits_for or self.remark or None,
             "service": service.address if isinstance(service, Serving) else None,
             "generation": self.generation,
-            "token": 0 if host is None else host.token,
+            "token": self.token,
             "checkpoint": None if pair is None else pair.checkpoint,
             "checkpoint_age": None if self._newest_at is None else self._clock() - self._newest_at,
             "pause": None if newest is None else newest.pause,
@@ -271,6 +282,8 @@ class Figures(Changing):
 
 class MemberFigures(Figures):
     """The figures of a member, over all its pairs."""
+
+    claims_if_ready = True
 
     def __init__(
         self, guest: Guest | AsyncGuest, member: Member, *, clock: Callable[[], float] = time.monotonic

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from functools import partial, wraps
 from typing import Any
 
@@ -66,11 +68,15 @@ def where(control: str | None, http: str | None) -> Handles:
 @contextlib.asynccontextmanager
 async def watched(
     figures: Figures,
-    events: Callable[[], AsyncIterator[Event]],
+    events: Callable[[], AsyncIterator[Event]] | None,
     handles: Handles,
     member: Member | None = None,
 ) -> AsyncIterator[None]:
-    """Inside, whoever has a handle is answered. Raises OSError where it cannot listen."""
+    """Inside, whoever has a handle is answered. Raises OSError where it cannot listen.
+
+    `events` None: somebody else tells `figures` of them, on another thread. Then a loop that goes round says
+    nothing of that one, and the supervisor hears no sign of life.
+    """
     notifier = Notifier()
     control = Control(figures, member)
     async with contextlib.AsyncExitStack() as ends:
@@ -80,12 +86,42 @@ async def watched(
             await ends.enter_async_context(Desk(handles.control, control.answer, OWNER_ALONE))
         if handles.http is not None:
             await ends.enter_async_context(Desk(handles.http, partial(answer, figures)))
-        work = [_told(figures, notifier), _alive(notifier)] if notifier.wanted else []
-        if notifier.wanted or handles != NOBODY:  # else nobody asks, and it costs a little an event
+        work = [_told(figures, notifier)] if notifier.wanted else []
+        if notifier.wanted and events is not None:
+            work.append(_alive(notifier))
+        if events is not None and (
+            notifier.wanted or handles != NOBODY
+        ):  # else nobody asks, and it costs a little an event
             work.append(figures.follow(events()))
         for each in work:
             ends.callback(asyncio.create_task(each).cancel)
         yield
+
+
+@contextlib.contextmanager
+def watched_beside(figures: Figures, handles: Handles) -> Iterator[None]:
+    """The same for a command that has no event loop: the handles have one, on a thread. Raises OSError."""
+    entered: Future[Callable[[], object]] = Future()
+    thread = threading.Thread(target=asyncio.run, args=(_beside(figures, handles, entered),), name="handles")
+    thread.start()
+    try:
+        leave = entered.result()
+        try:
+            yield
+        finally:
+            leave()
+    finally:
+        thread.join()
+
+
+async def _beside(figures: Figures, handles: Handles, entered: Future[Callable[[], object]]) -> None:
+    loop, left = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        async with watched(figures, None, handles):
+            entered.set_result(lambda: loop.call_soon_threadsafe(left.set))
+            await left.wait()
+    except OSError as error:
+        entered.set_exception(error)
 
 
 async def _told(figures: Figures, notifier: Notifier) -> None:

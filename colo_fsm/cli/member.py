@@ -56,6 +56,7 @@ EXIT_CODES = exit_codes(
 @guest_options
 @options.fsync
 @options.interval
+@options.min_interval
 @click.option(
     "--alone-commit",
     type=click.Choice([each.value for each in AloneCommit]),
@@ -66,7 +67,7 @@ EXIT_CODES = exit_codes(
 @click.option(
     "--alone-interval-ms",
     type=MILLISECONDS,
-    help="From the end of a checkpoint alone to the next one.  [default: as --interval-ms]",
+    help="What --interval-ms is in a pair, alone.  [default: as that]",
 )
 @options.deadline
 @options.hook_deadline
@@ -93,6 +94,7 @@ def member(
     fsync: bool,
     guest: Wanted,
     interval_ms: float,
+    min_interval_ms: float,
     alone_commit: str,
     alone_interval_ms: float | None,
     deadline: float,
@@ -118,7 +120,8 @@ def member(
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         replicated = guest.made()
-        times = Options(interval=interval_ms / 1000, deadline=deadline, hook_deadline=hook_deadline)
+        between = options.intervals(interval_ms, min_interval_ms)
+        times = Options(**between, deadline=deadline, hook_deadline=hook_deadline)
         alone_interval = None if alone_interval_ms is None else alone_interval_ms / 1000
         try:
             made = make_member(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import click
 
 from .numbers import MILLISECONDS, SECONDS
@@ -11,7 +13,14 @@ interval = click.option(
     type=MILLISECONDS,
     default=100,
     show_default=True,
-    help="From the end of a checkpoint to the next one.",
+    help="From the end of a checkpoint to the next one while no answer waits for it.",
+)
+min_interval = click.option(
+    "--min-interval-ms",
+    type=MILLISECONDS,
+    default=0,
+    show_default=True,
+    help="The same at least, however many answers wait: it bounds the load.",
 )
 deadline = click.option(
     "--deadline",
@@ -40,3 +49,19 @@ greeting_deadline = click.option(
 """Of whoever listens for a Primary: `secondary`, `standby` and `tap`."""
 fsync = click.option("--fsync", is_flag=True, help="The store survives power loss, too.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every event.")
+
+
+class Intervals(TypedDict):
+    """Two of `Options`, in seconds."""
+
+    interval: float
+    min_interval: float
+
+
+def intervals(interval_ms: float, min_interval_ms: float) -> Intervals:
+    """What these two options say. Raises click.UsageError."""
+    if min_interval_ms > interval_ms:
+        raise click.UsageError(
+            f"--min-interval-ms {min_interval_ms:g} is more than --interval-ms {interval_ms:g}"
+        )
+    return {"interval": interval_ms / 1000, "min_interval": min_interval_ms / 1000}

@@ -87,8 +87,9 @@ def common(command: Command) -> Command:
 @click.command(epilog=EXIT_CODES)
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @options.interval
+@options.min_interval
 @common
-def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
+def primary(connect: str, interval_ms: float, min_interval_ms: float, **common_options: Any) -> None:
     """Run a guest and replicate it to the Secondary at ADDR.
 
     \b
@@ -96,7 +97,8 @@ def primary(connect: str, interval_ms: float, **common_options: Any) -> None:
       colo-fsm primary --connect tcp:127.0.0.1:9998 --arbiter sqlite:claim.db \\
           --guest sqlite --serve tcp:127.0.0.1:5433
     """
-    run(functools.partial(primary_pair, peer=connect), interval=interval_ms / 1000, **common_options)
+    times = options.intervals(interval_ms, min_interval_ms)
+    run(functools.partial(primary_pair, peer=connect), **times, **common_options)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -151,6 +153,7 @@ def run(
     verbose: bool,
     quiet: bool,
     interval: float = 0.1,
+    min_interval: float = 0.0,
     greeting_deadline: float = 5.0,
 ) -> None:
     """Make this side and run it to its end; exits with the documented status."""
@@ -159,8 +162,8 @@ def run(
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         choices = Options(
-            ReleaseOn(release_on), interval=interval, deadline=deadline, hook_deadline=hook_deadline,
-            greeting_deadline=greeting_deadline,
+            ReleaseOn(release_on), interval=interval, min_interval=min_interval, deadline=deadline,
+            hook_deadline=hook_deadline, greeting_deadline=greeting_deadline,
         )  # fmt: skip
         made = guest.made()
         chosen = {} if table is None else {"table": table_named(table, "--table")}

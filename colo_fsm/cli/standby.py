@@ -29,6 +29,8 @@ from colo_fsm.replica import (
 from colo_fsm.replica.address import address_of
 
 from . import options
+from .handles import Handles, handles, watched_beside
+from .held import StandbyFigures
 from .judge import arbiter_option, fence_option, judge
 from .numbers import SECONDS
 from .report import Loud, loud, loudness, missing_object, turned_away, unanswered, why
@@ -67,6 +69,9 @@ make its QEMU quit, before --on-failover starts the VM from DIR. See docs/standb
     help="Where the newest checkpoint is kept; safe from SIGKILL at any moment.",
 )
 @click.option("--fsync", is_flag=True, help="Safe from power loss, too.")
+@click.option(
+    "--replace-store", is_flag=True, help="Let a VM that begins replace the checkpoint that DIR has already."
+)
 @arbiter_option
 @click.option(
     "--generation", type=click.IntRange(min=0), help="What is claimed.  [default: a new one is opened]"
@@ -113,12 +118,14 @@ make its QEMU quit, before --on-failover starts the VM from DIR. See docs/standb
     metavar="SECONDS",
     help="How long the link may stand still inside a checkpoint; ten times that in the first copy.",
 )
+@handles
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, and a last one.")
 @loudness
 def standby(
     listen: str,
     store: Path,
     fsync: bool,
+    replace_store: bool,
     arbiter: str | None,
     generation: int | None,
     no_arbiter: bool,
@@ -130,6 +137,7 @@ def standby(
     after_initial: bool,
     greeting_deadline: float,
     deadline: float,
+    handles: Handles,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -149,6 +157,8 @@ def standby(
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
         with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+            if not replace_store:
+                refuse_what_is_kept(store, kept)
             number = decides.open() if generation is None else generation
             decides.check(number)
             make = partial(
@@ -156,9 +166,20 @@ def standby(
                 generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
                 after_initial=after_initial,
             )  # fmt: skip
-            holder = Standby(listener, make, teller.event)
-            with ended_by_signals(holder.end):
+
+            def happened(event: Event) -> None:
+                figures.event(event)
+                teller.event(event)
+
+            def end() -> None:
+                figures.leaves()
+                holder.end()
+
+            holder = Standby(listener, make, happened)
+            figures = StandbyFigures(holder)
+            with ended_by_signals(end), watched_beside(figures, handles):
                 teller.line(f"listening at {address_of(listener)}, generation {number}", Loud.CHANGES)
+                figures.started()
                 outcome = holder.run()
         teller.over(outcome)
         if outcome.state is State.ALONE and on_failover is not None:
@@ -182,6 +203,16 @@ def judge_and_address(
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
     return decides, address
+
+
+def refuse_what_is_kept(folder: Path, store: DirectoryStore) -> None:
+    """A VM that begins knows nothing of the one that is held here. Raises click.ClickException."""
+    if (newest := store.newest) is not None:
+        raise click.ClickException(
+            f"{folder} holds round {newest.number} of a VM, which the first round of a VM that begins would "
+            f"replace: bring it back with `colo-fsm restore {folder} -o FILE`, name another directory, or "
+            "throw it away with --replace-store"
+        )
 
 
 def take_over(command: str, voices: Voices, facts: Mapping[str, object]) -> None:

@@ -20,13 +20,21 @@ from .shown import shown
 _EXPECTED = (ArbiterError, CaptureError, CheckFailed, NotAVm, OSError, StoreError, TraceError)
 
 
+UNTESTED = 125
+"""The status of a test that says nothing of what it was to test, as `git bisect run` has it."""
+
+
 def exit_codes(
     zero: str = "done",
     one: str = "it could not be, or standard output could not be written; the last line says why",
     interrupted: str = "^C",
+    untested: str | None = None,
 ) -> str:
-    """The end of a help page."""
-    lines = {0: zero, 1: one, 2: "bad usage", INTERRUPTED: interrupted}
+    """The end of a help page. `untested`: of a command that tests."""
+    lines = {0: zero, 1: one, 2: "bad usage"}
+    if untested is not None:
+        lines[UNTESTED] = untested
+    lines[INTERRUPTED] = interrupted
     return "\b\nExit status:" + "".join(f"\n  {status:<3}  {text}" for status, text in lines.items())
 
 

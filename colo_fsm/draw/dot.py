@@ -139,7 +139,7 @@ class _Column:
     def _draw_start(self) -> None:
         look = {"shape": "circle", "width": "0.09", "height": "0.09", "fillcolor": SOFT, "color": SOFT}
         self._cluster.node(self.start, "", **look, group=f"{self.table.side}_spine")
-        label = _html([(_italic(asked(self.table.start)), SOFT)] if self.table.start else [])
+        label = html([(italic(asked(self.table.start)), SOFT)] if self.table.start else [])
         self._cluster.edge(self.start, self.node(self.table.initial), label, weight="50")
 
     def _draw_step(self, arrow: Arrow) -> None:
@@ -158,7 +158,7 @@ class _Column:
         note = f"{self.node(source)}_to_{arrow.dest.name.lower()}"
         lines = list(self._lines(arrow)) if alone else [(word, BACK) for word in NEXT.split()]
         look = {"color": BACK, "penwidth": "1.2"}
-        self._cluster.node(note, _html(lines, align="CENTER"), **PLAIN, group=note)
+        self._cluster.node(note, html(lines, align="CENTER"), **PLAIN, group=note)
         between = self.spine[self.spine.index(source) + self._steps(source, arrow.dest) // 2]
         self._beside(between, note, HIDDEN)
         for state, corner, head in ((arrow.dest, f"{note}_up", True), (source, f"{note}_down", False)):
@@ -178,17 +178,17 @@ class _Column:
 
     def _draw_from_above(self, arrow: Arrow) -> None:
         note = self._note(arrow)
-        self._cluster.node(note, _html(self._noted(arrow)), **PLAIN)
+        self._cluster.node(note, html(self._noted(arrow)), **PLAIN)
         self._cluster.edge(note, self.node(arrow.dest), minlen="2", **_line([arrow]))
         self._cluster.edge(self.node(self.spine[-1]), note, weight="3", **HIDDEN)
 
     def _draw_from_below(self, dest: StrEnum, into: list[Arrow]) -> None:
         note = self._note(into[0])
-        self._cluster.node(note, _html([line for a in into for line in self._noted(a)]), **PLAIN)
+        self._cluster.node(note, html([line for a in into for line in self._noted(a)]), **PLAIN)
         self._cluster.edge(self.node(dest), note, dir="back", weight="10", **_line(into))
 
     def _edge(self, source: StrEnum, arrow: Arrow, **look: str) -> None:
-        label = _html(self._lines(arrow))
+        label = html(self._lines(arrow))
         self._cluster.edge(self.node(source), self.node(arrow.dest), label, **_line([arrow]), **look)
 
     def _note(self, arrow: Arrow) -> str:
@@ -220,7 +220,7 @@ class _Column:
             if (not self._is_drawn(e.message, arrow) if isinstance(e, Send) else not ends)
         ]
         if effects:
-            yield _italic(asked(effects)), SOFT
+            yield italic(asked(effects)), SOFT
 
     def _is_drawn(self, message: Message | None, arrow: Arrow) -> bool:
         """Whether an arrow between the columns says it."""
@@ -285,11 +285,11 @@ def _line(drawn: list[Arrow]) -> dict[str, str]:
     return {"style": "dashed", "color": FAULT} if all(a.is_rest for a in drawn) else {}
 
 
-def _italic(text: str) -> str:
+def italic(text: str) -> str:
     return f"<I>{escape(text)}</I>"
 
 
-def _html(lines: Iterable[tuple[str, str]], align: str = "LEFT") -> str:
+def html(lines: Iterable[tuple[str, str]], align: str = "LEFT") -> str:
     """Lines of markup with their colours, as a label; what is left-aligned keeps clear of its line."""
     space = "&#160;" if align == "LEFT" else ""
     cells = "".join(

@@ -10,7 +10,7 @@ import attrs
 
 from colo_fsm.fsm import CompleteTable, TableError
 
-from . import dot, markdown, mermaid, rows, timeline
+from . import answers, dot, markdown, mermaid, rows, timeline
 from .renderer import render
 
 FORMATS = {"dot": "dot", "mermaid": "mmd", "markdown": "md", "svg": "svg", "png": "png"}
@@ -29,19 +29,22 @@ class Picture(ABC):
         """The picture as DOT. Raises DrawError without the `graphviz` package."""
 
     @cached_property
-    @abstractmethod
     def mermaid(self) -> str:
-        """The picture as Mermaid; needs no library."""
+        """The picture as Mermaid; needs no library. Raises ValueError where there is none."""
+        raise self._none("mermaid")
 
     @cached_property
-    @abstractmethod
     def markdown(self) -> str:
-        """What it shows as Markdown tables; needs no library."""
+        """What it shows as Markdown tables; needs no library. Raises ValueError where there are none."""
+        raise self._none("markdown")
+
+    def _none(self, format: str) -> ValueError:
+        return ValueError(f"no {format} of this picture: choose one of {', '.join(self.formats)}")
 
     def to(self, format: str) -> bytes:
         """The picture in one of its formats, text as UTF-8. Raises what `dot` and `render()` do."""
         if format not in self.formats:
-            raise ValueError(f"no {format} of this picture: choose one of {', '.join(self.formats)}")
+            raise self._none(format)
         match format:
             case "dot":
                 return self.dot.encode()
@@ -101,6 +104,20 @@ class Machine(Picture):
         return rows.markdown(self.rows)
 
 
+@attrs.frozen(eq=False, slots=False)
+class Beside(Picture):
+    """A picture of machines of inputs and answers."""
+
+    formats = ("dot", "svg", "png")
+
+    machines: tuple[answers.Answers, ...]
+    caption: str
+
+    @cached_property
+    def dot(self) -> str:
+        return answers.dot(self.machines, self.caption)
+
+
 def side(table: CompleteTable) -> Picture:
     """A picture of one side's machine: every written row, with its trigger and its effects."""
     return Tables((table,))
@@ -125,6 +142,11 @@ def checkpoint(primary: CompleteTable, secondary: CompleteTable) -> Picture:
 def machine(title: str, drawn: Sequence[rows.Row], initial: str, runs: Collection[str]) -> Picture:
     """A picture of plain rows (source, trigger, dest) that begin in `initial`. `runs`: where a guest runs."""
     return Machine(rows.Rows(title, drawn, initial, runs))
+
+
+def beside(machines: Sequence[answers.Answers], caption: str) -> Picture:
+    """A picture of machines of inputs and answers, the first one on the left. `caption` stands below."""
+    return Beside(tuple(machines), caption)
 
 
 def _of_one_protocol(*tables: CompleteTable) -> tuple[CompleteTable, ...]:

@@ -45,9 +45,9 @@ class Plan:
 
     `look`: between two looks at the record while nothing else happens. `patience`: how long a Primary that
     has gone may take to come back before its Secondary, restarted, goes on without it. `connect`: between two
-    tries to reach a Secondary. `alone_interval`: from the end of a checkpoint alone to the next one, None: as
-    in a pair; `alone_commit`: whether answers wait for these. `accept_loss`, `replace_store`: see
-    `colo-fsm member --help`.
+    tries to reach a Secondary. `alone_interval`: from the end of a checkpoint alone to the next one while
+    nothing waits, None: as in a pair; `alone_commit`: whether answers wait for these. `accept_loss`,
+    `replace_store`: see `colo-fsm member --help`.
     """
 
     listen: Address
@@ -66,7 +66,8 @@ class Plan:
         """The choices of the time alone. Raises ValueError."""
         if self.alone_interval is None:
             return self.options
-        return attrs.evolve(self.options, interval=self.alone_interval)
+        least = min(self.options.min_interval, self.alone_interval)
+        return attrs.evolve(self.options, interval=self.alone_interval, min_interval=least)
 
 
 class Ground:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from colo_fsm.replica import DirectoryStore, Store
 from colo_fsm.stream import (
@@ -22,7 +21,7 @@ from colo_fsm.stream import (
     VmLiveDecoder,
     device_sections,
 )
-from colo_fsm.stream.source import Decoder, Parsing, Source
+from colo_fsm.stream.source import Decoder, Parsing, within
 from colo_fsm.stream.vm_decode import NoText
 
 from .checkpoint import END_MARK, meta_of
@@ -35,28 +34,6 @@ def what_fits(store: Store | None) -> int:
         return memory
     disk = os.statvfs(store.path)
     return min(memory, disk.f_bavail * disk.f_frsize)
-
-
-def within(source: Source, part: Decoder, reached: Callable[[], bool] | None = None) -> Parsing[None]:
-    """Let `part` take what is its own of `source`, until it has `reached` a place (None: its end).
-
-    An error's place is counted in `source`.
-    """
-    start = source.offset - part.bytes
-    while True:
-        _lend(source, part, start)
-        if part.complete if reached is None else reached():
-            return
-        yield
-
-
-def _lend(source: Source, part: Decoder, start: int) -> None:
-    """Give `part` the piece that is there; no view of it may live on in a generator."""
-    view, position = source.window()
-    try:
-        source.advance(position + part.feed(view[position:]))
-    except StreamError as error:
-        raise StreamError(start + error.offset, error.problem) from None
 
 
 class InitialState(Decoder):

@@ -18,7 +18,9 @@ class Options:
     """How a side behaves. All times are in seconds, a day at most. Raises ValueError.
 
     - `release_on`: which message lets packets out, in tables that leave the choice; the safe one.
-    - `interval`: from the end of a checkpoint to the next request (Primary).
+    - `interval`: from the end of a checkpoint to the next request while nothing waits for one (Primary).
+    - `min_interval`: the same at least, where output waits (Primary); at most `interval`. 0: an answer asks
+      for its checkpoint at once, and all that come while one is under way share the next.
     - `deadline`: how long the link may stand still before it is a fault, in every state that must go on.
     - `hook_deadline`: how long a hook may take, or a turn that a checkpoint waits for, before it is a
       fault. Ten times that for the first copy.
@@ -31,9 +33,15 @@ class Options:
 
     release_on: ReleaseOn = ReleaseOn.LOADED
     interval: float = attrs.field(default=0.1, validator=a_time)
+    min_interval: float = attrs.field(default=0.0, validator=a_time)
     deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
     hook_deadline: float = attrs.field(default=60.0, validator=_a_time_above_0)
     claim_retry: float = attrs.field(default=1.0, validator=_a_time_above_0)
     connect_timeout: float = attrs.field(default=10.0, validator=a_time)
     greeting_deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
     state_limit: int = attrs.field(default=1 << 30, validator=_above_0)
+
+    @min_interval.validator
+    def _least_and_most(self, _: object, least: float) -> None:
+        if least > self.interval:
+            raise ValueError(f"min_interval must be at most interval, {self.interval:g} s, not {least:g} s")

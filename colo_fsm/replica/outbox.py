@@ -18,9 +18,13 @@ class NotCommitted(Exception):
 
 
 class Outbox:
-    """Held packets, in order. May be used from any thread; actions run on the driver's."""
+    """Held packets, in order. May be used from any thread; actions run on the driver's.
 
-    def __init__(self) -> None:
+    `wanted` is called by the first one that waits for a checkpoint which has not begun: it is to begin soon.
+    """
+
+    def __init__(self, wanted: Action = lambda: None) -> None:
+        self._wanted = wanted
         self._lock = threading.Lock()
         self._held: deque[tuple[int, Action, Action]] = deque()
         self._promised: deque[tuple[int, Action, Action]] = deque()
@@ -30,6 +34,16 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def wants(self) -> bool:
+        """Whether something waits for a checkpoint that has not begun."""
+        with self._lock:
+            return self._wants
+
+    @property
+    def _wants(self) -> bool:
+        return any(queue and queue[-1][0] == self._epoch for queue in (self._held, self._promised))
 
     def hold(self, deliver: Action, drop: Action = lambda: None) -> None:
         """Call `deliver` when a checkpoint covers what is true now, or `drop` when none ever will.
@@ -42,17 +56,20 @@ class Outbox:
             elif self._through:
                 action = deliver
             else:
-                self._held.append((self._epoch, deliver, drop))
-                return
+                action = self._waits(self._held, deliver, drop)
         action()
 
     def promise(self, kept: Action, broken: Action) -> None:
         """Call `kept` when a checkpoint covers what is true now, whether packets wait for that or not."""
         with self._lock:
-            if not self._closed:
-                self._promised.append((self._epoch, kept, broken))
-                return
-        broken()
+            action = broken if self._closed else self._waits(self._promised, kept, broken)
+        action()
+
+    def _waits(self, queue: deque[tuple[int, Action, Action]], deliver: Action, drop: Action) -> Action:
+        """Put it there; what is to be done now, without the lock."""
+        first = not self._wants
+        queue.append((self._epoch, deliver, drop))
+        return self._wanted if first else _nothing
 
     def seal(self) -> None:
         """The state is being saved: what is held now is covered by it."""
@@ -106,6 +123,10 @@ class Outbox:
                 _, keep, broken = self._promised.popleft()
                 kept.append((keep, broken))
         return kept
+
+
+def _nothing() -> None:
+    """Somebody has said already that a checkpoint is wanted."""
 
 
 def _call(actions: Iterable[Action]) -> None:

@@ -91,7 +91,7 @@ class Replica(Outside):
     ) -> None:
         super().__init__(session, guest, options, clock)
         self.arbiter = arbiter
-        self.outbox = Outbox()
+        self.outbox = Outbox(lambda: self.wake())
         self.gate = Gate(lambda: self.wake())
         self.events = Feed()
         self.generation: int | None = None
@@ -101,7 +101,7 @@ class Replica(Outside):
         self.checkpoint_requested = False
         self._running = False
         self._turns_due: float | None = None
-        self._due_at: float | None = None
+        self._idle_since: float | None = None
         self._claim_at: float | None = None
         self._claim: Call | None = None
         self._unfenced = 0
@@ -240,7 +240,7 @@ class Replica(Outside):
             return (Do.claim,)
         due = self._checkpoint_due(now)
         if due is not None and now >= due:
-            self.checkpoint_requested, self._due_at = False, None
+            self.checkpoint_requested, self._idle_since = False, None
             return session.fire(begin.checkpoint)
         silent = self._left() if session.awaits_message else None
         waits = [at - now for at in (self._claim_at, due) if at is not None]
@@ -263,9 +263,12 @@ class Replica(Outside):
         """When this side begins a checkpoint by itself, by the clock; None: not from this state."""
         if self.session.state not in self._begins:
             return None
-        if self._due_at is None:
-            self._due_at = now + self.options.interval
-        return now if self.checkpoint_requested else self._due_at
+        if self._idle_since is None:
+            self._idle_since = now
+        if self.checkpoint_requested:
+            return now
+        wait = self.options.min_interval if self.outbox.wants else self.options.interval
+        return self._idle_since + wait
 
     def _failover(self) -> Effects:
         """Feed a failover request that waits, once."""

@@ -8,7 +8,7 @@ knows about pieces, and nothing is kept but the one field that a piece cut in tw
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 import attrs
@@ -221,3 +221,25 @@ class Decoder(ABC):
         finally:
             consumed = self._source.give_back()
         return consumed
+
+
+def within(source: Source, part: Decoder, reached: Callable[[], bool] | None = None) -> Parsing[None]:
+    """Let `part` take what is its own of `source`, until it has `reached` a place (None: its end).
+
+    An error's place is counted in `source`.
+    """
+    start = source.offset - part.bytes
+    while True:
+        _lend(source, part, start)
+        if part.complete if reached is None else reached():
+            return
+        yield
+
+
+def _lend(source: Source, part: Decoder, start: int) -> None:
+    """Give `part` the piece that is there; no view of it may live on in a generator."""
+    view, position = source.window()
+    try:
+        source.advance(position + part.feed(view[position:]))
+    except StreamError as error:
+        raise StreamError(start + error.offset, error.problem) from None

@@ -59,6 +59,7 @@ def generate(
         fsync=random.random() < 0.5,
         release_on=ReleaseOn.RECEIVED if random.random() < 0.25 else ReleaseOn.LOADED,
         faults=faults,
+        on_demand=random.random() < 0.5,
     )
 
 

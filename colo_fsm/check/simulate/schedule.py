@@ -82,7 +82,7 @@ class Schedule:
     """All that decides a run. `noise` seeds what is left to chance: clients, latencies, cuts.
 
     rounds: checkpoints to take before it may end well.   clients: how many.
-    interval, deadline, claim_retry: see `Options`, in seconds.
+    interval, deadline, claim_retry: see `Options`, in seconds.   on_demand: answers ask for checkpoints.
     pause: of a client, in seconds.   turn: the longest that a request works, in seconds.
     latency: of every message, in seconds.   work: the mean time of a hook, in seconds.
     capacity: of a link's buffers, in bytes.   chop: how often a write arrives in pieces, 0 to 1.
@@ -94,6 +94,7 @@ class Schedule:
     rounds: int = 10
     clients: int = 3
     interval: float = 0.02
+    on_demand: bool = True
     deadline: float = 1.0
     claim_retry: float = 0.2
     pause: float = 0.02

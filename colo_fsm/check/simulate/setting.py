@@ -115,6 +115,7 @@ class Setting:
         self.options = Options(
             release_on=schedule.release_on,
             interval=schedule.interval,
+            min_interval=0.0 if schedule.on_demand else schedule.interval,
             deadline=schedule.deadline,
             claim_retry=schedule.claim_retry,
             connect_timeout=2 * schedule.deadline,

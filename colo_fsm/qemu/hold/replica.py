@@ -118,6 +118,11 @@ class StandbyReplica(SecondaryReplica):
             provisional=not self._after_initial,
         )
 
+    @property
+    def protected(self) -> bool:
+        """Whether there is a checkpoint of this VM to claim for."""
+        return self._protected
+
     def new_round(self) -> ReceivedVm:
         return ReceivedVm(self.clock())
 

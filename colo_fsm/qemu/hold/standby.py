@@ -52,6 +52,7 @@ class Standby:
         self._make = make
         self._tell = tell
         self._pair: Pair | None = None
+        self._replica: StandbyReplica | None = None
         self._ending = False
 
     def run(self) -> Outcome:
@@ -80,6 +81,16 @@ class Standby:
             report=lambda why, count: self._say(Refused(why, count)),
         )  # fmt: skip
 
+    @property
+    def pair(self) -> Pair | None:
+        """What holds the Primary of now, or held the last one; None before the first."""
+        return self._pair
+
+    @property
+    def protects(self) -> bool:
+        """Whether its VM is one to claim for: its first round, or what counts as that, is in the store."""
+        return self._replica is not None and self._replica.protected
+
     def end(self) -> None:
         """End in order, between two rounds. From any thread, at any time; again it does nothing."""
         self._ending = True  # before a look at the pair: whoever makes one looks here then
@@ -100,7 +111,7 @@ class Standby:
 
         pair.on_transition(note)
         events = pair.events()
-        self._pair = pair
+        self._pair, self._replica = pair, replica
         if self._ending:
             pair.request_leave()
         with pair:

@@ -6,16 +6,16 @@ Behind which message a state comes, the Secondary's table says. Any chunking giv
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from colo_fsm.fsm import MESSAGE_SIZE, Do, Side
 from colo_fsm.replica.store import Store
 from colo_fsm.stream import DEVICE_LIMIT, Buffer, StreamError, device_sections, pong, shut
-from colo_fsm.stream.source import Decoder, Parsing
+from colo_fsm.stream.source import Decoder, Parsing, within
 
-from ..incoming import IncomingVm, within
+from ..incoming import IncomingVm
 from .shadow import TABLES
 
 CHANNELS = {Side.PRIMARY: "p2s", Side.SECONDARY: "s2p"}
@@ -99,6 +99,8 @@ class Channel(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
+        self.whole = 0
+        """How many of its `bytes` are whole: messages, with the states that belong behind them."""
         self._events: list[Event] = []
 
     def events(self, data: Buffer) -> Iterator[Event]:
@@ -133,6 +135,7 @@ class Return(Channel):
                 yield from self._source.skip(_NO_MESSAGES[value])
             else:
                 self._message(value)
+            self.whole = self._source.offset
 
 
 class Forward(Channel):
@@ -144,9 +147,15 @@ class Forward(Channel):
         super().__init__()
         self._vm = IncomingVm(store, limit=sys.maxsize)
 
+    @property
+    def answers(self) -> Sequence[bytes]:
+        """What a Secondary has to say on QEMU's return path, in order, before `checkpoint-ready`."""
+        return self._vm.initial.vm.answers
+
     def _parse(self) -> Parsing[None]:
         yield from self._receive_initial()
         while True:
+            self.whole = self._source.offset
             value = yield from self._source.u32()
             self._message(value)
             behind = _STATE_BEHIND.get(value)
@@ -161,6 +170,7 @@ class Forward(Channel):
         vm = state.vm
         self._events.append(Initial(0, vm.bytes, vm.pages, vm.zero_pages, vm.devices))
         self._vm.complete()
+        self.whole = vm.bytes
         yield from within(self._source, state, lambda: state.over)
         self._events.append(Described(vm.bytes, state.bytes))
 

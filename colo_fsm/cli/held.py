@@ -1,0 +1,66 @@
+"""The figures of a standby: what `figures.py` is for a side that runs, for a VM that is only held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from colo_fsm.colo import State
+from colo_fsm.qemu import Held, Standby
+from colo_fsm.replica.pair import PairBase
+
+from .figures import Figures
+
+
+class StandbyFigures(Figures):
+    """The figures of a standby, over all the Primaries that have come. Nothing runs here."""
+
+    claims_if_ready = True
+    taken_over = "the checkpoint is to be run, where --on-failover says"
+
+    def __init__(self, holder: Standby, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(Held(), clock=clock)
+        self._holder = holder
+
+    @property
+    def pair(self) -> PairBase | None:
+        return self._holder.pair
+
+    @property
+    def host(self) -> None:
+        """Nobody serves here."""
+
+    @property
+    def state(self) -> str:
+        return str(State.INIT if self.pair is None else self.pair.state)
+
+    @property
+    def runs(self) -> bool:
+        return False
+
+    @property
+    def ready(self) -> bool:
+        pair = self.pair
+        return (
+            pair is not None
+            and self.works
+            and pair.state not in pair.session.table.alone
+            and self._holder.protects
+        )
+
+    @property
+    def protected(self) -> bool:
+        return self.ready
+
+    @property
+    def token(self) -> int:
+        return 0 if self.pair is None else self.pair.token
+
+    @property
+    def _not_yet(self) -> str:
+        pair = self.pair
+        if pair is None:
+            return "no Primary has come yet"
+        if self.works and pair.state not in pair.session.table.alone:
+            return "the VM's first round is not whole yet"
+        return "it has taken over" if pair.state in pair.session.table.alone else super()._not_yet

@@ -1,0 +1,109 @@
+"""What carries bytes between the tester and a side under test, and what starts such a side."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+from colo_fsm.fsm import CompleteTable
+from colo_fsm.replica.link import READ_SIZE, hang_up
+from colo_fsm.stream import Buffer
+
+from .voice import Voice
+
+
+class CannotTest(Exception):
+    """The side under test cannot be reached or started: nothing can be said of it. The text says why."""
+
+
+class Link(Protocol):
+    """The way to a side that was started afresh."""
+
+    def send(self, data: Iterable[Buffer]) -> None:
+        """Write all of it; what a side that has ended does not take is dropped."""
+
+    def receive(self, timeout: float) -> bytes | None:
+        """What has come, b"" once the side has given the pair up; None: nothing in `timeout` seconds."""
+
+    def end(self) -> None:
+        """End our half: the side reads the end of its link."""
+
+    def evidence(self) -> str:
+        """What else there is to say of the side, for a report: its last words, say."""
+
+    def crash(self, quiet: float = 0.0) -> str | None:
+        """The signal that has ended the side, if one has: that fails a case whatever else it did.
+
+        `quiet`: how many seconds a side that has closed its link may take to end.
+        """
+        return None
+
+
+class Target(Protocol):
+    """A side under test, any number of times: each case has one of its own."""
+
+    @property
+    def name(self) -> str:
+        """As reports name it."""
+
+    @property
+    def table(self) -> CompleteTable:
+        """The declared machine that it is held against, of the side that it is."""
+
+    def fresh(self) -> AbstractContextManager[tuple[Link, Voice]]:
+        """A side that has just been started and is connected to. Raises CannotTest."""
+
+
+class SocketLink(Link):
+    """A connected stream socket as a link; `patience` is how long a write may stand still."""
+
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        self._socket, self._patience = sock, patience
+        self._ended = False
+        sock.settimeout(patience)
+
+    def send(self, data: Iterable[Buffer]) -> None:
+        """See `Link`. A side that reads no more without ending the link is waited for, once."""
+        with suppress(OSError):
+            for buffer in data:
+                if self._ended:
+                    break
+                self._socket.sendall(buffer)
+
+    def receive(self, timeout: float) -> bytes | None:
+        if self._ended:
+            return b""
+        if not select.select([self._socket], [], [], max(0.0, timeout))[0]:
+            return None
+        try:
+            data = self._socket.recv(READ_SIZE)
+            self._acknowledge()
+        except OSError:  # a reset ends a link too
+            data = b""
+        self._ended = not data
+        return data
+
+    def _acknowledge(self) -> None:
+        """At once: a side that leaves Nagle on may send its next message only then, 40 ms later else."""
+        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def evidence(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        """The tester's end; the side sees it end."""
+        hang_up(self._socket)
+
+
+def moment() -> float:
+    """Seconds of the clock that exchanges are noted by."""
+    return time.monotonic()
