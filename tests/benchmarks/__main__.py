@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import explore, machine, qemu, rounds
+from . import explore, machine, members, qemu, rounds
 
-for part in (machine, explore, rounds, qemu):
+for part in (machine, explore, rounds, members, qemu):
     part.main()
