@@ -87,11 +87,10 @@ async def watched(
         if handles.http is not None:
             await ends.enter_async_context(Desk(handles.http, partial(answer, figures)))
         work = [_told(figures, notifier)] if notifier.wanted else []
-        if notifier.wanted and events is not None:
+        if events is not None and notifier.wanted:
             work.append(_alive(notifier))
-        if events is not None and (
-            notifier.wanted or handles != NOBODY
-        ):  # else nobody asks, and it costs a little an event
+        # where nobody asks it costs a little an event, for nothing
+        if events is not None and (notifier.wanted or handles != NOBODY):
             work.append(figures.follow(events()))
         for each in work:
             ends.callback(asyncio.create_task(each).cancel)
@@ -101,6 +100,9 @@ async def watched(
 @contextlib.contextmanager
 def watched_beside(figures: Figures, handles: Handles) -> Iterator[None]:
     """The same for a command that has no event loop: the handles have one, on a thread. Raises OSError."""
+    if handles == NOBODY and not Notifier.called_for():
+        yield
+        return
     entered: Future[Callable[[], object]] = Future()
     thread = threading.Thread(target=asyncio.run, args=(_beside(figures, handles, entered),), name="handles")
     thread.start()
@@ -120,8 +122,10 @@ async def _beside(figures: Figures, handles: Handles, entered: Future[Callable[[
         async with watched(figures, None, handles):
             entered.set_result(lambda: loop.call_soon_threadsafe(left.set))
             await left.wait()
-    except OSError as error:
-        entered.set_exception(error)
+    except BaseException as error:
+        if entered.done():
+            raise
+        entered.set_exception(error)  # whatever it is: who started us waits for it
 
 
 async def _told(figures: Figures, notifier: Notifier) -> None:

@@ -39,14 +39,18 @@ class StandbyFigures(Figures):
         return False
 
     @property
-    def ready(self) -> bool:
+    def works(self) -> bool:
+        """Whether there is a Primary: not once this side has taken over from it."""
+        return super().works and not self._taken_over
+
+    @property
+    def _taken_over(self) -> bool:
         pair = self.pair
-        return (
-            pair is not None
-            and self.works
-            and pair.state not in pair.session.table.alone
-            and self._holder.protects
-        )
+        return pair is not None and pair.state in pair.session.table.alone
+
+    @property
+    def ready(self) -> bool:
+        return self.works and self._holder.protects
 
     @property
     def protected(self) -> bool:
@@ -58,9 +62,8 @@ class StandbyFigures(Figures):
 
     @property
     def _not_yet(self) -> str:
-        pair = self.pair
-        if pair is None:
+        if self.pair is None:
             return "no Primary has come yet"
-        if self.works and pair.state not in pair.session.table.alone:
+        if self.works:
             return "the VM's first round is not whole yet"
-        return "it has taken over" if pair.state in pair.session.table.alone else super()._not_yet
+        return "it has taken over" if self._taken_over else super()._not_yet

@@ -15,11 +15,15 @@ LONGEST = 500
 class Notifier:
     """Never waits: what the supervisor's queue has no room for is not told."""
 
+    @staticmethod
+    def called_for(environment: Mapping[str, str] = os.environ) -> bool:
+        """Whether there is somebody to tell."""
+        return bool(environment.get("NOTIFY_SOCKET"))
+
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         path = environment.get("NOTIFY_SOCKET", "")
         self._where = "\0" + path[1:] if path.startswith("@") else path
-        self.wanted = bool(path)
-        """Whether there is somebody to tell."""
+        self.wanted = self.called_for(environment)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         every = environment.get("WATCHDOG_USEC", "")

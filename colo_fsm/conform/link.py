@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from colo_fsm.fsm import CompleteTable
-from colo_fsm.replica.link import READ_SIZE, hang_up
+from colo_fsm.replica.link import hang_up, receive
 from colo_fsm.stream import Buffer
 
 from .voice import Voice
@@ -80,17 +80,11 @@ class SocketLink(Link):
         if not select.select([self._socket], [], [], max(0.0, timeout))[0]:
             return None
         try:
-            data = self._socket.recv(READ_SIZE)
-            self._acknowledge()
+            data = receive(self._socket)
         except OSError:  # a reset ends a link too
             data = b""
         self._ended = not data
         return data
-
-    def _acknowledge(self) -> None:
-        """At once: a side that leaves Nagle on may send its next message only then, 40 ms later else."""
-        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def end(self) -> None:
         with suppress(OSError):
