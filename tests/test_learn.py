@@ -189,6 +189,7 @@ UNSEEN = {
     "forgets what came with the link's end", "throws away what has come ahead",
     "silent after fifty checkpoints", "forgets its state after a long idle time",
     "hangs up after a long idle time", "asks again after a long idle time", "speaks unasked",
+    "does not look at footers",
 }  # fmt: skip
 """What goes wrong inside of messages and states, in time, or after fifty rounds: no question is about it."""
 
