@@ -36,6 +36,18 @@ from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import PAGE_SIZE, Blocks, Delta, PatchSink, StreamError
 
 
+class Telling(Counting):
+    """Notes what it is told to have changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[object] = []
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        self.told.append(checkpoint.changed)
+        super().load(checkpoint)
+
+
 def secondary(guest: Any = None, **more: Any) -> Bench:
     """A Secondary that is ready, with a guest at 4."""
     made = Bench(Side.SECONDARY, guest, **more).start().receive(initial_bytes(b"4", {0: page(4)}))
@@ -116,6 +128,15 @@ class TestRounds:
         made = secondary().receive(round_bytes(b"5")).end_of_link()
         assert made.guest.calls == ["load", "load", "resume"]
         assert (made.state, made.guest.count) == (State.ALONE, 5)
+
+    def test_a_guest_is_told_what_has_changed_since_it_has_loaded(self) -> None:
+        """All may have in the first checkpoint, and where a load has failed before."""
+        guest = Telling()
+        made = secondary(guest).receive(round_bytes(b"5", {0: page(5)}) + round_bytes(b"5"))
+        assert guest.told == [None, {"ram": [(0, PAGE_SIZE)]}, {}]
+        guest.failing = {"load"}
+        made.receive(round_bytes(b"7", {0: page(7)}))
+        assert guest.told[3:] == [{"ram": [(0, PAGE_SIZE)]}, None]
 
     @pytest.mark.parametrize("cut", range(4, len(round_bytes(b"5")), 5))
     def test_a_part_of_a_round_changes_nothing(self, cut: int) -> None:

@@ -19,6 +19,15 @@ def test_a_page_that_comes_twice_counts_once_with_its_last_content() -> None:
     assert delta.kept("low", PAGE_SIZE) is None
 
 
+def test_where_its_pages_lie_is_told_by_the_run() -> None:
+    delta = Delta()
+    assert delta.ranges() == {}
+    for block, number in (("hi", 3), ("low", 7), ("hi", 1), ("hi", 2), ("low", 9)):
+        delta.put(block, number * PAGE_SIZE, A)
+    low = [(7 * PAGE_SIZE, PAGE_SIZE), (9 * PAGE_SIZE, PAGE_SIZE)]
+    assert delta.ranges() == {"hi": [(PAGE_SIZE, 3 * PAGE_SIZE)], "low": low}
+
+
 def test_what_is_kept_is_a_copy() -> None:
     buffer = bytearray(A)
     delta = Delta()

@@ -264,14 +264,14 @@ class SecondaryReplica(Replica):
             yield from self.call("guest.load", self._load_here)
         else:
             newest = yield from self.call("store", self._newest)
-            if self._not_held(newest):
-                yield from self.call("guest.load", self.guest.load, newest)
+            if (wanted := self._wanted(newest)) is not None:
+                yield from self.call("guest.load", self.guest.load, wanted)
             self._held(newest)
 
     def _load_here(self) -> None:
         newest = self.named("store", self._newest)
-        if self._not_held(newest):
-            self.named("guest.load", self.guest.load, newest)
+        if (wanted := self._wanted(newest)) is not None:
+            self.named("guest.load", self.guest.load, wanted)
         self._held(newest)
 
     def _newest(self) -> Checkpoint:
@@ -279,10 +279,14 @@ class SecondaryReplica(Replica):
         assert newest is not None
         return newest
 
-    def _not_held(self, newest: Checkpoint) -> bool:
-        held = self._loaded == (newest.generation, newest.number)
-        self._loaded = None
-        return not held
+    def _wanted(self, newest: Checkpoint) -> Checkpoint | None:
+        """What the guest is to load; None: it holds it. From now on it holds nothing that counts."""
+        loaded, self._loaded = self._loaded, None
+        if loaded == (newest.generation, newest.number):
+            return None
+        if loaded == (newest.generation, newest.number - 1):  # so the newest is the round under way
+            return attrs.evolve(newest, changed=self.round.delta.ranges())
+        return newest
 
     def _held(self, newest: Checkpoint) -> None:
         self._loaded = newest.generation, newest.number

@@ -58,6 +58,17 @@ class Delta:
         """The page as it was put last, None if it was not."""
         return self._pages.get((block, offset))
 
+    def ranges(self) -> dict[str, list[tuple[int, int]]]:
+        """Where its pages lie: by block, (offset, length) in bytes, neighbours as one, in rising order."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for block, offset in sorted(self._pages):
+            ranges = found.setdefault(block, [])
+            if ranges and sum(ranges[-1]) == offset:
+                ranges[-1] = ranges[-1][0], ranges[-1][1] + PAGE_SIZE
+            else:
+                ranges.append((offset, PAGE_SIZE))
+        return found
+
     def __iter__(self) -> Iterator[Page]:
         return (Page(block, offset, data) for (block, offset), data in self._pages.items())
 

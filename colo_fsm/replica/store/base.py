@@ -26,6 +26,9 @@ from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Delta, PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 
+Range = tuple[int, int]
+"""Offset and length, in bytes and whole pages."""
+
 
 class StoreError(Exception):
     """A directory cannot serve as a store: in use, damaged, or not one. The text says what to do.
@@ -44,7 +47,9 @@ class Checkpoint:
 
     `number` is 0 for the initial state of `generation`, then counts its rounds. `blocks` are read-only
     views of the image, valid until the next `commit`, `complete` or `close`: copy what must live longer.
-    `device` is the device state, `meta` what was given to `complete`.
+    `device` is the device state, `meta` what was given to `complete`. `changed`, for a guest that loads it:
+    by block, the (offset, length) ranges in which it differs from the checkpoint that this guest has loaded
+    last, in rising order and apart from each other; None: it may differ everywhere.
     """
 
     generation: int
@@ -52,6 +57,7 @@ class Checkpoint:
     blocks: Mapping[str, memoryview] = attrs.field(repr=False)
     device: bytes = attrs.field(repr=False)
     meta: Mapping[str, str]
+    changed: Mapping[str, Sequence[Range]] | None = attrs.field(default=None, repr=False)
 
 
 class Store(Protocol):
