@@ -162,13 +162,19 @@ class Keeper:
 
     @property
     def ended(self) -> bool:
-        """Whether it was ended, with all that was acknowledged in its store."""
+        """Whether it was ended, with all that the guest has done in its store."""
         return self._ended
 
     @property
     def trouble(self) -> Exception | None:
-        """Why it is over, if it was not ended."""
+        """What has broken it: the guest may have done more than its store has."""
         return None if self._ended else self._store.session.error or self.pair.session.error
+
+    @property
+    def guest_failed(self) -> bool:
+        """Whether it was the guest that has broken it, and not the store."""
+        error = self.pair.session.error
+        return isinstance(error, GuestFailed) and error.hook.startswith("guest.")
 
     def let_out(self) -> None:
         """Answers leave at once, those that wait too, in their order; the store has them with the next round.
@@ -201,6 +207,9 @@ class Keeper:
         await self.end()
 
     async def end(self) -> None:
-        """Suspend the guest; the store has all that was acknowledged. Ending again does nothing."""
-        self._ended = self._ended or not self.pair.session.over
+        """Suspend the guest; unless there was `trouble`, the store has all that it has done.
+
+        Ending again does nothing.
+        """
         await self._exits.aclose()
+        self._ended = self._ended or self.pair.session.error is None

@@ -82,6 +82,8 @@ class Running:
             return self._left()
         if _refused(trouble) or _refused(self._not_ready):
             return On.LOST
+        if keeper.guest_failed:
+            raise MemberFailed(f"its guest has failed: {keeper.pair.session.error}")
         return On.UNPROTECTED if trouble is None else await self._kept_out(trouble)
 
     async def _take_in(self, link: socket.socket, keeper: Keeper, copied: Copied) -> bool:
@@ -118,6 +120,8 @@ class Running:
             if ground.plan.alone_commit is AloneCommit.MEMORY:
                 await keeper.settle()  # or the record would count a copy that has less than was acknowledged
             await keeper.end()
+            if keeper.trouble is not None:  # the guest counts as saved what its store may not have
+                raise NotRunning("this member's own store did not take the last round") from keeper.trouble
             pair.request_checkpoint()
             await pair.committed()
             async with pair.turn():  # no round is under way inside
