@@ -172,9 +172,11 @@ class Keeper:
 
     @property
     def guest_failed(self) -> bool:
-        """Whether it was the guest that has broken it, and not the store."""
+        """Whether a hook of the guest's has raised: not the store has broken it, and it was not only late."""
         error = self.pair.session.error
-        return isinstance(error, GuestFailed) and error.hook.startswith("guest.")
+        if not isinstance(error, GuestFailed) or isinstance(error.cause, TimeoutError):
+            return False
+        return error.hook.startswith("guest.")
 
     def let_out(self) -> None:
         """Answers leave at once, those that wait too, in their order; the store has them with the next round.
