@@ -12,7 +12,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from .arbiter import Arbiter, open_arbiter
-    from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, SecondarySession, State, Variant
+    from .colo import COLO, COLOMessage, PrimarySession, ReleaseOn, ResumeOn, SecondarySession, State, Variant
     from .fsm import (
         Do,
         Fault,
@@ -67,6 +67,7 @@ __all__ = [
     "PrimarySession",
     "ProtocolError",
     "ReleaseOn",
+    "ResumeOn",
     "SecondarySession",
     "Session",
     "Side",

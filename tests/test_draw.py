@@ -411,7 +411,7 @@ def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
         f"{name}.{end}"
         for name in ("primary", "secondary", "pair", "member")
         for end in ("dot", "mmd", "md", "svg")
-    } | {"checkpoint.dot", "checkpoint.svg"}
+    } | {f"{name}.{end}" for name in ("checkpoint", "checkpoint-saved") for end in ("dot", "svg")}
     assert {path.name for path in tmp_path.iterdir()} == expected
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes()

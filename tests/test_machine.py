@@ -105,12 +105,12 @@ def test_it_moves_a_session() -> None:
 
 @both
 def test_there_is_one_for_all_sessions(side: Side, variant: Variant) -> None:
-    twin = Variant(variant.profile, variant.mode, variant.release_on)
+    twin = Variant(variant.profile, variant.mode, variant.release_on, variant.resume_on)
     assert colo_machine(side, variant) is colo_machine(side, twin)
 
 
 def test_each_side_and_variant_has_its_own() -> None:
-    assert len({id(colo_machine(side, variant)) for side, variant in BOTH}) == 16
+    assert len({id(colo_machine(side, variant)) for side, variant in BOTH}) == 48
     assert colo_machine(Side.PRIMARY) is colo_machine(Side.PRIMARY, Variant())
     assert colo_machine(Side.PRIMARY) is not colo_machine(Side.PRIMARY, Variant(mode=Mode.HYBRID))
 

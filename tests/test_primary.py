@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from pair import differences, unnoticed_mutants
 
-from colo_fsm.colo import PRIMARY, COLOMessage, Mode, Profile, ReleaseOn, State, Variant
+from colo_fsm.colo import PRIMARY, COLOMessage, Mode, Profile, State, Variant
 from colo_fsm.fsm import complete
 
 REST = {
@@ -36,7 +36,6 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "loaded begin_checkpoint": "requested: send checkpoint-request",
         # colo_do_checkpoint_transaction()
         "requested recv_checkpoint_reply": "replied: suspend, save",
-        "received recv_vmstate_loaded": "loaded: resume",
         # leaving in order
         "init begin_leave": "ended: disconnect, suspend, discard",
         "ready begin_leave": "ended: disconnect, suspend, discard",
@@ -49,18 +48,20 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "alone fault_guest_failed": "stopped: suspend, discard",
     }
     if variant.profile is Profile.PATCH:
-        received = "sending recv_vmstate_received"
-        rows["replied done_save"] = "sending: send vmstate-send"
+        received, last = "sending recv_vmstate_received", ["send vmstate-send"]
     else:
-        received = "sized recv_vmstate_received"
-        rows["replied done_save"] = "sending: send vmstate-send, send_live"
+        received, last = "sized recv_vmstate_received", ["send vmstate-send", "send_live"]
         rows["sending done_send_live"] = "sized: send vmstate-size, send_state"
-    rows[received] = "received: release"
-    if variant.release_on is ReleaseOn.LOADED:
-        rows[received] = "received: "
-        rows["received recv_vmstate_loaded"] = "loaded: release, resume"
+    # who lets packets out, and lets the guest run on
+    after: dict[str, list[str]] = {"saved": [], "received": [], "loaded": []}
+    after[variant.release_on].append("release")
+    after[variant.resume_on].append("resume")
     if variant.mode is Mode.HYBRID:
-        rows["received recv_vmstate_loaded"] += ", compare"
+        after["loaded"].append("compare")
+    rows["replied done_save"] = f"sending: {', '.join(after['saved'] + last)}"
+    rows[received] = f"received: {', '.join(after['received'])}"
+    rows["received recv_vmstate_loaded"] = f"loaded: {', '.join(after['loaded'])}"
+    if variant.mode is Mode.HYBRID:
         for idle in ("ready", "loaded"):
             rows[f"{idle} begin_checkpoint"] = "requested: stop_comparing, send checkpoint-request"
         for before in ("init", "ready", "loaded"):

@@ -27,7 +27,7 @@ from replicas import (
     state_bytes,
 )
 
-from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.colo import COLOMessage, ReleaseOn, ResumeOn, State
 from colo_fsm.fsm import GuestFailed, Side, UnexpectedMessage
 from colo_fsm.replica import CapacityExceeded, CheckpointTaken, Options, Saved, StateGuest
 from colo_fsm.stream import PAGE_SIZE, Page
@@ -207,9 +207,11 @@ class TestWhenItBegins:
         assert same(made.session.error, expected)
         assert made.replica.checkpoint == 2
 
-    def test_times(self) -> None:
+    @pytest.mark.parametrize(("resume_on", "pause"), [*zip(ResumeOn, (8.0, 10.0, 14.0), strict=True)])
+    def test_times(self, resume_on: ResumeOn, pause: float) -> None:
         """`pause` is how long the guest stood still, `total` the whole round."""
-        made = primary().lapse()
+        made = primary(options=Options(resume_on=resume_on, interval=100, min_interval=1)).lapse()
+        made.guest.at["save"] = lambda: setattr(made, "now", made.now + 8)
         made.now += 1
         made.receive(REPLY)
         made.now += 2
@@ -217,7 +219,8 @@ class TestWhenItBegins:
         made.now += 4
         made.receive(LOADED)
         (taken,) = (e for e in made.events if isinstance(e, CheckpointTaken))
-        assert (taken.pause, taken.total) == (6.0, 7.0)
+        assert (taken.pause, taken.total) == (pause, 15.0)
+        assert made.wait.timeout == 86 + pause, "counted from when the guest ran on"
 
 
 class TestOutputCommit:
@@ -298,7 +301,7 @@ class TestGuest:
     def test_a_guest_that_cannot_go_on_leaves_the_claim_to_the_other(self) -> None:
         """Should it win after all, it answers nobody before its guest runs."""
         out: list[str] = []
-        made = primary().lapse().receive(REPLY)
+        made = primary(options=Options(resume_on=ResumeOn.LOADED)).lapse().receive(REPLY)
         made.replica.outbox.hold(lambda: out.append("answered"))
         made.guest.failing = {"resume"}
         made.receive(RECEIVED)

@@ -24,6 +24,17 @@ def release_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Outbox, "hold", lambda self, deliver, drop=None: deliver())
 
 
+def sealed_late(patch: pytest.MonkeyPatch) -> None:
+    """A checkpoint lets out what the guest has said since it runs on, too: after its state was taken."""
+    release = Outbox.release
+
+    def all_of_it(self: Outbox) -> None:
+        self.seal()
+        release(self)
+
+    patch.setattr(Outbox, "release", all_of_it)
+
+
 def cached_claim(patch: pytest.MonkeyPatch) -> None:
     """A generation that was free when it was looked at is taken for won."""
 
@@ -82,6 +93,7 @@ def find(kind: str) -> Outcome:
     ("plant", "kind", "faults"),
     [
         (release_early, "lost", 1),
+        (sealed_late, "lost", 1),
         (cached_claim, "split brain", 1),
         (reads_not_held, "linearizability", 2),
         (no_sync, "store", 2),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from colo_fsm.check.simulate import Bench, Fault, Kind, Outcome, Schedule
-from colo_fsm.colo import COLOMessage, ReleaseOn, State
+from colo_fsm.colo import COLOMessage, ReleaseOn, ResumeOn, State
 from colo_fsm.fsm import Side
 
 P, S = Side.PRIMARY, Side.SECONDARY
@@ -225,7 +225,8 @@ class TestSlowHooks:
 
     def test_slower_than_its_deadline(self, bench: Bench) -> None:
         """Between two rounds no deadline of the link helps: the hook's own does."""
-        outcome = run(bench, fault(Kind.SLOW_HOOK, P, (P, State.RECEIVED), how="resume", seconds=5.0))
+        slow = fault(Kind.SLOW_HOOK, P, (P, State.RECEIVED), how="resume", seconds=5.0)
+        outcome = run(bench, slow, resume_on=ResumeOn.LOADED)
         assert saw(outcome, "primary loaded -> failover (fault_guest_failed)", "secondary failover -> alone")
 
     def test_what_it_works_on_is_left_alone_until_it_returns(self, bench: Bench) -> None:

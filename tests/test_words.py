@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from colo_fsm.colo import COLOMessage, Mode, Profile, ReleaseOn, Variant
+from colo_fsm.colo import COLOMessage, Mode, Profile, ReleaseOn, ResumeOn, Variant
 from colo_fsm.fsm import Do, FailoverStatus, Send, Side
 
 
@@ -29,18 +29,19 @@ def test_each_side_has_the_other_as_its_peer() -> None:
     assert Side.SECONDARY.peer is Side.PRIMARY
 
 
-def test_there_are_eight_variants() -> None:
+def test_there_are_24_variants() -> None:
     assert {str(v) for v in Variant.all()} == {
-        f"{profile}/{mode}/{release}"
+        f"{profile}/{mode}/{release}{resume}"
         for profile in ("patch", "qemu")
         for mode in ("periodic", "hybrid")
         for release in ("received", "loaded")
+        for resume in ("/resume-saved", "/resume-received", "")
     }
-    assert len(Variant.all()) == 8
+    assert len(Variant.all()) == 24
 
 
 def test_the_default_variant_is_what_qemu_speaks_with_the_safe_release() -> None:
-    assert Variant() == Variant(Profile.QEMU, Mode.PERIODIC, ReleaseOn.LOADED)
+    assert Variant() == Variant(Profile.QEMU, Mode.PERIODIC, ReleaseOn.LOADED, ResumeOn.LOADED)
 
 
 def test_equal_variants_are_one_key() -> None:
@@ -52,6 +53,11 @@ def test_a_variant_meets_its_own_choices_only(condition: Profile | Mode | Releas
     chosen = Variant(Profile.PATCH, Mode.HYBRID, ReleaseOn.LOADED)
     assert condition in chosen
     assert condition not in Variant(release_on=ReleaseOn.RECEIVED)
+
+
+def test_choices_of_two_kinds_may_have_the_same_word() -> None:
+    chosen = Variant(release_on=ReleaseOn.RECEIVED, resume_on=ResumeOn.LOADED)
+    assert (ResumeOn.RECEIVED in chosen, ReleaseOn.LOADED in chosen) == (False, False)
 
 
 def test_effects_read_as_what_they_ask_for() -> None:

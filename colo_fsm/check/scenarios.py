@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
+from colo_fsm.colo import Mode, Profile, ReleaseOn, ResumeOn, Variant
 
 from .found import Found
 from .members.rules import PLAIN, MemberScenario
@@ -42,6 +42,7 @@ _PUBLISHED = Variant(release_on=ReleaseOn.RECEIVED)
 _LOADED = Variant()
 _HYBRID = Variant(mode=Mode.HYBRID, release_on=ReleaseOn.RECEIVED)
 _HYBRID_LOADED = Variant(mode=Mode.HYBRID)
+_SAVED = Variant(resume_on=ResumeOn.SAVED)
 _PATCH = Variant(Profile.PATCH, release_on=ReleaseOn.RECEIVED)
 _PATCH_LOADED = Variant(Profile.PATCH)
 
@@ -102,6 +103,9 @@ MATRIX: tuple[Documented[Scenario], ...] = (
     _claim("two-disturbed", _BREAKS | _WIRE, _DOUBLED, budget=2),
     _claim("two-disturbed-loaded", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_LOADED, budget=2),
     _claim("two-injected-loaded", _BREAKS | DISTURBANCES, _INJECTED | _DAMAGED, _LOADED, budget=2),
+    # what pairs of this package are: the guest runs on once its state is taken
+    _claim("everything-saved", BREAKS | DISTURBANCES, variant=_SAVED),
+    _claim("two-disturbed-saved", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_SAVED, budget=2),
     # the other variants
     _claim("hybrid-all-breaks", BREAKS, variant=_HYBRID),
     _claim("hybrid-disturbed", _BREAKS | _WIRE, variant=_HYBRID),

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from colo_fsm import draw
-from colo_fsm.colo import TABLES, Mode, Profile, ReleaseOn, Variant
+from colo_fsm.colo import TABLES, Mode, Profile, ReleaseOn, ResumeOn, Variant
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 
 from .load import table_named
@@ -28,6 +28,7 @@ WHAT = ("primary", "secondary", "pair", "checkpoint", "member")
 @click.option("--profile", type=click.Choice([*map(str, Profile)]), default="qemu", show_default=True)
 @click.option("--mode", type=click.Choice([*map(str, Mode)]), default="periodic", show_default=True)
 @click.option("--release-on", type=click.Choice([*map(str, ReleaseOn)]), default="loaded", show_default=True)
+@click.option("--resume-on", type=click.Choice([*map(str, ResumeOn)]), default="loaded", show_default=True)
 def diagram(
     what: str | None,
     primary: str | None,
@@ -37,6 +38,7 @@ def diagram(
     profile: str,
     mode: str,
     release_on: str,
+    resume_on: str,
 ) -> None:
     """Draw one side, both with the messages between them, one checkpoint on a time axis, or a member.
 
@@ -45,13 +47,13 @@ def diagram(
     \b
     Example:
       colo-fsm diagram pair -o pair.svg
-      colo-fsm diagram checkpoint --release-on received -o checkpoint.svg
+      colo-fsm diagram checkpoint --resume-on saved -o checkpoint.svg
       colo-fsm diagram --primary mymodule:PRIMARY --secondary mymodule:SECONDARY -o mine.svg
     """
     specs = {side: spec for side, spec in zip(Side, (primary, secondary), strict=True) if spec}
     what = what or (str(*specs) if len(specs) == 1 else "pair")
     chosen = chosen or _by_ending(output) or "dot"
-    variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on))
+    variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on), ResumeOn(resume_on))
     if what == "member":
         if specs:
             raise click.UsageError("a member has its own rows: leave --primary and --secondary out")

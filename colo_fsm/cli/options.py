@@ -13,7 +13,7 @@ interval = click.option(
     type=MILLISECONDS,
     default=100,
     show_default=True,
-    help="From the end of a checkpoint to the next one while no answer waits for it.",
+    help="From the moment that the guest runs on to the next checkpoint while no answer waits for it.",
 )
 min_interval = click.option(
     "--min-interval-ms",

@@ -135,7 +135,8 @@ class Reporter:
         if moved.source is table.initial and moved.dest in table.idle:
             text, level = f"{moved.side}: ready, generation {pair.generation}", Loud.CHANGES
         elif moved.dest in {table.failover, *table.alone, *table.final}:
-            cause = why(moved.error)
+            behind = moved.dest is table.failover  # what broke the pair may have let a load be finished first
+            cause = why(moved.error or (pair.session.error if behind else None))
             text, level = f"{moved.side}: {moved.dest}" + (f" ({cause})" if cause else ""), Loud.QUIET
         error = None if moved.error is None else str(moved.error)
         self._say(

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from colo_fsm.colo import ReleaseOn
+from colo_fsm.colo import ReleaseOn, ResumeOn
 from colo_fsm.fsm import ProtocolError, Session, begin
 from colo_fsm.replica import (
     AsyncGuest,
@@ -88,8 +88,17 @@ def common(command: Command) -> Command:
 @click.option("--connect", required=True, metavar="ADDR", help="The Secondary: tcp:HOST:PORT or unix:PATH.")
 @options.interval
 @options.min_interval
+@click.option(
+    "--resume-on",
+    type=click.Choice([r.value for r in ResumeOn]),
+    default=ResumeOn.SAVED.value,
+    show_default=True,
+    help="From when on the guest runs on in a checkpoint; what it says is held back all the same.",
+)
 @common
-def primary(connect: str, interval_ms: float, min_interval_ms: float, **common_options: Any) -> None:
+def primary(
+    connect: str, interval_ms: float, min_interval_ms: float, resume_on: str, **common_options: Any
+) -> None:
     """Run a guest and replicate it to the Secondary at ADDR.
 
     \b
@@ -98,7 +107,7 @@ def primary(connect: str, interval_ms: float, min_interval_ms: float, **common_o
           --guest sqlite --serve tcp:127.0.0.1:5433
     """
     times = options.intervals(interval_ms, min_interval_ms)
-    run(functools.partial(primary_pair, peer=connect), **times, **common_options)
+    run(functools.partial(primary_pair, peer=connect), resume_on=resume_on, **times, **common_options)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -152,6 +161,7 @@ def run(
     as_json: bool,
     verbose: bool,
     quiet: bool,
+    resume_on: str = ResumeOn.SAVED,
     interval: float = 0.1,
     min_interval: float = 0.0,
     greeting_deadline: float = 5.0,
@@ -162,8 +172,8 @@ def run(
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         choices = Options(
-            ReleaseOn(release_on), interval=interval, min_interval=min_interval, deadline=deadline,
-            hook_deadline=hook_deadline, greeting_deadline=greeting_deadline,
+            ReleaseOn(release_on), ResumeOn(resume_on), interval=interval, min_interval=min_interval,
+            deadline=deadline, hook_deadline=hook_deadline, greeting_deadline=greeting_deadline,
         )  # fmt: skip
         made = guest.made()
         chosen = {} if table is None else {"table": table_named(table, "--table")}

@@ -27,7 +27,7 @@ from colo_fsm.check import (
     judged,
     report,
 )
-from colo_fsm.colo import Mode, Profile, ReleaseOn, Variant
+from colo_fsm.colo import Mode, Profile, ReleaseOn, ResumeOn, Variant
 from colo_fsm.draw import DrawError
 from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 
@@ -59,6 +59,7 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option("--profile", type=_choice(Profile), help="Default: qemu.")
 @click.option("--mode", type=_choice(Mode), help="Default: periodic.")
 @click.option("--release-on", type=_choice(ReleaseOn), help="Default: loaded, as pairs do.")
+@click.option("--resume-on", type=_choice(ResumeOn), help="Default: saved, as pairs do.")
 @click.option("--arbiter", type=_choice(Arbiter), help="Default: claim.")
 @click.option(
     "--faults",
@@ -201,6 +202,7 @@ def _described(options: dict[str, Any]) -> Scenario:
         Profile(options["profile"] or Profile.QEMU),
         Mode(options["mode"] or Mode.PERIODIC),
         ReleaseOn(options["release_on"] or ReleaseOn.LOADED),
+        ResumeOn(options["resume_on"] or ResumeOn.SAVED),
     )
     budget = 1 if options["budget"] is None else options["budget"]
     scenario = Scenario(

@@ -3,7 +3,7 @@
 from .primary import PRIMARY
 from .secondary import SECONDARY
 from .sessions import TABLES, PrimarySession, SecondarySession, colo_machine
-from .words import COLO, COLOMessage, Mode, Profile, ReleaseOn, State, Variant
+from .words import COLO, COLOMessage, Mode, Profile, ReleaseOn, ResumeOn, State, Variant
 
 __all__ = [
     "COLO",
@@ -15,6 +15,7 @@ __all__ = [
     "PrimarySession",
     "Profile",
     "ReleaseOn",
+    "ResumeOn",
     "SecondarySession",
     "State",
     "Variant",

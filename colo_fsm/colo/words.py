@@ -7,6 +7,7 @@ and its picture of the synchronizing points) and of QEMU after it.
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import product, starmap
 from typing import Self
 
 import attrs
@@ -77,24 +78,40 @@ class ReleaseOn(StrEnum):
     """The safe one: the Secondary has proved that it can load it."""
 
 
+class ResumeOn(StrEnum):
+    """From when on the Primary's guest runs on in a checkpoint; what it says is held back either way."""
+
+    SAVED = "saved"
+    """Its state is taken: it stands still for the save alone, not while that is sent, stored and loaded."""
+    RECEIVED = "received"
+    """The Secondary holds the checkpoint."""
+    LOADED = "loaded"
+    """The patch's order, and QEMU's: the Secondary has loaded it."""
+
+
 @attrs.frozen
 class Variant:
-    """Which of the published choices a table is for: what QEMU speaks today, and the safe release."""
+    """Which of the choices a table is for: what QEMU speaks today, with the safe release."""
 
     profile: Profile = Profile.QEMU
     mode: Mode = Mode.PERIODIC
     release_on: ReleaseOn = ReleaseOn.LOADED
+    resume_on: ResumeOn = ResumeOn.LOADED
 
     @classmethod
     def all(cls) -> tuple[Self, ...]:
-        return tuple(cls(p, m, r) for p in Profile for m in Mode for r in ReleaseOn)
+        return tuple(starmap(cls, product(Profile, Mode, ReleaseOn, ResumeOn)))
 
     def __contains__(self, choice: object) -> bool:
-        """Whether something marked with this choice belongs to this variant."""
-        return choice in (self.profile, self.mode, self.release_on)
+        """Whether something marked with this choice belongs to this variant.
+
+        By identity: two kinds of choice have words in common, and StrEnums of equal words are equal.
+        """
+        return any(choice is own for own in (self.profile, self.mode, self.release_on, self.resume_on))
 
     def __str__(self) -> str:
-        return f"{self.profile}/{self.mode}/{self.release_on}"
+        plain = f"{self.profile}/{self.mode}/{self.release_on}"
+        return plain if self.resume_on is ResumeOn.LOADED else f"{plain}/resume-{self.resume_on}"
 
 
 _M, _S = COLOMessage, State

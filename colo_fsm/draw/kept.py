@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from colo_fsm.colo import PRIMARY, SECONDARY, Variant
+from colo_fsm.colo import PRIMARY, SECONDARY, ResumeOn, Variant
 from colo_fsm.fsm import complete
 from colo_fsm.membership.machine import ROWS, S
 
@@ -17,11 +17,15 @@ KEPT = ("dot", "mermaid", "markdown", "svg")
 
 
 def pictures() -> Mapping[str, Picture]:
-    """COLO's four pictures, `primary`, `secondary`, `pair`, `checkpoint`, and `member`."""
-    tables = [complete(table, Variant()) for table in (PRIMARY, SECONDARY)]
+    """By name: COLO's in the patch's order, `checkpoint-saved` as our own pairs take one; and `member`."""
+    tables, ours = (
+        [complete(table, variant) for table in (PRIMARY, SECONDARY)]
+        for variant in (Variant(), Variant(resume_on=ResumeOn.SAVED))
+    )
     sides = {str(table.side): side(table) for table in tables}
+    rounds = {"checkpoint": checkpoint(*tables), "checkpoint-saved": checkpoint(*ours)}
     member = machine("A member", ROWS, S.LOOKING, (S.ALONE, S.PRIMARY))
-    return sides | {"pair": pair(*tables), "checkpoint": checkpoint(*tables), "member": member}
+    return sides | {"pair": pair(*tables), **rounds, "member": member}
 
 
 def stale(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from colo_fsm.arbiter.base import a_time
-from colo_fsm.colo import ReleaseOn
+from colo_fsm.colo import ReleaseOn, ResumeOn, Variant
 
 _above_0: Any = attrs.validators.gt(0)
 _a_time_above_0: Any = attrs.validators.and_(_above_0, a_time)
@@ -18,7 +18,9 @@ class Options:
     """How a side behaves. All times are in seconds, a day at most. Raises ValueError.
 
     - `release_on`: which message lets packets out, in tables that leave the choice; the safe one.
-    - `interval`: from the end of a checkpoint to the next request while nothing waits for one (Primary).
+    - `resume_on`: from when on the guest runs on in a checkpoint, in tables that leave the choice: once its
+      state is taken (Primary). What it says is held back all the same.
+    - `interval`: from when the guest runs on to the next request, while nothing waits for one (Primary).
     - `min_interval`: the same at least, where output waits (Primary); at most `interval`. 0: an answer asks
       for its checkpoint at once, and all that come while one is under way share the next.
     - `deadline`: how long the link may stand still before it is a fault, in every state that must go on.
@@ -32,6 +34,7 @@ class Options:
     """
 
     release_on: ReleaseOn = ReleaseOn.LOADED
+    resume_on: ResumeOn = ResumeOn.SAVED
     interval: float = attrs.field(default=0.1, validator=a_time)
     min_interval: float = attrs.field(default=0.0, validator=a_time)
     deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
@@ -45,3 +48,8 @@ class Options:
     def _least_and_most(self, _: object, least: float) -> None:
         if least > self.interval:
             raise ValueError(f"min_interval must be at most interval, {self.interval:g} s, not {least:g} s")
+
+    @property
+    def variant(self) -> Variant:
+        """Which table this is, of those that leave a choice."""
+        return Variant(release_on=self.release_on, resume_on=self.resume_on)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from colo_fsm.arbiter import Arbiter, open_arbiter
-from colo_fsm.colo import Variant
 from colo_fsm.fsm import FailoverStatus, Observer, Session, Side, Table, machine_for
 
 from .address import Address
@@ -114,7 +113,7 @@ def session_for(side: Side, table: Table, options: Options) -> Session:
     """The session of a pair whose peer is one of this package's, too. Raises ValueError, TableError."""
     if table.side is not side:
         raise ValueError(f"this is the {table.side}'s table, and here is the {side}: give its own")
-    return Session(machine_for(table, Variant(release_on=options.release_on)), signs=True)
+    return Session(machine_for(table, options.variant), signs=True)
 
 
 class PairBase:

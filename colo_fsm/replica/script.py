@@ -62,6 +62,8 @@ class Round:
 
     began: float
     paused: float = 0.0
+    resumed: float | None = None
+    """When the guest ran on, if it did."""
     number: int = 0
     pages: int = 0
     sent: int = 0
@@ -71,7 +73,8 @@ class Round:
 
     def taken(self, now: float) -> CheckpointTaken:
         """What to tell of it."""
-        pause, total = now - self.paused, now - self.began
+        pause = (now if self.resumed is None else self.resumed) - self.paused
+        total = now - self.began
         return CheckpointTaken(self.number, self.pages, self.sent, pause, total, self.used)
 
 
@@ -264,7 +267,7 @@ class Replica(Outside):
         if self.session.state not in self._begins:
             return None
         if self._idle_since is None:
-            self._idle_since = now
+            self._idle_since = now if self.round.resumed is None else self.round.resumed
         if self.checkpoint_requested:
             return now
         wait = self.options.min_interval if self.outbox.wants else self.options.interval
@@ -344,6 +347,7 @@ class Replica(Outside):
         if not self._running:
             yield from self.call("guest.resume", self.guest.resume)
             self._running = True
+            self.round.resumed = self.clock()
             _log.debug("Change '%s' => '%s'", "stop", "run")
         self.gate.open()
 

@@ -23,7 +23,9 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         r"primary (error|init/ready/loaded begin_leave): stop_comparing \(hybrid\) before disconnect",
         r"primary (error|init/ready/loaded begin_leave): suspend before stop_comparing \(hybrid\)",
         r"primary ready/loaded begin_checkpoint: send checkpoint-request before stop_comparing \(hybrid\)",
-        r"primary received recv_vmstate_loaded: resume before release \(loaded\)",
+        r"primary received recv_vmstate_loaded: resume \(loaded\) before release \(loaded\)",
+        r"primary (sized|sending) recv_vmstate_received .*: resume \(received\) before release \(received\)",
+        r"primary replied done_save: send vmstate-send before resume \(saved\)",
         r"secondary received done_load: resume \(hybrid\) before send vmstate-loaded",
         r"(primary|secondary) init otherwise: discard before disconnect",
     ),
@@ -39,9 +41,15 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         r"release \(received\) goes (first|last) in primary received recv_vmstate_loaded",
         r"primary received recv_vmstate_loaded: release in every variant",
     ),
-    "The guest may run on as soon as its state is taken: what it says then waits for the next round.": (
-        r"primary received recv_vmstate_loaded: resume goes (first|last) in primary replied done_save",
-        r"primary received recv_vmstate_loaded: resume goes last in primary requested recv_checkpoint_reply",
+    "The guest may run on anywhere from the save to `loaded`: what it says then waits for the next round.": (
+        r"primary (replied|sized|sending|received) \S+.*: resume in every variant",
+        r"primary (replied|sized|sending|received) \S+.*: resume \((saved|received|loaded)\) goes last in "
+        r"primary requested recv_checkpoint_reply",
+        r"primary (sized|sending|received) \S+.*: resume \((received|loaded)\) goes (first|last) in "
+        r"primary replied done_save",
+        r"primary sized \S+.*: resume \(received\) goes (first|last) in primary sending done_send_live .*",
+        r"primary (replied|sized|sending) \S+.*: resume \((saved|received)\) goes first in "
+        r"primary received recv_vmstate_loaded",
     ),
     "The guest stands still longer than it must: from the request on, or until the first round is over.": (
         r"primary requested recv_checkpoint_reply: "

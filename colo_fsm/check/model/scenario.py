@@ -12,7 +12,7 @@ from functools import cached_property
 
 import attrs
 
-from colo_fsm.colo import COLO, TABLES, ReleaseOn, Variant
+from colo_fsm.colo import COLO, TABLES, ReleaseOn, ResumeOn, Variant
 from colo_fsm.fsm import CompleteTable, Side, complete
 
 from .colo_law import ColoLaw
@@ -117,4 +117,5 @@ class Scenario:
         if self.law.words is not COLO:
             return f"{self.law.words.name}, arbiter {self.arbiter}: {faults}{count}"
         on = "" if self.variant.release_on is ReleaseOn.RECEIVED else ", release on loaded"
+        on += "" if self.variant.resume_on is ResumeOn.LOADED else f", resume on {self.variant.resume_on}"
         return f"{self.variant.profile}, {self.variant.mode}, arbiter {self.arbiter}{on}: {faults}{count}"

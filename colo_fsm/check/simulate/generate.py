@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.colo import ReleaseOn
+from colo_fsm.colo import ReleaseOn, ResumeOn
 from colo_fsm.fsm import Side
 
 from .rehearsal import rehearse
@@ -60,6 +60,7 @@ def generate(
         release_on=ReleaseOn.RECEIVED if random.random() < 0.25 else ReleaseOn.LOADED,
         faults=faults,
         on_demand=random.random() < 0.5,
+        resume_on=random.choice((ResumeOn.SAVED, ResumeOn.SAVED, *ResumeOn)),
     )
 
 

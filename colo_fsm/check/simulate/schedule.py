@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.colo import ReleaseOn
+from colo_fsm.colo import ReleaseOn, ResumeOn
 from colo_fsm.fsm import Side
 
 
@@ -106,6 +106,7 @@ class Schedule:
     directory: bool = True
     fsync: bool = False
     release_on: ReleaseOn = ReleaseOn.LOADED
+    resume_on: ResumeOn = ResumeOn.SAVED
     faults: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
@@ -123,7 +124,9 @@ class Schedule:
         try:
             fields: dict[str, Any] = json.loads(text)
             faults = tuple(_fault(each) for each in fields.pop("faults"))
-            return cls(**fields | {"release_on": ReleaseOn(fields["release_on"])}, faults=faults)
+            fields["release_on"] = ReleaseOn(fields["release_on"])
+            fields["resume_on"] = ResumeOn(fields["resume_on"])
+            return cls(**fields, faults=faults)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is no schedule: {error}") from None
 

@@ -114,6 +114,7 @@ class Setting:
         )
         self.options = Options(
             release_on=schedule.release_on,
+            resume_on=schedule.resume_on,
             interval=schedule.interval,
             min_interval=0.0 if schedule.on_demand else schedule.interval,
             deadline=schedule.deadline,

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import attrs
 
-from colo_fsm.colo import PRIMARY, SECONDARY, ReleaseOn, Variant
+from colo_fsm.colo import PRIMARY, SECONDARY, Variant
 from colo_fsm.fsm import CompleteTable, Do, Kind, Row, Side, Table, begin, lost, machine_for
 
 DOWN = "down"
@@ -25,9 +25,9 @@ class Tables:
         """This side's, as it was written."""
         return self.primary if side is Side.PRIMARY else self.secondary
 
-    def complete(self, side: Side, release_on: ReleaseOn = ReleaseOn.LOADED) -> CompleteTable:
+    def complete(self, side: Side, variant: Variant = Variant()) -> CompleteTable:  # noqa: B008 - frozen
         """This side's, as its machine has it. Raises TableError."""
-        return machine_for(self.of(side), Variant(release_on=release_on)).table
+        return machine_for(self.of(side), variant).table
 
 
 def in_rounds(table: CompleteTable) -> tuple[StrEnum, ...]:

@@ -21,7 +21,7 @@ class World:
         self.arbiter, self.clients = setting.arbiter, setting.clients
         self.watcher = Watcher()
         """Told what every process does."""
-        self.tables = {side: tables.complete(side, schedule.release_on) for side in Side}
+        self.tables = {side: tables.complete(side, setting.options.variant) for side in Side}
         self.processes: list[Process] = []
         self.generations = 0
         """How often a pair has begun."""
