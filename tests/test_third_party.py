@@ -16,9 +16,18 @@ from pathlib import Path
 
 import pytest
 from replicas import PATIENCE, Counting, OneShot, unix
-from third_party_changes import CHANGES, FOLDER, OF_THE_PRIMARY, PRIMARY, SECONDARY, Change
+from third_party_changes import (
+    CHANGES,
+    FOLDER,
+    OF_PATCH,
+    OF_THE_PATCH,
+    OF_THE_PRIMARY,
+    PRIMARY,
+    SECONDARY,
+    Change,
+)
 
-from colo_fsm.colo import State
+from colo_fsm.colo import Profile, State
 from colo_fsm.conform.case import Verdict
 from colo_fsm.conform.plan import SUITES, plan
 from colo_fsm.conform.play import play, play_all
@@ -37,11 +46,14 @@ GCC = "gcc -O1 -Wall -Wextra -Werror -o"
 @pytest.fixture(scope="module")
 def in_c(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The command of the Secondary in C."""
+    return compiled("secondary", tmp_path_factory.mktemp("c"))
+
+
+def compiled(name: str, folder: Path) -> str:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    built = tmp_path_factory.mktemp("c") / "secondary"
-    subprocess.run([*GCC.split(), built, FOLDER / "secondary.c"], check=True)
-    return str(built)
+    subprocess.run([*GCC.split(), folder / name, FOLDER / f"{name}.c"], check=True)
+    return str(folder / name)
 
 
 @contextmanager
@@ -54,8 +66,10 @@ def running(command: str, address: str) -> Iterator[str]:
             process.kill()
 
 
-def passes(target: str, suites: Sequence[str], side: Side = Side.SECONDARY) -> None:
-    planned = plan(side, timeout=PATIENCE)
+def passes(
+    target: str, suites: Sequence[str], side: Side = Side.SECONDARY, profile: Profile = Profile.QEMU
+) -> None:
+    planned = plan(side, profile=profile, timeout=PATIENCE)
     with planned.target(target) as opened:
         found = list(play_all(planned.cases(suites), opened, Pace(PATIENCE), planned.jobs(target)))
     assert len(found) > 20
@@ -83,6 +97,15 @@ def test_a_secondary_in_c_passes_over_tcp(in_c: str) -> None:
 
 def test_a_primary_in_python_passes() -> None:
     passes(f"cmd:{PYTHON} {PRIMARY} {{address}}", ["wp"], Side.PRIMARY)
+
+
+def test_one_of_the_patchs_profile_is_forty_lines_and_passes(tmp_path: Path) -> None:
+    with running(f"{PYTHON} {OF_PATCH}", unix(tmp_path)) as address:
+        passes(address, SUITES, profile=Profile.PATCH)
+    with running(compiled("patch_secondary", tmp_path), f"unix:{tmp_path}/c") as address:
+        passes(address, SUITES, profile=Profile.PATCH)
+    for path, most in ((OF_PATCH, 60), (OF_PATCH.with_suffix(".c"), 100)):
+        assert sum(map(bool, path.read_text().split("\n"))) <= most
 
 
 @pytest.mark.soak
@@ -134,8 +157,8 @@ def test_a_secondary_of_ours_takes_over_from_a_primary(tmp_path: Path) -> None:
 
 
 def test_a_change_of_one_line_is_named_by_the_first_case_that_fails(tmp_path: Path) -> None:
-    assert len(CHANGES) >= 20
-    changes = (*CHANGES, *OF_THE_PRIMARY)
+    assert min(len(CHANGES), len(OF_THE_PATCH)) >= 20
+    changes = (*CHANGES, *OF_THE_PRIMARY, *OF_THE_PATCH)
     with ThreadPoolExecutor(len(changes)) as pool:  # they mostly wait
         folders = (tmp_path / str(number) for number in range(len(changes)))
         unnamed = [told for told in pool.map(what_is_not_named, changes, folders) if told]
@@ -147,10 +170,10 @@ def what_is_not_named(change: Change, folder: Path) -> str:
     folder.mkdir()
     broken = folder / change.file.name
     broken.write_text(change.applied())
-    planned = plan(Side(broken.stem), timeout=BRIEF if change.silent else PATIENCE)
+    planned = plan(change.side, profile=change.profile, timeout=BRIEF if change.silent else PATIENCE)
     with ExitStack() as stack:
         text = f"cmd:{PYTHON} {broken} {{address}}"
-        if change.file == SECONDARY:  # one for all cases is there sooner
+        if change.side is Side.SECONDARY:  # one for all cases is there sooner
             text = stack.enter_context(running(f"{PYTHON} {broken}", unix(folder)))
         target, pace = stack.enter_context(planned.target(text)), Pace(planned.timeout)
         played = (play(case, target, pace) for case in planned.cases())

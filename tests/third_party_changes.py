@@ -6,8 +6,13 @@ from pathlib import Path
 
 import attrs
 
+from colo_fsm.colo import Profile
+from colo_fsm.fsm import Side
+
 FOLDER = Path(__file__).parent / "third_party"
 SECONDARY, PRIMARY = FOLDER / "secondary.py", FOLDER / "primary.py"
+OF_PATCH = FOLDER / "patch_secondary.py"
+"""Of the patch's own profile: messages, and nothing else."""
 
 
 @attrs.frozen
@@ -25,6 +30,14 @@ class Change:
     got: str
     silent: bool = False
     file: Path = SECONDARY
+
+    @property
+    def profile(self) -> Profile:
+        return Profile.PATCH if self.file == OF_PATCH else Profile.QEMU
+
+    @property
+    def side(self) -> Side:
+        return Side.PRIMARY if self.file == PRIMARY else Side.SECONDARY
 
     def applied(self) -> str:
         """The file with this fault."""
@@ -179,3 +192,88 @@ OF_THE_PRIMARY = (
         SENDING, "a subsection (section type 0x05) is not read here", file=PRIMARY,
     ),
 )  # fmt: skip
+
+LOADED = ("MUST say vmstate-received and then vmstate-loaded", "replied --recv_vmstate_send--> sending")
+
+OF_THE_PATCH = tuple(
+    Change(name, old, new, words, got, silent, OF_PATCH)
+    for name, old, new, words, got, silent in (
+        ("is never ready", "link.sendall(READY)", "pass", READY, "nothing", True),
+        (
+            "is ready twice", "link.sendall(READY)", "link.sendall(READY * 2)",
+            READY, "checkpoint-ready, checkpoint-ready", False,
+        ),
+        ("counts from one", "for n in range(7)", "for n in range(1, 8)", READY, "checkpoint-request", False),
+        (
+            "messages of two bytes", '(n.to_bytes(4, "big")', '(n.to_bytes(2, "big")',
+            READY, "2 bytes that are no whole message", True,
+        ),
+        (
+            "messages of eight bytes", '(n.to_bytes(4, "big")', '(n.to_bytes(8, "big")',
+            READY, "checkpoint-ready, checkpoint-ready", False,
+        ),
+        (
+            "little-endian messages", '(n.to_bytes(4, "big")', '(n.to_bytes(4, "little")',
+            REPLY, "gives up", False,
+        ),
+        (
+            "answers with another message", "link.sendall(REPLY)", "link.sendall(RECEIVED)",
+            REPLY, "vmstate-received", False,
+        ),
+        ("does not answer", "link.sendall(REPLY)", "pass", REPLY, "nothing", True),
+        (
+            "answers twice", "link.sendall(REPLY)", "link.sendall(REPLY * 2)",
+            REPLY, "checkpoint-reply, checkpoint-reply", False,
+        ),
+        (
+            "is ready again in every round", "expect(link, REQUEST)",
+            "expect(link, REQUEST), link.sendall(READY)", REPLY, "checkpoint-ready", False,
+        ),
+        (
+            "begins a round with any message", "expect(link, REQUEST)", "take(link)",
+            ("MUST NOT take vmstate-send before a checkpoint-request",), "checkpoint-reply", False,
+        ),
+        (
+            "looks at a message's last byte", "if found != known:", "if found[3:] != known[3:]:",
+            ("MUST look at all four bytes of a message",), "checkpoint-reply", False,
+        ),
+        (
+            "passes over the value 7", "    found = take(link)",
+            r'    while (found := take(link)) == b"\0\0\0\7": pass',
+            ("MUST NOT take the value 7 for a message",), "checkpoint-reply", False,
+        ),
+        (
+            "passes over the largest value", "    found = take(link)",
+            r'    while (found := take(link)) == b"\xff" * 4: pass',
+            ("MUST NOT take the largest value there is for a message",), "checkpoint-reply", False,
+        ),
+        (
+            "takes any message for vmstate-send", "expect(link, SEND)", "take(link)",
+            ("MUST NOT answer a second checkpoint-request inside a checkpoint",), "vmstate-received", False,
+        ),
+        (
+            "answers a second request in a round", "expect(link, SEND)",
+            "while take(link) == REQUEST: link.sendall(REPLY)",
+            ("MUST NOT answer a second checkpoint-request inside a checkpoint",), "checkpoint-reply", False,
+        ),
+        ("has received nothing", "link.sendall(RECEIVED)", "pass", LOADED, "vmstate-loaded", True),
+        ("loads nothing", "link.sendall(LOADED)", "pass", LOADED, "vmstate-received", True),
+        (
+            "has loaded before it has received", "link.sendall(RECEIVED)", "link.sendall(LOADED)",
+            LOADED, "vmstate-loaded", False,
+        ),
+        (
+            "has loaded twice", "link.sendall(LOADED)", "link.sendall(LOADED * 2)",
+            LOADED, "vmstate-received, vmstate-loaded, vmstate-loaded", False,
+        ),
+        (
+            "a message is what comes in one piece", "while len(message) < 4:", "for _ in range(1):",
+            ("ready --recv_checkpoint_request--> requested",), "gives up", False,
+        ),
+        (
+            "ten rounds and no more", "while True:  # a checkpoint", "for _ in range(10):",
+            ("MUST take 10 checkpoints, one after the other",), "gives up", False,
+        ),
+    )
+)  # fmt: skip
+"""Of a Secondary of 40 lines."""
