@@ -76,7 +76,7 @@ class TestWhatItSends:
                 return Saved((Page("ram", i * PAGE_SIZE, b"\1" * PAGE_SIZE) for i in range(256)), b"x")
 
         made = primary(Large()).lapse().receive(REPLY)
-        assert len(made.writes) == 4
+        assert len(made.writes) == 5
         assert len(made.writes[3]) > 256 * PAGE_SIZE
 
     def test_only_what_changed(self) -> None:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
 
-from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Page
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Page
 
 from .store.base import Checkpoint
 
 _DEVICE = struct.Struct(">QQ")
+_PIECE = 64 * PAGE_SIZE
 
 
 @attrs.frozen
 class Saved:
     """What a guest saves: the pages that changed since the last save, and its device state, whole.
 
-    `used`: how many bytes of the capacity of its blocks are in use, where a guest can outgrow them.
+    The pages are asked for while the guest is suspended, one at a time and once: a generator holds no second
+    image. `used`: how many bytes of the capacity of its blocks are in use, where a guest can outgrow them.
     """
 
     pages: Iterable[Page]
@@ -57,7 +60,10 @@ class Guest(Protocol):
         """
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Become this checkpoint, while suspended. Its memory is valid during the call only."""
+        """Become this checkpoint, while suspended: at least what it says has `changed`.
+
+        Its memory is valid during the call only.
+        """
 
 
 @runtime_checkable
@@ -103,9 +109,10 @@ class StateGuest:
     """A guest made of any object with `get_state` and `set_state`.
 
     `capacity` is the most bytes that its state may ever have (rounded up to whole pages). Changed
-    pages are found by comparing with the last saved state, so a save costs one copy and one compare
-    of the state; a load costs the same, and keeps a copy. The length in use and a checksum of the whole
-    travel as the device state: a page that went missing on the way is noticed without asking the state.
+    pages are found by comparing with the last saved state, which is kept: a save costs one compare of the
+    whole (nothing where `get_state` returns the same object again), a load one copy. The length in use and
+    a checksum of the whole, which costs what has changed, travel as the device state: a page that went
+    missing on the way is noticed without asking the state.
     """
 
     BLOCK = "state"
@@ -115,7 +122,9 @@ class StateGuest:
             raise ValueError(f"capacity must be positive, not {capacity}")
         self.service = service
         self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
-        self._saved, self._loaded = _Seen(), _Seen()
+        self._saved, self._saved_sums = b"", _Sums()
+        self._loaded_sums: _Sums | None = None
+        """Of the checkpoint that was loaded last; None once a load has failed."""
 
     def suspend(self) -> None:
         """Nothing to do: the state changes in turns only, and none is open."""
@@ -133,19 +142,35 @@ class StateGuest:
                 "start both sides with a larger capacity"
             )
         if full:
-            self._saved = _Seen()
-        pages = [Page(self.BLOCK, at, data) for at, data in self._saved.changed(state)]
-        return Saved(pages, _DEVICE.pack(len(state), self._saved.checksum), len(state))
+            self._saved, self._saved_sums = b"", _Sums()
+        changed, self._saved = _changed(self._saved, state), state
+        self._saved_sums.add(memoryview(state), changed)
+        device = _DEVICE.pack(len(state), self._saved_sums.total)
+        return Saved(self._pages(state, changed), device, len(state))
+
+    def _pages(self, state: bytes, places: Iterable[int]) -> Iterator[Page]:
+        """One at a time: of a first copy they would take a tenth of the state. The last is filled up."""
+        view = memoryview(state)
+        for at in places:
+            page = view[at : at + PAGE_SIZE]
+            whole = len(page) == PAGE_SIZE
+            yield Page(self.BLOCK, at, page if whole else bytes(page).ljust(PAGE_SIZE, b"\0"))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """See `Guest.load`. Raises DamagedState."""
         length, checksum = _DEVICE.unpack(checkpoint.device)
-        state = bytes(checkpoint.blocks[self.BLOCK][:length])
-        self._loaded.changed(state)
-        if self._loaded.checksum != checksum:
-            self._loaded = _Seen()
+        state = checkpoint.blocks[self.BLOCK][:length]
+        sums, self._loaded_sums = self._loaded_sums, None
+        if checkpoint.changed is None or sums is None:
+            sums = _Sums()
+            sums.add(state, range(0, len(state), PAGE_SIZE))
+        else:
+            ranges = checkpoint.changed.get(self.BLOCK, ())
+            sums.add(state, (at for start, size in ranges for at in range(start, start + size, PAGE_SIZE)))
+        if sums.total != checksum:
             raise DamagedState("the state that arrived is not the one that was saved: start both sides again")
-        self.service.set_state(state)
+        self.service.set_state(bytes(state))
+        self._loaded_sums = sums
 
 
 def state_in(checkpoint: Checkpoint) -> bytes | None:
@@ -156,49 +181,56 @@ def state_in(checkpoint: Checkpoint) -> bytes | None:
     block = checkpoint.blocks[StateGuest.BLOCK]
     if length > len(block):
         return None
-    state, seen = bytes(block[:length]), _Seen()
-    seen.changed(state)
-    if seen.checksum != checksum:
+    sums = _Sums()
+    sums.add(block[:length], range(0, length, PAGE_SIZE))
+    if sums.total != checksum:
         raise DamagedState("the state in it is not the one that was saved")
-    return state
+    return bytes(block[:length])
 
 
-class _Seen:
-    """A state as it was last seen, and a checksum of it that costs what has changed since.
+class _Sums:
+    """A checksum of a state that costs what has changed.
 
-    The checksum is the sum of those of the pages, each begun with its number, so that pages that change
-    places are noticed.
+    It is the sum of those of the pages, each begun with its number, so that pages that change places are
+    noticed.
     """
 
     def __init__(self) -> None:
-        self._state = b""
-        self._sums: list[int] = []
-        self.checksum = 0
+        self._pages = array("I")
+        self.total = 0
 
-    def changed(self, now: bytes) -> list[tuple[int, Buffer]]:
-        """The pages of `now` that are new, by their offset; the last one is filled up with zeros.
+    def add(self, state: memoryview, places: Iterable[int]) -> None:
+        """It is the one of `state` now, in which the pages at these offsets are new."""
+        count = -(-len(state) // PAGE_SIZE)
+        self.total -= sum(self._pages[count:])
+        del self._pages[count:]
+        self._pages.frombytes(bytes((count - len(self._pages)) * self._pages.itemsize))
+        for at in places:
+            number = at // PAGE_SIZE
+            if number < count:
+                fresh = zlib.crc32(state[at : at + PAGE_SIZE], number)
+                self.total += fresh - self._pages[number]
+                self._pages[number] = fresh
 
-        Compared as slices of bytes (memcmp), a large piece first: most of a state does not change.
-        """
-        before, self._state = self._state, now
-        count = -(-len(now) // PAGE_SIZE)
-        self.checksum -= sum(self._sums[count:])
-        del self._sums[count:]
-        self._sums += [0] * (count - len(self._sums))
-        view, piece = memoryview(now), 64 * PAGE_SIZE
-        pages: list[tuple[int, Buffer]] = []
-        for start in range(0, len(now), piece):
-            if now[start : start + piece] == before[start : start + piece]:
-                continue
-            for at in range(start, min(start + piece, len(now)), PAGE_SIZE):
-                page = now[at : at + PAGE_SIZE]
-                if page != before[at : at + PAGE_SIZE]:
-                    whole = len(page) == PAGE_SIZE
-                    pages.append((at, view[at : at + PAGE_SIZE] if whole else page.ljust(PAGE_SIZE, b"\0")))
-                    self._sum(at // PAGE_SIZE, page)
-        return pages
 
-    def _sum(self, number: int, page: bytes) -> None:
-        fresh = zlib.crc32(page, number)
-        self.checksum += fresh - self._sums[number]
-        self._sums[number] = fresh
+def _changed(before: bytes, now: bytes) -> Sequence[int]:
+    """The offsets of the pages of `now` that are new.
+
+    A large piece is compared first, in place (memcmp): most of a state does not change.
+    """
+    if not before:
+        return range(0, len(now), PAGE_SIZE)
+    changed: list[int] = []
+    if before is now:
+        return changed
+    view = memoryview(now)
+
+    def same(start: int, end: int) -> bool:
+        as_long = min(end, len(before)) == min(end, len(now))
+        return as_long and before.startswith(view[start:end], start)
+
+    for start in range(0, len(now), _PIECE):
+        if not same(start, start + _PIECE):
+            end = min(start + _PIECE, len(now))
+            changed += (at for at in range(start, end, PAGE_SIZE) if not same(at, at + PAGE_SIZE))
+    return changed

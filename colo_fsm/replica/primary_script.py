@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -19,6 +19,10 @@ from .script import Replica, Round, Step
 from .wish import Script
 
 T = TypeVar("T")
+Pieces = Generator[list[Buffer], None, None]
+FIRST_PIECE = 1 << 20
+"""Bytes of the first copy that are encoded, and held, at a time."""
+
 NEARLY_FULL = 0.8
 """Of a guest's capacity: from here on its owner is warned."""
 
@@ -109,14 +113,43 @@ class PrimaryReplica(Replica):
                 self.session.give_back(data)
 
     def _send_initial(self) -> Script[None]:
-        self.send(*(yield from self._saved(True, self._encode_initial)))
+        """The first copy, a piece at a time: the next is asked for once the link has taken the last."""
+        pieces, piece = yield from self._saved(True, self._encode_initial)
+        try:
+            while True:
+                self.send(*piece)
+                if sum(map(len, piece)) < FIRST_PIECE:
+                    return
+                del piece[:]
+                self._heed()
+                piece = yield from self.call("guest.save", next, pieces)
+        finally:
+            self.after_hooks(pieces.close)
 
-    def _encode_initial(self, saved: Saved) -> list[Buffer]:
+    def _encode_initial(self, saved: Saved) -> tuple[Pieces, list[Buffer]]:
+        """Its pieces, and the first of them."""
         self.outbox.seal()
         self._warn_of_use(saved)
+        pieces = self._pieces(saved)
+        return pieces, next(pieces)
+
+    def _pieces(self, saved: Saved) -> Pieces:
+        """All of at least FIRST_PIECE bytes but the last. Each ends where a sign of life may stand."""
         assert self.generation is not None
-        blocks, generation = self.guest.blocks, self.generation
-        return list(stream.initial(blocks, saved.pages, saved.device, generation=generation, greeted=True))
+        generation, pages = self.generation, iter(saved.pages)
+        try:
+            piece: list[Buffer] = []
+            for step in stream.initial_steps(
+                self.guest.blocks, pages, saved.device, generation=generation, greeted=True
+            ):
+                piece += step
+                if sum(map(len, piece)) >= FIRST_PIECE:
+                    yield piece
+                    piece = []
+            yield piece
+        finally:
+            if isinstance(pages, Generator):  # now: a guest may hold something for it
+                pages.close()
 
     def _save(self) -> Script[None]:
         yield from self._saved(False, self._encode)

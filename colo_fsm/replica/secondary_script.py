@@ -42,6 +42,9 @@ from .wish import Script
 LEAST = 64 << 10
 """Bytes that must arrive in a deadline of the first copy: a byte now and then is no progress."""
 
+LARGE = 64 << 10
+"""Bytes of a first copy that are decoded and stored where hooks are called: a disk may take its time."""
+
 
 def _forget(error: BaseException | None) -> None:
     """Let go of what has arrived, which the frames of this error hold: now, not when the collector comes."""
@@ -75,7 +78,7 @@ class SecondaryReplica(Replica):
         self._came = 0.0
         """When this link's Primary was let in."""
         self._begun = False
-        """Whether it has begun to send its memory."""
+        """Whether it sends its memory, and has not said since that its guest is still at it."""
         self._loaded: tuple[int, int] | None = None
         super().__init__(*args, **kwargs)
 
@@ -165,18 +168,21 @@ class SecondaryReplica(Replica):
     def receive_initial(self) -> Script[None]:
         """The initial state, and the generation with it: stored, and loaded."""
         limit = max(self.options.state_limit, sum(self.guest.blocks.values()))
-        decoder = InitialDecoder(self.new_image, limit=limit)
+        decoder = InitialDecoder(self.new_image, limit=limit, on_sign=self._still_saving)
         try:  # a device state is held in memory: none of a generation that is over
             yield from self.decode(decoder, lambda: decoder.generation is not None)
             yield from self.call("arbiter", self.arbiter.check, decoder.generation)
             self._progress()
             yield from self.decode(decoder)
         except BaseException:
-            decoder.close()
+            self.after_hooks(decoder.close)
             raise
         self.ram, self.generation = decoder.ram, decoder.generation
         yield from self.call("store", self.store.complete, decoder.generation, decoder.device)
         yield from self.load()
+
+    def _still_saving(self) -> None:
+        self._begun = False
 
     def new_image(self, blocks: Blocks) -> PatchSink:
         """Where the pages of an initial state go. Raises InvalidState."""
@@ -224,11 +230,14 @@ class SecondaryReplica(Replica):
         try:
             while not (decoder.complete or enough()):
                 data = yield from self._some()
-                used = self._fed(decoder, data)
+                if self._first_copy and len(data) >= LARGE:
+                    used = yield from self.call("store", self._fed, decoder, data)
+                else:
+                    used = self._fed(decoder, data)
                 if used < len(data):
                     self.session.give_back(memoryview(data)[used:])
         except BaseException:
-            decoder.close()
+            self.after_hooks(decoder.close)
             raise
 
     @staticmethod

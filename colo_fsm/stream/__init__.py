@@ -11,7 +11,7 @@ from __future__ import annotations
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .description import Layout, layout
 from .devices import DeviceSection, device_sections
-from .encode import device_state, greeting, initial, live, vm
+from .encode import device_state, greeting, initial, initial_steps, live, vm
 from .head import Greeting
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
 from .ram import Ram
@@ -46,6 +46,7 @@ __all__ = [
     "device_state",
     "greeting",
     "initial",
+    "initial_steps",
     "layout",
     "live",
     "pong",

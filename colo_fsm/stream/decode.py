@@ -128,11 +128,19 @@ class InitialDecoder(WholeMemoryDecoder[Sink]):
 
     `open` is called once with the block list, before the first page, and returns where the pages
     go. A stream that declares more than `limit` bytes is refused before that. When `complete`,
-    `machine`, `generation` and `device` are set; hand `ram` on to the decoders of the rounds.
+    `machine`, `generation` and `device` are set; hand `ram` on to the decoders of the rounds. `on_sign`
+    is called at every sign of life.
     """
 
-    def __init__(self, open: Callable[[Blocks], Sink], *, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self,
+        open: Callable[[Blocks], Sink],
+        *,
+        limit: int = DEFAULT_LIMIT,
+        on_sign: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(open, limit, RamReader[Sink])
+        self._on_sign = on_sign
         self.generation: int | None = None
         self.device = b""
         self._awaited = [GENERATION, GUEST]
@@ -159,6 +167,7 @@ class InitialDecoder(WholeMemoryDecoder[Sink]):
         found = SIGN_OF_LIFE[:1] + bytes((yield from self._source.take(len(SIGN_OF_LIFE) - 1)))
         if found != SIGN_OF_LIFE:
             raise StreamError(at, f"{found!r} where a section or a sign of life belongs")
+        self._on_sign()
 
     def _description(self) -> Parsing[None]:
         """Pass over it. QEMU may leave it out; then the next COLO message starts here, with 00."""

@@ -42,6 +42,9 @@ from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Page
 PART_PAGES = 4096
 """Pages in one RAM part section: a broken stream is noticed at the next footer, 16 MiB later."""
 
+STEP_PAGES = 256
+"""The same in an initial stream: the least that is asked of a guest, and sent, at a time."""
+
 CHUNK = 256 << 10
 """Bytes to join before they are yielded: large enough for a write, small enough for the cache."""
 
@@ -72,13 +75,28 @@ def initial(
     at once if the blocks, the names, the generation or the device state do not fit the format, and
     while iterating if a page does not.
     """
+    steps = initial_steps(blocks, pages, device, generation=generation, machine=machine, greeted=greeted)
+    return chain.from_iterable(steps)
+
+
+def initial_steps(
+    blocks: Blocks,
+    pages: Iterable[Page],
+    device: bytes,
+    *,
+    generation: int,
+    machine: str = MACHINE,
+    greeted: bool = False,
+) -> Iterator[list[Buffer]]:
+    """The same in steps, which take so many of `pages` at a time; behind each a sign of life may stand."""
     name = _encoded(machine)
     if not 0 <= generation < 1 << 64:
         raise ValueError(f"generation {generation} does not fit into 64 bits")
     start = (b"" if greeted else head(name)) + _ram_start(_RAM, blocks)
-    devices = chain(_full(GENERATION, U64.pack(generation)), _guest(device))
+    devices = (*_full(GENERATION, U64.pack(generation)), *_guest(device))
     tail = _END + _described(_description(device, name))
-    return _joined(chain((start,), _parts(blocks, pages), devices, (tail,)))
+    steps = chain(((start,),), _parts(blocks, pages, STEP_PAGES), ((*devices, tail),))
+    return (list(_joined(step)) for step in steps)
 
 
 def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
@@ -88,7 +106,8 @@ def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
     does not.
     """
     _block_list(blocks)
-    return _joined(chain(_parts(blocks, pages), (_END,)))
+    parts = chain.from_iterable(_parts(blocks, pages, PART_PAGES))
+    return _joined(chain(parts, (_END,)))
 
 
 def device_state(device: bytes) -> bytes:
@@ -141,12 +160,12 @@ def _joined(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
         yield buffer
 
 
-def _parts(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
+def _parts(blocks: Blocks, pages: Iterable[Page], most: int) -> Iterator[Iterable[Buffer]]:
     """Our RAM sections: parts with all the pages, none if there are none, and an end without any."""
     pages = iter(pages)
     for first in pages:
-        yield from _ram(SECTION_PART, _RAM, blocks, chain((first,), islice(pages, PART_PAGES - 1)))
-    yield from _ram(SECTION_END, _RAM, blocks, ())
+        yield _ram(SECTION_PART, _RAM, blocks, chain((first,), islice(pages, most - 1)))
+    yield _ram(SECTION_END, _RAM, blocks, ())
 
 
 def _ram_start(number: int, blocks: Blocks) -> bytes:

@@ -15,14 +15,16 @@ an `ImageStore`, which holds all the rules. A store is used by one thread at a t
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Buffer, Delta, PatchSink
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, PatchSink
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 
@@ -289,20 +291,28 @@ class ImageStore(ABC, Generic[ImageT]):
 
 
 class _MemoryImage:
+    """Memory that the kernel gives a page at a time, when something is written to it."""
+
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._memory = memoryview(bytearray(layout.size))
+        self._map = mmap.mmap(-1, max(1, layout.size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = memoryview(self._map)[: layout.size]
         self.views: Mapping[str, memoryview] = layout.views(self._memory.toreadonly())
 
     def write(self, index: int, data: Buffer) -> None:
-        self._memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = data
+        page = self._memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+        is_zero = ZERO_PAGE.startswith
+        if not (is_zero(data) and is_zero(page)):  # reading one that is not there yet takes no memory
+            page[:] = data
 
     def settle(self) -> None:
-        """It has it."""
+        """As much as the kernel promises."""
 
     def drop(self) -> None:
-        for view in (*self.views.values(), self._memory):  # whoever holds another has a part of it still
+        for view in (*self.views.values(), self._memory):
             view.release()
+        with suppress(BufferError):  # whoever holds another view has all of it still
+            self._map.close()
 
 
 class MemoryStore(ImageStore[_MemoryImage]):
