@@ -25,7 +25,7 @@ def fixtures(
     """`guest` and `other`, the two sides, each with SCHEMA, and the `statements` of the first."""
 
     def side() -> Iterator[SqliteGuest]:
-        with closing((guest := SqliteGuest(capacity, schema=SCHEMA)).connection):
+        with closing(SqliteGuest(capacity, schema=SCHEMA)) as guest:
             yield guest
 
     def statements(guest: SqliteGuest) -> Statements:

@@ -44,7 +44,7 @@ from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.guest import CapacityExceeded
 
 from .connection import CHUNK, Connection, Memory
-from .sqlite import MOST_CAPACITY, OpenTransaction, SqliteGuest, Statements
+from .sqlite import OpenTransaction, SqliteGuest, Statements
 from .wire import Host, failed, reply_to, stamped
 
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
@@ -208,8 +208,6 @@ def described(listen: str, capacity: int = CAPACITY, schema: str | Path | None =
         Address.parse(listen)  # now: a Secondary listens only when it has taken over
     except AddressError as error:
         raise ValueError(f"--serve: {error}") from None
-    if capacity > MOST_CAPACITY:
-        raise ValueError(f"--capacity must be at most {MOST_CAPACITY}, not {capacity}")
     try:
         return ServedSqlite(capacity, schema=_script(schema) if schema else "", listen=listen)
     except CapacityExceeded as error:
