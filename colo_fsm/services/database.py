@@ -62,7 +62,7 @@ class Database:
         self._workspace = Workspace(capacity, directory)
         self._fd: int | None = None
         self._close_file: Callable[[], object] | None = None
-        self._count = 0
+        self._number = 0
         self._connection: sqlite3.Connection | None = None
         self._wal: Log | None = None
         self._longest = 0
@@ -99,8 +99,8 @@ class Database:
         self._close_files()
         for path in self._workspace.path.iterdir():
             path.unlink()
-        self._count += 1
-        self._path = self._workspace.path / f"{self._count}.db"
+        self._number += 1
+        self._path = self._workspace.path / f"{self._number}.db"
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._close_file = weakref.finalize(self, os.close, self._fd)
 
@@ -167,9 +167,11 @@ class Database:
             self._wal, self._longest = Log(self._path), 0
             self._fold(connection, self._wal)  # or the first commit would begin it
             self._bound_log(connection, self._length // PAGE_SIZE)
-        except sqlite3.Error as error:
+        except BaseException as error:
             connection.close()
-            raise UnusableDatabase(f"the database cannot be used: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise UnusableDatabase(f"the database cannot be used: {error}") from error
+            raise
         if self._came:
             self.checked = later_check(self._path)
         return connection
@@ -261,8 +263,7 @@ class Database:
         block = checkpoint.blocks[BLOCK]
         length, total = self._measured(checkpoint, block)
         sums, changed = self._sums, checkpoint.changed
-        patch = sums is not None and changed is not None and self._connection is None
-        if sums is None or changed is None or self._connection is not None:
+        if whole := sums is None or changed is None or self._connection is not None:
             sums, changed = _Sums(), {BLOCK: [(0, length)]}
         ranges = [(at, min(at + size, length)) for at, size in changed.get(BLOCK, ()) if at < length]
         self._sums = self._base = None
@@ -274,10 +275,10 @@ class Database:
             raise DamagedState(
                 "the database that arrived is not the one that was saved: start both sides again"
             )
-        if not patch:
+        if whole:
             self._new_file()
         self._write(block, ranges, length)
-        if not patch:
+        if whole:
             first_check(self._path, whole=checkpoint.number == 0)
         self._sums, self._came, self._torn = sums, True, False
         self.stored(checkpoint)
