@@ -30,7 +30,7 @@ from .kept import MAGIC, MODE_AT, WAL_MODE, UnusableDatabase
 from .settings import settings
 from .soundness import first_check, later_check
 from .wal import BLOCK, Log, Pages
-from .workspace import Workspace
+from .workspace import NoRoom, Workspace
 
 _DEVICE = struct.Struct(">QQ")
 """Length and checksum, as a `StateGuest` has them: a store does not tell which of the two wrote it."""
@@ -120,7 +120,9 @@ class Database:
             connection.execute("PRAGMA journal_mode = MEMORY")
             connection.executescript(schema)
             if connection.in_transaction:
-                raise OpenTransaction("the schema leaves a transaction open: commit it or roll it back in it")
+                raise OpenTransaction(
+                    "a transaction is open at the end of the schema: commit it or roll it back"
+                )
             if not self._length:
                 connection.execute("PRAGMA user_version = 0")  # writes the first page
             for pragma, wanted in (("journal_mode = MEMORY", "memory"), ("page_size", PAGE_SIZE)):
@@ -144,14 +146,14 @@ class Database:
         return connection
 
     def _limit(self, connection: sqlite3.Connection) -> None:
-        """Raises CapacityExceeded, ValueError."""
+        """Raises CapacityExceeded, NoRoom."""
         most = self._capacity // PAGE_SIZE
         (granted,) = connection.execute(f"PRAGMA max_page_count = {most}").fetchone()
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         if pages > most:
             raise self._exceeded()
         if granted != most:
-            raise ValueError(f"capacity must be at most {granted * PAGE_SIZE} bytes, not {self._capacity}")
+            raise NoRoom(f"SQLite has room for {granted * PAGE_SIZE} bytes at most, not {self._capacity}")
 
     def _opened(self) -> sqlite3.Connection:
         """Raises UnusableDatabase."""

@@ -14,6 +14,10 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made 
 PREFIX = "colo-fsm-"
 
 
+class NoRoom(ValueError):
+    """A capacity that cannot be had here."""
+
+
 class Workspace:
     """A new directory at `path`, removed by `close`, or when the interpreter ends.
 
@@ -21,7 +25,7 @@ class Workspace:
     lives has locked its directory.
 
     It lies in `parent`; by default in /dev/shm if that has room for `size` bytes, else where TMPDIR says.
-    Raises ValueError where there is no room, OSError.
+    Raises NoRoom, OSError.
     """
 
     def __init__(self, size: int, parent: Path | None = None) -> None:
@@ -54,7 +58,7 @@ def _with_room(size: int, parents: list[Path]) -> Path:
         if room >= size:
             return parent
     found = " and ".join(f"{room} bytes free in {parent}" for parent, room in free.items())
-    raise ValueError(f"no room for a capacity of {size} bytes, with {found}: declare less, or name another")
+    raise NoRoom(f"no room for a capacity of {size} bytes, with {found}: declare less, or name another")
 
 
 def _made(parent: Path) -> tuple[Path, int]:
