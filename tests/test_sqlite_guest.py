@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlite_guests import SCHEMA, fixtures
+from sqlite_guests import SCHEMA, Bytes, fixtures
 
 from colo_fsm.replica.guest import CapacityExceeded, DamagedState, Guest, Saved, StateGuest
 from colo_fsm.replica.store import Checkpoint, MemoryStore
@@ -45,19 +45,6 @@ def checkpoint(pages: dict[int, bytes], device: bytes) -> Checkpoint:
     store.complete(1, device)
     assert store.newest is not None
     return store.newest
-
-
-class Bytes:
-    """The state of somebody else's guest."""
-
-    def __init__(self, state: bytes) -> None:
-        self._state = state
-
-    def get_state(self) -> bytes:
-        return self._state
-
-    def set_state(self, state: bytes) -> None:
-        self._state = state
 
 
 def fill(connection: sqlite3.Connection) -> None:
