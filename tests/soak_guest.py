@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from colo_fsm.replica.guest import Saved
@@ -45,12 +47,13 @@ class Kept(ServedSqlite):
     def _keep(self, token: int) -> None:
         if token:
             whole = DATA.with_suffix(".new")
-            whole.write_bytes(self.connection.serialize())
+            self.connection.execute("VACUUM INTO ?", [str(whole)])
             whole.rename(DATA)
 
 
 def guest() -> Kept:
     made = Kept(CAPACITY, schema=Path("schema.sql").read_text(), listen=os.environ["SOAK_LISTEN"])
     if DATA.exists():
-        made.service.set_state(DATA.read_bytes())
+        with closing(sqlite3.connect(DATA)) as kept:
+            kept.backup(made.connection)
     return made

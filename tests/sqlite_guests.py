@@ -15,6 +15,19 @@ from colo_fsm.services.sqlite import SqliteGuest, Statements
 SCHEMA = "CREATE TABLE t (a INTEGER PRIMARY KEY, b)"
 
 
+class Bytes:
+    """The state of somebody else's guest."""
+
+    def __init__(self, state: bytes) -> None:
+        self._state = state
+
+    def get_state(self) -> bytes:
+        return self._state
+
+    def set_state(self, state: bytes) -> None:
+        self._state = state
+
+
 def fixtures(
     capacity: int,
 ) -> tuple[
@@ -25,7 +38,7 @@ def fixtures(
     """`guest` and `other`, the two sides, each with SCHEMA, and the `statements` of the first."""
 
     def side() -> Iterator[SqliteGuest]:
-        with closing((guest := SqliteGuest(capacity, schema=SCHEMA)).connection):
+        with closing(SqliteGuest(capacity, schema=SCHEMA)) as guest:
             yield guest
 
     def statements(guest: SqliteGuest) -> Statements:

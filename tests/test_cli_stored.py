@@ -34,7 +34,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, list(map(str, arguments)))
 
 
-def filled(folder: Path, guest: StateGuest) -> Path:
+def filled(folder: Path, guest: StateGuest | SqliteGuest) -> Path:
     """A store that has this guest."""
     with DirectoryStore(folder) as store:
         sink = store.begin(guest.blocks)

@@ -241,7 +241,7 @@ def test_guarded_functions_work_in_what_clients_store(guest: SqliteGuest, other:
         statements.run("INSERT INTO u (a) VALUES (?)", [name])
     with pytest.raises(StatementError, match="CHECK constraint failed"):
         statements.run("INSERT INTO u (a) VALUES ('nobody')")
-    other.service.set_state(guest.service.get_state())
+    guest.connection.backup(other.connection)
     select = "SELECT a, b FROM u INDEXED BY i WHERE replace(a, '@', ' at ') = 'long at z'"
     assert rows(other.connection, select) == [("long@z", 5)]
     assert json.loads(Statements(other.connection).run(select))["rows"] == [["long@z", 5]]

@@ -112,7 +112,7 @@ async def both(
 ) -> AsyncIterator[Both]:
     here, there = link_pair()
     database, copy = make(), make()
-    with contextlib.closing(database.connection), contextlib.closing(copy.connection):
+    with contextlib.closing(database), contextlib.closing(copy):
         second = secondary(copy, listen=there, arbiter=Decided(winner))
         first = primary(database, peer=here, arbiter=Decided(winner), options=options)
         async with second, first:
@@ -278,22 +278,50 @@ async def test_requests_wait_when_too_many_replies_do() -> None:
         await until(lambda: len(pairs.primary.outbox) == 50)
 
 
+@pytest.mark.parametrize(("seconds", "together"), [(0.0, 1), (60.0, 2)])
+def test_requests_that_wait_share_a_turn_as_long_as_it_is_short(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, together: int
+) -> None:
+    monkeypatch.setattr(sqlite_server, "TURN", seconds)
+
+    @on_a_loop
+    async def look() -> None:
+        async with (
+            both() as pairs,
+            SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
+            connected(server.address) as one,
+            connected(server.address) as other,
+        ):
+            for _ in range(20):
+                one.ask(INSERT)
+                other.ask(INSERT)
+            counts = [0]
+            while counts[-1] < 40:
+                await asyncio.sleep(0)  # one round of the event loop
+                counts.append(count(pairs.database))
+            assert max(after - before for before, after in itertools.pairwise(counts)) == together
+
+    look()
+
+
 @on_a_loop
-async def test_between_two_statements_the_pair_gets_its_chance() -> None:
+async def test_a_request_that_fails_inside_takes_its_own_connection_along_and_no_other() -> None:
     async with (
         both() as pairs,
         SqliteServer(pairs.primary, pairs.database, ANYWHERE) as server,
         connected(server.address) as one,
         connected(server.address) as other,
     ):
-        for _ in range(20):
-            one.ask(INSERT)
-            other.ask(INSERT)
-        counts = [0]
-        while counts[-1] < 40:
-            await asyncio.sleep(0)  # one round of the event loop
-            counts.append(count(pairs.database))
-        assert max(after - before for before, after in itertools.pairwise(counts)) == 1
+        async with pairs.primary.turn():
+            pairs.database.connection.execute("BEGIN")  # by an embedder who forgets it for a moment
+        one.ask(INSERT)
+        assert await one.rest() == b""
+        async with pairs.primary.turn():
+            pairs.database.connection.execute("COMMIT")
+        other.ask(INSERT, id=7)
+        await until(lambda: len(pairs.primary.outbox) == 1)
+        pairs.primary.request_checkpoint()
+        assert (await other.reply())["rows"] == [[1]]
 
 
 @on_a_loop
@@ -716,7 +744,7 @@ def test_its_capacity_is_what_is_said() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("capacity", (1 << 30) + 1, "must be at most 1073741824"),
+        ("capacity", 1 << 60, f"no room for a capacity of {1 << 60} bytes"),
         ("capacity", 1, "the database does not fit in 1 bytes"),
         ("serve", "5433", "'5433' is no address: write tcp:HOST:PORT or unix:PATH"),
         ("serve", "tcp:..:5433", "write tcp:HOST:PORT or unix:PATH"),

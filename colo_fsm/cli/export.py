@@ -14,8 +14,7 @@ import click
 from colo_fsm.replica import Checkpoint, StoreError
 from colo_fsm.replica.guest import DamagedState, state_in
 from colo_fsm.replica.store import LOCAL_DISK
-from colo_fsm.services.kept import check, in_file, in_memory, is_database
-from colo_fsm.services.sqlite import UnusableDatabase
+from colo_fsm.services.kept import UnusableDatabase, check, in_file, in_memory, is_database
 from colo_fsm.stream.memory import Buffer
 
 from .shown import shown

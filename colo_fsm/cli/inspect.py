@@ -19,8 +19,7 @@ from colo_fsm.qemu.watch.capture import Capture
 from colo_fsm.qemu.watch.channel import CHANNELS
 from colo_fsm.replica import Checkpoint
 from colo_fsm.replica.guest import DamagedState, state_in
-from colo_fsm.services.kept import Database, is_database, look
-from colo_fsm.services.sqlite import UnusableDatabase
+from colo_fsm.services.kept import Database, UnusableDatabase, is_database, look
 from colo_fsm.stream import StreamError
 
 from .shown import as_text, shown

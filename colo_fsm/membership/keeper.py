@@ -6,11 +6,12 @@ answer leaves when the checkpoint that covers it is in the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -26,7 +27,7 @@ from colo_fsm.replica import (
     primary,
     secondary,
 )
-from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Page
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Page
 
 from .seat import Standing
 from .shadow import Copied
@@ -36,11 +37,26 @@ MUCH = 4
 """One page in so many may differ to be written over what is there, which writes it twice."""
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """What a guest may offer besides: it knows which of its pages are not as its member's own store has them.
+
+    That store has what the guest has loaded last, or what was `stored` last.
+    """
+
+    def stored(self, checkpoint: Checkpoint) -> None:
+        """The store has what was saved last, as this checkpoint. On any thread; no save is under way."""
+
+    def save_since(self, checkpoint: Checkpoint) -> Saved | None:
+        """What `save` saves, but only the pages that may differ from this one; None: it cannot tell."""
+
+
 class _Unloaded:
     """The guest of the store's side: what is stored is not loaded anywhere."""
 
-    def __init__(self, blocks: Blocks) -> None:
-        self.blocks = blocks
+    def __init__(self, guest: Guest | AsyncGuest) -> None:
+        self._guest = guest
+        self.blocks = guest.blocks
 
     def suspend(self) -> None:
         """It does not run."""
@@ -53,6 +69,8 @@ class _Unloaded:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """It is in the store."""
+        if isinstance(self._guest, Remembers):
+            self._guest.stored(checkpoint)
 
 
 class _Resumed:
@@ -69,16 +87,20 @@ class _Resumed:
         self.suspend, self.resume, self.load = guest.suspend, guest.resume, guest.load
 
     def save(self, full: bool) -> Saved:
-        saved, newest = self._guest.save(full), self._copied.newest
+        newest = self._copied.newest
         if not full or newest is None or {n: len(v) for n, v in newest.blocks.items()} != dict(self.blocks):
+            return self._guest.save(full)
+        if isinstance(self._guest, Remembers) and (saved := self._guest.save_since(newest)) is not None:
+            self._copied.in_place = True
             return saved
-        pages = list(saved.pages)
-        changed = list(_changed(pages, newest))
+        saved = self._guest.save(True)
+        pages = saved.pages if isinstance(saved.pages, Sized) else list(saved.pages)
+        changed = list(islice(_changed(pages, newest), len(pages) // MUCH + 1))
         self._copied.in_place = len(changed) <= len(pages) // MUCH
         return attrs.evolve(saved, pages=changed if self._copied.in_place else pages)
 
 
-def _changed(pages: list[Page], newest: Checkpoint) -> Iterator[Page]:
+def _changed(pages: Iterable[Page], newest: Checkpoint) -> Iterator[Page]:
     """Those that the image has not; a page that is not in use any more is zero.
 
     Compared as bytes: a comparison of memoryviews looks at each element.
@@ -144,7 +166,7 @@ class Keeper:
         kept = guest if iscoroutinefunction(guest.save) else _Resumed(guest, store)  # type: ignore[arg-type]
         self._holder = _Holder(standing)
         self._store = secondary(
-            _Unloaded(guest.blocks),
+            _Unloaded(guest),
             listen=its,
             arbiter=_Never(),
             store=store,

@@ -9,12 +9,20 @@ from pathlib import Path
 
 import attrs
 
-from .sqlite import MAGIC, UnusableDatabase
+MAGIC = b"SQLite format 3\0"
+
+MODE_AT = 18
+ROLLBACK_MODE, WAL_MODE = b"\1\1", b"\2\2"
+"""How a database is written, as its header says it."""
 
 _TABLES = r"""
     SELECT name FROM sqlite_schema
     WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY name
 """
+
+
+class UnusableDatabase(ValueError):
+    """A checkpoint holds no SQLite database, or one that this SQLite cannot open: it must not be run."""
 
 
 @attrs.frozen
@@ -57,14 +65,14 @@ def _count(connection: sqlite3.Connection, table: str) -> int | None:
     return int(count)
 
 
-def check(connection: sqlite3.Connection) -> None:
-    """Ask SQLite whether it is whole, by integrity_check. Raises UnusableDatabase."""
+def check(connection: sqlite3.Connection, pragma: str = "integrity_check") -> None:
+    """Ask SQLite whether it is whole, by this pragma. Raises UnusableDatabase."""
     try:
-        found = [str(said) for (said,) in connection.execute("PRAGMA integrity_check(1)")]
+        found = [str(said) for (said,) in connection.execute(f"PRAGMA {pragma}(1)")]
     except sqlite3.Error as error:
         found = [str(error)]
     if found != ["ok"]:
-        raise UnusableDatabase(f"the database does not pass integrity_check: {'; '.join(found)}")
+        raise UnusableDatabase(f"the database does not pass {pragma}: {'; '.join(found)}")
 
 
 @contextlib.contextmanager
@@ -72,11 +80,18 @@ def in_memory(state: bytes) -> Iterator[sqlite3.Connection]:
     """A copy of it, to read. Raises UnusableDatabase."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         try:
-            connection.deserialize(state)
+            connection.deserialize(_not_in_wal(state))
             _to_read(connection)
             yield connection
         except sqlite3.Error as error:
             raise UnusableDatabase(f"the database cannot be used: {error}") from error
+
+
+def _not_in_wal(state: bytes) -> bytes:
+    """The same database, as one that needs no log beside it: SQLite opens no other in memory."""
+    if state[MODE_AT : MODE_AT + 2] != WAL_MODE:
+        return state
+    return state[:MODE_AT] + ROLLBACK_MODE + state[MODE_AT + 2 :]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A ready guest: an SQLite database in memory, and the way in which strangers' SQL runs in it.
+"""A ready guest: an SQLite database, and the way in which strangers' SQL runs in it.
 
     guest = SqliteGuest(16 << 20, schema="CREATE TABLE account (name PRIMARY KEY, balance)")
 
@@ -11,18 +11,24 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
-from colo_fsm.replica.guest import CapacityExceeded, StateGuest
-from colo_fsm.stream.memory import PAGE_SIZE
+from colo_fsm.replica.guest import Saved
+from colo_fsm.replica.store import Checkpoint
+from colo_fsm.stream.memory import PAGE_SIZE, Blocks
 
+from .database import Database, OpenTransaction
+from .kept import UnusableDatabase
 from .limits import SIZES, Bounds
+from .wal import BLOCK
 
-MOST_CAPACITY = 1 << 30
-"""Where SQLite stops a database that was deserialized from growing, as it is usually built."""
+__all__ = ["OpenTransaction", "SqliteGuest", "StatementError", "Statements", "UnusableDatabase"]
 
 REPLY_LIMIT = 1 << 20
 """The longest outcome of one statement, in bytes of JSON."""
@@ -32,7 +38,6 @@ STATEMENT_TIME = 1.0
 
 REPLIES = "colo_fsm_replies"
 
-MAGIC = b"SQLite format 3\0"
 _LOOKING = frozenset({
     "foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
     "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo",
@@ -61,84 +66,80 @@ _UNBOUNDED = {
 Params = Sequence[Any] | Mapping[str, Any]
 
 
-class UnusableDatabase(ValueError):
-    """A checkpoint holds no SQLite database, or one that this SQLite cannot open: it must not be run."""
-
-
-class OpenTransaction(RuntimeError):
-    """A transaction was left open at the end of a turn, so there is no state that can be saved."""
-
-
 class StatementError(ValueError):
     """A statement was refused or failed; nothing of it has happened. The text is for its client."""
 
 
-class SqliteGuest(StateGuest):
-    """A `Guest` whose state is an SQLite database of at most `capacity` bytes (and at most 1 GiB).
+class SqliteGuest:
+    """A `Guest` that is an SQLite database of at most `capacity` bytes.
 
-    `schema` is a script that both sides run when they are made; settings of the connection, such as
-    `PRAGMA foreign_keys = ON`, belong there too. Growth beyond the capacity fails in the statement that
-    needs it ("database or disk is full"), and the pair goes on. Temporary tables and attached
-    databases are not replicated.
+    `schema` is a script that both sides run when they are made. Its settings of the connection, such as
+    `PRAGMA foreign_keys = ON`, hold wherever the database is opened; how it is written (journal_mode,
+    locking_mode, page_size) is the guest's. Growth beyond the capacity fails in the statement that needs it
+    ("database or disk is full"), and the pair goes on. Temporary tables and attached databases are not
+    replicated.
+
+    The database is a file in a directory of its own, in `directory`: by default in memory (/dev/shm) if that
+    has room for the capacity, else where TMPDIR says. It takes as much room as it has pages, at times twice
+    that. The directory is gone at `close` and at the end of the interpreter; what a killed process has left
+    is removed when the next guest is made.
 
     A transaction must end within its turn: one that is open when a checkpoint is taken raises
     OpenTransaction, which breaks the pair. It is not rolled back, because somebody may count on it.
     Raises ValueError for a capacity that cannot be, CapacityExceeded if the schema does not fit.
     """
 
-    def __init__(self, capacity: int, *, schema: str = "") -> None:
-        if capacity > MOST_CAPACITY:
-            raise ValueError(f"capacity must be at most {MOST_CAPACITY} bytes, not {capacity}")
-        self._database = _Database(capacity, schema)
-        super().__init__(self._database, capacity)
+    BLOCK = BLOCK
+
+    def __init__(
+        self, capacity: int, *, schema: str = "", directory: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._database = Database(capacity, schema, None if directory is None else Path(directory).absolute())
+        self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The database, for use inside turns only. It commits after every statement unless told to BEGIN."""
+        """The database, for use inside turns only. It commits after every statement unless told to BEGIN.
+
+        Ask for it where the guest runs, and again when it runs again: a load closes it. Let no other
+        connection write. Raises UnusableDatabase.
+        """
         return self._database.connection
 
+    @property
+    def checked(self) -> Future[str] | None:
+        """After a takeover: what SQLite's quick_check, beside the service, finds; "ok" if nothing."""
+        return self._database.checked
 
-class _Database:
-    """The state of an `SqliteGuest`; its pages are pages of the RAM block."""
+    def suspend(self) -> None:
+        """Nothing to do: the database changes in turns only, and none is open."""
 
-    def __init__(self, capacity: int, schema: str) -> None:
-        self._capacity = capacity
-        # The guest's hooks have a thread of their own; the pair's gate keeps them apart from turns.
-        # No statement is kept: an authorizer sees a statement when it is prepared, not when it is run again.
-        self.connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
-        )
-        self.connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        self.connection.execute("PRAGMA user_version = 0")  # an unwritten database cannot be serialized
-        self.connection.executescript(schema)
-        # Both sides go on from a deserialized database: one behaviour, and serializing one is a memcpy.
-        self.set_state(self.get_state())
+    def resume(self) -> None:
+        """Open the database, if it is not, and keep its log short."""
+        self._database.resume()
 
-    def get_state(self) -> bytes:
-        """The whole database. Raises OpenTransaction."""
-        if self.connection.in_transaction:
-            raise OpenTransaction("a transaction is open: commit it or roll it back inside its turn")
-        return self.connection.serialize()
+    def save(self, full: bool) -> Saved:
+        """See `Guest.save`: a cost of the pages that have changed. Raises OpenTransaction."""
+        return self._database.save(full)
 
-    def set_state(self, state: bytes) -> None:
-        """Become this database. Raises UnusableDatabase, CapacityExceeded.
+    def save_since(self, checkpoint: Checkpoint) -> Saved | None:
+        """See `keeper.Remembers`."""
+        return self._database.save_since(checkpoint)
 
-        That it arrived as it was saved is the guest's to know (`StateGuest`). SQLite's own integrity_check
-        is not asked: it evaluates CHECKs and expressions that clients wrote, whose answer here may be
-        another one than there, and it reads the whole database.
+    def stored(self, checkpoint: Checkpoint) -> None:
+        """See `keeper.Remembers`."""
+        self._database.stored(checkpoint)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """See `Guest.load`: what has changed is written into the file, and nothing is opened.
+
+        Raises DamagedState, UnusableDatabase, CapacityExceeded: then the guest is what it was.
         """
-        if not state.startswith(MAGIC):
-            raise UnusableDatabase("this is no SQLite database: start both sides with the same guest")
-        self.connection.deserialize(state)
-        most = self._capacity // PAGE_SIZE
-        try:  # which reads the schema, too
-            (granted,) = self.connection.execute(f"PRAGMA max_page_count = {most}").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise UnusableDatabase(f"the database cannot be used: {error}") from error
-        if granted != most:
-            raise CapacityExceeded(
-                f"the database does not fit in {self._capacity} bytes: start both sides with more capacity"
-            )
+        self._database.load(checkpoint)
+
+    def close(self) -> None:
+        """Close the connection, and remove the database. Closing again does nothing."""
+        self._database.close()
 
 
 class Statements:

@@ -33,6 +33,7 @@ import logging
 import resource
 import socket
 import sqlite3
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,11 +45,15 @@ from colo_fsm.replica.gate import NotRunning
 from colo_fsm.replica.guest import CapacityExceeded
 
 from .connection import CHUNK, Connection, Memory
-from .sqlite import MOST_CAPACITY, OpenTransaction, SqliteGuest, Statements
+from .sqlite import OpenTransaction, SqliteGuest, Statements
 from .wire import Host, failed, reply_to, stamped
+from .workspace import NoRoom
 
 BIND_RETRY, MOST_BIND_RETRY = 0.2, 1.0
 """Seconds from one try to listen to the next: at first, and as it grows."""
+
+TURN = 0.005
+"""Seconds of statements that share a turn; a checkpoint waits for the last of them."""
 
 SCHEMA_LIMIT = 1 << 20
 CAPACITY = 16 << 20
@@ -82,6 +87,8 @@ class SqliteServer:
         self._listen = Address.parse(listen)
         self._clients: set[asyncio.Task[None]] = set()
         self._refused: set[asyncio.Task[None]] = set()
+        self._asked: dict[Connection, bytes] = {}
+        """Requests that wait for a turn, one of a client at most, in the order in which they came."""
         self._one_at_a_time = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -149,10 +156,27 @@ class SqliteServer:
 
     async def answer(self, client: Connection, line: bytes) -> None:
         """Run one request and hold its reply. Raises NotRunning."""
-        async with self._one_at_a_time:
-            async with self.pair.turn():
-                client.hold(reply_to(self._statements, line))
-            await asyncio.sleep(0)  # between any two statements the pair gets its chance
+        self._asked[client] = line
+        try:
+            async with self._one_at_a_time:
+                if client in self._asked:
+                    async with self.pair.turn():
+                        self._answer_all()
+                    await asyncio.sleep(0)  # between any two turns the pair gets its chance
+        finally:
+            self._asked.pop(client, None)
+
+    def _answer_all(self) -> None:
+        """All that wait share one turn, and so one checkpoint: for `TURN`, and one statement more."""
+        until = time.monotonic() + TURN
+        for client in list(self._asked):
+            try:
+                client.hold(reply_to(self._statements, self._asked.pop(client)))
+            except Exception:  # noqa: BLE001 - the others want their answers all the same
+                _log.exception("a request has failed, and its connection is closed")
+                client.cut()
+            if time.monotonic() > until:
+                break
 
 
 def checked_clients(wanted: int | None) -> int:
@@ -208,11 +232,9 @@ def described(listen: str, capacity: int = CAPACITY, schema: str | Path | None =
         Address.parse(listen)  # now: a Secondary listens only when it has taken over
     except AddressError as error:
         raise ValueError(f"--serve: {error}") from None
-    if capacity > MOST_CAPACITY:
-        raise ValueError(f"--capacity must be at most {MOST_CAPACITY}, not {capacity}")
     try:
         return ServedSqlite(capacity, schema=_script(schema) if schema else "", listen=listen)
-    except CapacityExceeded as error:
+    except (CapacityExceeded, NoRoom) as error:
         raise ValueError(f"--capacity={capacity}: {error}") from None
     except (OSError, OpenTransaction, ValueError, sqlite3.Error, sqlite3.Warning) as error:
         raise ValueError(f"--schema={schema}: {error}") from None
