@@ -190,9 +190,9 @@ class TestForeign:
 
     def test_another_version(self, path: Path) -> None:
         filled(path)
-        (path / "colo-store").write_text("colo_fsm store, version 2\n")
+        (path / "colo-store").write_text("colo_fsm store, version 1\n")
         before = {entry.name: entry.read_bytes() for entry in path.iterdir()}
-        with pytest.raises(StoreError, match="version 2"):
+        with pytest.raises(StoreError, match="version 1"):
             DirectoryStore(path)
         assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
 

@@ -142,7 +142,8 @@ class TestDiskFull:
 
     def test_writes_that_are_cut_short_go_on(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pwrite = os.pwrite
-        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:1000], offset))
+        cut_short = lambda fd, buffers, offset: pwrite(fd, b"".join(buffers)[:1000], offset)  # noqa: E731
+        monkeypatch.setattr(os, "pwritev", cut_short)
         filled(path)
         with DirectoryStore(path) as store:
             assert whole(store) == (1, 3)
@@ -172,7 +173,7 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, call: int) -> None:
 
 
 @pytest.mark.parametrize("step", ["commit", "initial"])
-@pytest.mark.parametrize("name", ["open", "posix_fallocate", "pwrite", "fsync", "replace", "unlink"])
+@pytest.mark.parametrize("name", ["open", "posix_fallocate", "pwritev", "fsync", "replace", "unlink"])
 def test_any_failing_call(path: Path, name: str, step: str) -> None:
     """The old checkpoint or the new one, whole: in memory unless the store is closed, and on disk always."""
     act, following = (commit, (1, 3)) if step == "commit" else (lambda store, *_: initial(store, 2), (2, 0))

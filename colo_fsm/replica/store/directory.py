@@ -11,6 +11,7 @@ a power failure: the image before its log is replaced, the log before the rename
 The directory itself is locked with flock(2), so it belongs on a local file system.
 
 Disk: one image and one round; during a commit the next round too, and a second image while one is begun.
+An image takes room for its pages as they come, and none for zeros; a round takes it before it is logged.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from colo_fsm.stream.memory import Buffer
 
-from .base import Checkpoint, ImageStore, Layout, StoreError, StoreInUse
-from .directory_files import MARKER, ImageFile, LoggedPage, Record
+from .base import Checkpoint, ImageStore, Layout, Placed, StoreError, StoreInUse
+from .directory_files import MARKER, ImageFile, LoggedRun, Record, write_at
 from .disk import LOCAL_DISK, Disk
 
 
@@ -106,8 +107,8 @@ class DirectoryStore(ImageStore[ImageFile]):
                 header["generation"], header["number"], image.views, record.device, header["meta"]
             )
             self._current = checkpoint, image
-            for page in record.pages:
-                image.replace(page)
+            for run in record.runs:
+                image.replace(run)
             image.check(header["total"])
         except ValueError as error:
             raise StoreError(
@@ -126,11 +127,12 @@ class DirectoryStore(ImageStore[ImageFile]):
         number = self._current[1].number + 1 if self._current else 1
         return ImageFile.create(self._disk, self.path / f"image-{number}", layout)
 
-    def _publish(self, checkpoint: Checkpoint, image: ImageFile, pages: Sequence[tuple[int, Buffer]]) -> None:
+    def _publish(self, checkpoint: Checkpoint, image: ImageFile, runs: Sequence[Placed]) -> None:
         if self._unsynced:
             raise StoreError(f"{self.path}: a round did not reach the disk: close, and open it again")
-        logged = [LoggedPage(index, zlib.crc32(data), data) for index, data in pages]
-        header = {
+        logged = list(map(LoggedRun.of, runs))
+        image.take_room(logged)
+        header: dict[str, Any] = {
             "image": image.number,
             "total": image.total + sum(map(image.change, logged)),
             "generation": checkpoint.generation,
@@ -142,8 +144,9 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._replace_log(Record(header, checkpoint.device, logged))
         try:
             self._sync(self._fd)
-            for page in logged:
-                image.replace(page)
+            for run in logged:
+                image.replace(run)
+            image.total = header["total"]
         except BaseException:
             self._let_go()  # on disk the new checkpoint is complete, here the image may be torn
             raise
@@ -169,8 +172,7 @@ class DirectoryStore(ImageStore[ImageFile]):
 
     def _write_file(self, path: Path, parts: Sequence[Buffer]) -> None:
         with self._disk.create(path) as file:
-            file.writelines(parts)
-            file.flush()
+            write_at(self._disk, file.fileno(), parts, 0)
             self._sync(file.fileno())
 
     def _sync(self, fd: int) -> None:
