@@ -24,7 +24,7 @@ from colo_fsm.fsm import (
 from colo_fsm.stream.memory import Buffer
 
 from .guest import AsyncGuest, Guest
-from .link import Link, Outgoing, hang_up, receive
+from .link import READ_SIZE, SMALL_READ, Link, Outgoing, hang_up, receive
 from .options import Options
 from .wish import Call, Script, Wait
 
@@ -62,6 +62,8 @@ class Outside:
         self._inside = ""
         self._ahead: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
         self._outgoing: list[Buffer] = []
+        self._most = SMALL_READ
+        """Bytes to read next: many while they come in bulk."""
         self._torn = False
         """Whether a write was broken off: what is sent behind it would be misread."""
         self._guest_awaits = iscoroutinefunction(guest.save)
@@ -104,11 +106,12 @@ class Outside:
         if link is None:
             return None
         try:
-            data = receive(link)
+            data = receive(link, self._most)
         except BlockingIOError:
             return None
         except OSError as cause:
             raise LinkLost(cause) from cause
+        self._most = SMALL_READ if len(data) < SMALL_READ else READ_SIZE
         self._moved_on(len(data))
         return data
 

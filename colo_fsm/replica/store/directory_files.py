@@ -46,7 +46,7 @@ _SUM = struct.Struct(">I")
 _ZERO_SUM = zlib.crc32(ZERO_PAGE)
 _SUMS = PAGE_SIZE // _SUM.size
 """Checksums that are written at a time, before the first page among theirs is."""
-_PUNCHED = 64
+_PUNCHED = 8
 """Pages of zeros in a row from which on they are worth a hole."""
 
 
