@@ -36,10 +36,17 @@ class DirectoryStore(ImageStore[ImageFile]):
     It opens with the last complete checkpoint, whatever killed its process; with `fsync`, also after a
     power failure. Opening reads the image once, to check it; a commit writes in proportion to its delta.
     StoreError: another store has it open, it is damaged, of another version, or something else is in it.
-    `disk` is the file system under it.
+    `disk` is the file system under it. `unchecked` opens without reading the image: damage is not found.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False, disk: Disk = LOCAL_DISK) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        disk: Disk = LOCAL_DISK,
+        unchecked: bool = False,
+    ) -> None:
         super().__init__()
         self.path = Path(path).absolute()
         self._disk = disk
@@ -48,7 +55,7 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._fd = self._lock()
         try:
             self._recognise()
-            self._load()
+            self._load(unchecked)
             self._sweep()
         except BaseException:
             self._let_go()
@@ -90,7 +97,7 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._sync(self._fd)
         self._sync_parent()
 
-    def _load(self) -> None:
+    def _load(self, unchecked: bool) -> None:
         """Take up the last complete checkpoint, its round written to the image once more."""
         log = self._disk.read(self.path / "checkpoint")
         if log is None:
@@ -109,7 +116,7 @@ class DirectoryStore(ImageStore[ImageFile]):
             self._current = checkpoint, image
             for run in record.runs:
                 image.replace(run)
-            image.check(header["total"])
+            image.check(header["total"], unchecked)
         except ValueError as error:
             raise StoreError(
                 f"{self.path} is damaged ({error}): remove it, and replicate from the start"
@@ -122,6 +129,11 @@ class DirectoryStore(ImageStore[ImageFile]):
             ours = name == "checkpoint.new" or re.fullmatch(r"image-\d+", name)
             if ours and name != current:
                 self._disk.unlink(self.path / name)
+
+    @property
+    def image(self) -> Path | None:
+        """The file of the newest checkpoint's blocks, one behind the other; None without one."""
+        return self._current[1].path if self._current else None
 
     def _create(self, layout: Layout) -> ImageFile:
         number = self._current[1].number + 1 if self._current else 1
