@@ -156,14 +156,17 @@ class RamReader(Generic[S]):
             address = word - flags
             most = (last - address) // PAGE_SIZE + 1
             if flags == _NEXT_PAGE:
-                count = _pages_from(view, at, word, most)
-                if count > 1:
+                behind = at + _PAGE_RECORD.size
+                if behind > size or most < 1:
+                    break
+                if behind + _WORD > size or word_at(view, behind)[0] != word + PAGE_SIZE:
+                    count = 1
+                    sink.put(block, address, view[at + _WORD : behind])
+                else:
+                    count = _pages_from(view, at, word, most)
                     behind = at + count * _PAGE_RECORD.size
                     bodies = range(at + _WORD, behind, _PAGE_RECORD.size)
                     sink.put_pages(block, address, [view[body : body + PAGE_SIZE] for body in bodies])
-                elif count:
-                    behind = at + _PAGE_RECORD.size
-                    sink.put(block, address, view[at + _WORD : behind])
             elif flags == _NEXT_ZERO:
                 count = _zeros_from(view, at, word, most)
                 behind = at + count * _ZERO_RECORD.size
@@ -233,12 +236,9 @@ class XbzrleRamReader(RamReader[PatchSink]):
 
 def _pages_from(view: memoryview, at: int, word: int, most: int) -> int:
     """How many records from `at` on, where `word` stands, are pages that follow each other: up to `most`."""
-    size = _PAGE_RECORD.size
-    most = min(most, (len(view) - at) // size)
-    if most < 2 or U64.unpack_from(view, at + size)[0] != word + PAGE_SIZE:
-        return max(0, min(most, 1))
+    most = min(most, (len(view) - at) // _PAGE_RECORD.size)
     count = 0
-    for (found,) in _PAGE_RECORD.iter_unpack(view[at : at + most * size]):
+    for (found,) in _PAGE_RECORD.iter_unpack(view[at : at + most * _PAGE_RECORD.size]):
         if found != word:
             break
         word += PAGE_SIZE

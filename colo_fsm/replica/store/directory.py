@@ -114,8 +114,11 @@ class DirectoryStore(ImageStore[ImageFile]):
                 header["generation"], header["number"], image.views, record.device, header["meta"]
             )
             self._current = checkpoint, image
+            image.load_sums()
             for run in record.runs:
+                image.total += image.change(run)
                 image.replace(run)
+            image.settle()
             image.check(header["total"], unchecked)
         except ValueError as error:
             raise StoreError(
@@ -158,6 +161,7 @@ class DirectoryStore(ImageStore[ImageFile]):
             self._sync(self._fd)
             for run in logged:
                 image.replace(run)
+            image.settle()
             image.total = header["total"]
         except BaseException:
             self._let_go()  # on disk the new checkpoint is complete, here the image may be torn

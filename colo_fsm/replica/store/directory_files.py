@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
-from operator import mul
+from operator import mul, sub
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ _RUN = struct.Struct(">QII")
 _SUM = struct.Struct(">I")
 _ZERO_SUM = zlib.crc32(ZERO_PAGE)
 _SUMS = PAGE_SIZE // _SUM.size
-"""Checksums that are written at a time, before the first page among theirs is."""
+"""Checksums that are written at a time."""
+_ZERO_SUMS = _SUM.pack(_ZERO_SUM) * _SUMS
 _PUNCHED = 8
 """Pages of zeros in a row from which on they are worth a hole."""
 
@@ -84,16 +86,19 @@ class ImageFile:
         self.path = path
         self.number = int(path.name.removeprefix("image-"))
         self.layout = layout
-        self.total = 0
-        self._count = layout.size // PAGE_SIZE
-        self._blank: set[int] = set()
-        """Places, in steps of `_SUMS`, behind which no checksums are written yet: all are of zeros."""
+        self._pages = layout.size // PAGE_SIZE
+        self.total = _ZERO_SUM * self._pages * (self._pages + 1) // 2
+        """Of all checksums, each times its place from 1. A round's is there when all of it is written."""
+        self._filled = mmap.mmap(-1, max(1, self._pages))
+        """For each page: 0 if it is a hole, where zeros need not be written, and room has to be taken."""
+        self._sums: dict[int, bytearray] = {}
+        """Checksums by their group of `_SUMS`; without one all are of zeros."""
+        self._dirty: set[int] = set()
+        self._new = True
         self.fd = disk.open(path)
         try:
-            self._filled = bytearray(self._count)
-            """For each page: 0 if it is a hole, where zeros need not be written, and room has to be taken."""
             for offset, size in disk.filled(self.fd, layout.size):
-                first, behind = offset // PAGE_SIZE, min(self._count, -(-(offset + size) // PAGE_SIZE))
+                first, behind = offset // PAGE_SIZE, min(self._pages, -(-(offset + size) // PAGE_SIZE))
                 self._fill(first, behind - first)
             self._bytes = memoryview(b"")
             if layout.size:
@@ -106,95 +111,98 @@ class ImageFile:
     @classmethod
     def create(cls, disk: Disk, path: Path, layout: Layout) -> ImageFile:
         """An image of zero bytes, which takes no room on disk before it has pages."""
-        pages = layout.size // PAGE_SIZE
         try:
             with disk.create(path) as file:
                 disk.resize(file.fileno(), cls.file_size(layout))
-            image = cls(disk, path, layout)
-            image._blank = set(range(0, pages, _SUMS))
+            return cls(disk, path, layout)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 disk.unlink(path)
             raise
-        image.total = _ZERO_SUM * pages * (pages + 1) // 2
-        return image
 
     @staticmethod
     def file_size(layout: Layout) -> int:
         return layout.size + layout.size // PAGE_SIZE * _SUM.size
 
-    def change(self, run: LoggedRun) -> int:
-        """What `run` adds to `total`: the sum of all checksums, each times its place from 1."""
-        before = self._sums(run.place, run.length)
-        if run.sums:
-            pairs = zip(run.sums, before, strict=True)
-            return sum(at * (new - old) for at, (new, old) in enumerate(pairs, run.place + 1))
-        return sum(at * (_ZERO_SUM - old) for at, old in enumerate(before, run.place + 1) if old != _ZERO_SUM)
-
-    def _sums(self, place: int, length: int) -> tuple[int, ...]:
-        at = self.layout.size + place * _SUM.size
-        return struct.unpack_from(f">{length}I", self._bytes, at)
-
-    def settle(self) -> None:
-        """The checksums of all its pages are there, so that no later one lacks room. Raises OSError."""
-        for place in sorted(self._blank):
-            self._fill_in(place)
-
-    def _fill_in(self, first: int) -> None:
-        """The checksums of the zero pages from this place on, one of `_blank`."""
-        pages = min(_SUMS, self._count - first)
-        self._write(_SUM.pack(_ZERO_SUM) * pages, self.layout.size + first * _SUM.size)
-        self._blank.discard(first)
-
     def take_room(self, runs: Sequence[LoggedRun]) -> None:
         """Room for these, so that what is logged can also be written here. Raises OSError."""
         for run in runs:
-            if run.pages and self._filled.find(0, run.place, run.place + run.length) >= 0:
+            if run.pages and self._filled.find(b"\0", run.place, run.place + run.length) >= 0:
                 self._disk.allocate(self.fd, run.place * PAGE_SIZE, run.length * PAGE_SIZE)
                 self._fill(run.place, run.length)
 
     def write(self, run: Placed) -> None:
         """See `Image.write`; while it is built."""
-        if run.pages is None:
-            parts: Sequence[LoggedRun] = [LoggedRun(*part, (), ()) for part in self._not_blank(run)]
-        else:
-            for place in range(run.place - run.place % _SUMS, run.place + run.length, _SUMS):
-                if place in self._blank:
-                    self._fill_in(place)
-            parts = [LoggedRun.of(run)]
-        for part in parts:
-            change = self.change(part)
-            self.replace(part)
-            self.total += change
-
-    def _not_blank(self, run: Placed) -> Iterator[tuple[int, int]]:
-        """Those parts of `run` in which there may be something, by place and length."""
-        place, end = run.place, run.place + run.length
-        while place < end:
-            group = place - place % _SUMS
-            behind = min(end, group + _SUMS)
-            if group not in self._blank:
-                yield place, behind - place
-            place = behind
+        logged = LoggedRun.of(run)
+        change = self.change(logged)
+        self.replace(logged)
+        self.total += change
 
     def replace(self, run: LoggedRun) -> None:
-        """Write it, and its checksums; `total` is the caller's."""
+        """Write these pages. Their checksums are written by `settle`; `total` is the caller's."""
         if run.pages:
             write_at(self._disk, self.fd, run.pages, run.place * PAGE_SIZE)
             self._fill(run.place, run.length)
-            sums = struct.pack(f">{run.length}I", *run.sums)
         else:
             self._clear(run.place, run.place + run.length)
-            sums = _SUM.pack(_ZERO_SUM) * run.length
-        self._write(sums, self.layout.size + run.place * _SUM.size)
+        done = 0
+        for group, first, length in self._parts(run):
+            if run.sums:
+                new = struct.pack(f">{length}I", *run.sums[done : done + length])
+            else:
+                new = _ZERO_SUMS[: length * _SUM.size]
+            sums = self._sums.get(group)
+            if sums is None:
+                sums = self._sums[group] = bytearray(_ZERO_SUMS)
+            sums[first * _SUM.size : (first + length) * _SUM.size] = new
+            self._dirty.add(group)
+            done += length
+
+    def settle(self) -> None:
+        """Write the checksums of what was replaced; of a new image, all. Raises OSError."""
+        if self._new:
+            self._new = False
+            self._dirty.update(range(-(-self._pages // _SUMS)))
+        for group in sorted(self._dirty):
+            pages = min(_SUMS, self._pages - group * _SUMS)
+            sums = memoryview(self._sums.get(group, _ZERO_SUMS))[: pages * _SUM.size]
+            at = self.layout.size + group * _SUMS * _SUM.size
+            write_at(self._disk, self.fd, [sums], at)
+        self._dirty.clear()
+
+    def change(self, run: LoggedRun) -> int:
+        """What `run` adds to `total`."""
+        added = done = 0
+        for group, first, length in self._parts(run):
+            at = group * _SUMS + first + 1
+            old = self._sums_of(group, first, length)
+            new = run.sums[done : done + length] or (_ZERO_SUM,) * length
+            if new != old:
+                added += sum(map(mul, map(sub, new, old), count(at)))
+            done += length
+        return added
+
+    def _parts(self, run: LoggedRun) -> list[tuple[int, int, int]]:
+        """`run` by the group of checksums: which, from where in it, how many."""
+        group, first = divmod(run.place, _SUMS)
+        left = run.length
+        parts = []
+        while left:
+            length = min(left, _SUMS - first)
+            parts.append((group, first, length))
+            group, first, left = group + 1, 0, left - length
+        return parts
+
+    def _sums_of(self, group: int, first: int, length: int) -> tuple[int, ...]:
+        return struct.unpack_from(f">{length}I", self._sums.get(group, _ZERO_SUMS), first * _SUM.size)
 
     def _fill(self, place: int, length: int) -> None:
         self._filled[place : place + length] = b"\1" * length
 
     def _clear(self, place: int, end: int) -> None:
         """Zeros from one place to the other; what is a hole stays one."""
-        while (place := self._filled.find(1, place, end)) >= 0:
-            behind = self._filled.find(0, place, end)
+        while (place := self._filled.find(b"\1", place, end)) >= 0:
+            behind = self._filled.find(b"\0", place, end)
             behind = end if behind < 0 else behind
             if behind - place < _PUNCHED:
                 write_at(self._disk, self.fd, [ZERO_PAGE] * (behind - place), place * PAGE_SIZE)
@@ -203,24 +211,31 @@ class ImageFile:
                 self._filled[place:behind] = bytes(behind - place)
             place = behind
 
-    def _write(self, data: Buffer, offset: int) -> None:
-        write_at(self._disk, self.fd, [data], offset)
+    def load_sums(self) -> None:
+        """Of an image that is there: before anything of it is replaced."""
+        self._new = False
+        self.total = 0
+        for group, at in enumerate(range(self.layout.size, len(self._bytes), PAGE_SIZE)):
+            sums = bytes(self._bytes[at : at + PAGE_SIZE])
+            self.total += sum(
+                map(mul, struct.unpack(f">{len(sums) // _SUM.size}I", sums), count(group * _SUMS + 1))
+            )
+            if sums != _ZERO_SUMS:
+                self._sums[group] = bytearray(sums.ljust(PAGE_SIZE, b"\0"))
 
     def check(self, total: int, unread: bool = False) -> None:
         """Read it all but its holes; ValueError says what differs from its checksum.
 
         `unread`: only whether the checksums are those of this checkpoint.
         """
-        self.total = 0
-        for first in range(0, self._count, _SUMS):
-            sums = self._sums(first, min(_SUMS, self._count - first))
-            places = range(first, first + len(sums))
-            found = sums if unread else tuple(map(self._sum_now, places))
+        for group in range(0 if unread else -(-self._pages // _SUMS)):
+            first = group * _SUMS
+            sums = self._sums_of(group, 0, min(_SUMS, self._pages - first))
+            found = tuple(map(self._sum_now, range(first, first + len(sums))))
             if found != sums:
                 pairs = zip(found, sums, strict=True)
                 place = next(place for place, (one, other) in enumerate(pairs, first) if one != other)
                 raise ValueError(f"{self.path.name}: page {place} differs from its checksum")
-            self.total += sum(map(mul, sums, count(first + 1)))
         if self.total != total:
             raise ValueError(f"{self.path.name} is not the image of this checkpoint")
 
