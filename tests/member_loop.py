@@ -8,14 +8,14 @@ import heapq
 import os
 import socket
 from asyncio import events
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from colo_fsm.check.simulate.disk import Killed
 from colo_fsm.replica.store.disk import LocalDisk
 from colo_fsm.replica.wish import Call
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.stream.memory import PAGE_SIZE, Buffer
 
 Told = Callable[[Any, BaseException | None], object]
 
@@ -219,13 +219,18 @@ class MortalDisk(LocalDisk):
         self._call()
         super().resize(fd, size)
 
-    def allocate(self, fd: int, size: int) -> None:
+    def allocate(self, fd: int, offset: int, size: int) -> None:
         self._call()
-        super().allocate(fd, size)
+        super().allocate(fd, offset, size)
 
-    def write(self, fd: int, data: Buffer, offset: int) -> int:
+    def punch(self, fd: int, offset: int, size: int) -> None:
+        self._call(lambda: super(MortalDisk, self).punch(fd, offset, PAGE_SIZE))
+        super().punch(fd, offset, size)
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        data = b"".join(buffers)
         self._call(lambda: os.pwrite(fd, data[: len(data) // 2], offset))
-        return super().write(fd, data, offset)
+        return super().write(fd, buffers, offset)
 
     def sync(self, fd: int) -> None:
         self._call()  # no power is lost here, so that nothing needs to be safe from that

@@ -33,12 +33,21 @@ ROUNDS = 30
 """Rounds in a generation: then the next one begins with a new image."""
 
 
+def zeroing(number: int) -> bool:
+    """Whether this round makes zeros of a run of pages, long enough for a hole."""
+    return number % 4 == 3
+
+
 def content(generation: int, number: int, index: int) -> bytes:
+    if zeroing(number):
+        return bytes(PAGE_SIZE)
     return struct.pack(">QQQQ", generation, number, index, 7) * (PAGE_SIZE // 32)
 
 
 def changed(generation: int, number: int) -> list[int]:
     """The pages that round `number` writes, none at times."""
+    if zeroing(number):
+        return list(range(3, PAGES - 1))
     chosen = random.Random(generation * 1000 + number)
     return chosen.sample(range(PAGES), chosen.randint(0, 10) if number else PAGES // 2)
 
@@ -98,8 +107,11 @@ def whole(store: Store) -> tuple[int, int]:
 
 def delta(*pages: tuple[str, int, bytes]) -> Delta:
     made = Delta()
-    for page in pages:
-        made.put(*page)
+    for block, offset, data in pages:
+        if any(data):
+            made.put(block, offset, data)
+        else:
+            made.put_zeros(block, offset, 1)
     return made
 
 

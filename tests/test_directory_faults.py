@@ -30,7 +30,7 @@ from store_process import (
 
 from colo_fsm.replica.store import StoreError
 from colo_fsm.replica.store.directory import DirectoryStore
-from colo_fsm.stream.memory import PAGE_SIZE
+from colo_fsm.stream.memory import PAGE_SIZE, Delta
 
 PAGE = b"\x5a" * PAGE_SIZE
 
@@ -43,6 +43,11 @@ def path(tmp_path: Path) -> Path:
 def reported(line: str) -> tuple[int, int]:
     generation, number = line.split()
     return int(generation), int(number)
+
+
+def room(path: Path) -> int:
+    """Bytes on the disk."""
+    return sum(entry.stat().st_blocks * 512 for entry in path.iterdir())
 
 
 class TestKilled:
@@ -125,12 +130,51 @@ class TestDiskFull:
             store.begin({"low": 1 << 40})
             assert (path / "image-1").stat().st_blocks == 0
 
-    def test_an_image_has_its_room_from_its_first_checkpoint_on(self, path: Path) -> None:
-        """So that a round that is logged can also be written to the image."""
+    def test_a_round_has_its_room_before_it_is_logged(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that what is logged can also be written to the image. Without room nothing has changed."""
         with DirectoryStore(path) as store:
             store.begin(BLOCKS)
             store.complete(1, b"")
-            assert (path / "image-1").stat().st_blocks * 512 >= sum(BLOCKS.values())
+            pages = [(*place(index), PAGE) for index in range(3, 9)]
+            with monkeypatch.context() as patch:
+                fail_at(patch, "posix_fallocate", 0)
+                with pytest.raises(OSError, match="No space"):
+                    store.commit(delta(*pages), b"")
+            assert store.newest is not None
+            assert (store.newest.number, bytes(store.newest.blocks["low"]).strip(b"\0")) == (0, b"")
+            replace = os.replace
+
+            def check_room(*names: object) -> None:
+                assert (path / "image-1").stat().st_blocks * 512 >= len(pages) * PAGE_SIZE
+                replace(*names)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(os, "replace", check_room)
+            store.commit(delta(*pages), b"")
+            assert store.newest.number == 1
+
+    def test_zeros_take_no_room(self, path: Path) -> None:
+        """Neither in a first copy, nor in a round or its log; and they give back what there was."""
+        pages, most = 4096, 64 << 10
+        with DirectoryStore(path) as store:
+            sink = store.begin({"ram": pages * PAGE_SIZE})
+            sink.put_zeros("ram", 0, pages)
+            store.complete(1, b"")
+            assert room(path) < most
+            zeros = Delta()
+            zeros.put_zeros("ram", 0, pages)
+            store.commit(zeros, b"")
+            assert room(path) < most
+            store.commit(delta(*(("ram", at * PAGE_SIZE, PAGE) for at in range(pages))), b"")
+            assert room(path) > pages * PAGE_SIZE
+            store.commit(zeros, b"")
+            assert room(path) < most
+        with DirectoryStore(path) as store:
+            assert store.newest is not None
+            assert store.newest.number == 3
+            assert room(path) < most
+            assert not any(store.newest.blocks["ram"])
 
     def test_what_is_dropped_is_free_at_once(self, path: Path) -> None:
         """It was still mapped, and with it on the disk, until the collector came."""
@@ -142,7 +186,8 @@ class TestDiskFull:
 
     def test_writes_that_are_cut_short_go_on(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pwrite = os.pwrite
-        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:1000], offset))
+        cut_short = lambda fd, buffers, offset: pwrite(fd, b"".join(buffers)[:1000], offset)  # noqa: E731
+        monkeypatch.setattr(os, "pwritev", cut_short)
         filled(path)
         with DirectoryStore(path) as store:
             assert whole(store) == (1, 3)
@@ -172,7 +217,7 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, call: int) -> None:
 
 
 @pytest.mark.parametrize("step", ["commit", "initial"])
-@pytest.mark.parametrize("name", ["open", "posix_fallocate", "pwrite", "fsync", "replace", "unlink"])
+@pytest.mark.parametrize("name", ["open", "posix_fallocate", "pwritev", "fsync", "replace", "unlink"])
 def test_any_failing_call(path: Path, name: str, step: str) -> None:
     """The old checkpoint or the new one, whole: in memory unless the store is closed, and on disk always."""
     act, following = (commit, (1, 3)) if step == "commit" else (lambda store, *_: initial(store, 2), (2, 0))

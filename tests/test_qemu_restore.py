@@ -20,6 +20,7 @@ from vm_stream import described
 
 from colo_fsm.cli.app import cli
 from colo_fsm.replica import DirectoryStore
+from colo_fsm.stream import Delta
 
 MEMORY = 24
 MACHINE = "-accel kvm -nodefaults -display none -vga none"
@@ -48,6 +49,15 @@ def real(tmp_path_factory: pytest.TempPathFactory, qemu_version: qemus.Version) 
         primary.kill()
         assert standby.wait() == 0
     return standby.store
+
+
+def mapped(ram: Path) -> tuple[str, ...]:
+    """QEMU's options for RAM that is a file, as docs/standby.md has them."""
+    backend = f"memory-backend-file,id=pc.ram,size={MEMORY}M,mem-path={ram}"
+    return (
+        "-machine", "memory-backend=pc.ram",
+        "-object", f"{backend},x-use-canonical-path-for-ramblock-id=off",
+    )  # fmt: skip
 
 
 @needs_kvm
@@ -86,6 +96,28 @@ class TestReal:
                 assert qemu.read(Writer.start, 7) == b"written"
                 missed.append("vmdesc" in qemu.log.read_text())
         assert missed == [False, True]
+
+    def test_its_ram_may_be_mapped_instead_of_read(self, real: Path, tmp_path: Path) -> None:
+        """QEMU has it as it was, and what the VM writes then is its own: the checkpoint stays."""
+        ram, stream, whole = (tmp_path / name for name in ("ram", "stream", "whole"))
+        assert run("restore", real, "-o", whole).exit_code == 0
+        assert run("restore", real, "--unchecked", "--ram", ram, "-o", stream).exit_code == 0
+        assert stream.stat().st_size < 1 << 20
+        before = ram.read_bytes()
+        found = []
+        for source, options in ((whole, ()), (stream, mapped(ram))):
+            with Qemu(
+                tmp_path, "q", memory=MEMORY, incoming=f"exec:cat {source}", paused=True, extra=options
+            ) as qemu:
+                qemu.wait_loaded()
+                qemu.qmp("pmemsave", val=0, size=MEMORY << 20, filename=str(tmp_path / "memory"))
+                found.append((tmp_path / "memory").read_bytes())
+                qemu.qmp("cont")
+                qemu.write(Writer.start, b"another" * 1000)
+        assert found[0] == found[1]
+        assert found[0][Writer.start :].startswith(b"written")
+        assert ram.read_bytes() == before
+        assert run("inspect", real).exit_code == 0
 
     def test_inspect_of_the_store_and_of_the_stream_agree(self, real: Path, tmp_path: Path) -> None:
         run("restore", real, "-o", tmp_path / "stream")
@@ -131,6 +163,28 @@ class TestOutput:
 
     def test_nothing_asked_for(self, small: Path) -> None:
         assert run("restore", small).exit_code == 2
+
+    def test_ram_that_cannot_be_mapped(self, small: Path) -> None:
+        assert run("restore", small, "--ram", small.parent / "ram", "-o", "-").exit_code == 2
+        result = run("restore", small, "--ram", "/proc/ram", "-o", small.parent / "stream")
+        assert result.exit_code == 1
+        assert "/proc/ram cannot be another name of" in result.stderr
+
+    def test_a_page_that_is_damaged_is_found_unless_nobody_looks(self, small: Path, tmp_path: Path) -> None:
+        """But that the image is of another round is always found."""
+        image = next(small.glob("image-*"))
+        data = bytearray(image.read_bytes())
+        with DirectoryStore(small) as store:
+            assert store.newest is not None
+            store.commit(Delta(), store.newest.device)  # so that no log makes it good
+        data[5] ^= 1
+        image.write_bytes(data)
+        assert "differs from its checksum" in run("restore", small, "-o", tmp_path / "stream").stderr
+        assert run("restore", small, "--unchecked", "-o", tmp_path / "stream").exit_code == 0
+        data[-1] ^= 1
+        image.write_bytes(data)
+        result = run("restore", small, "--unchecked", "-o", tmp_path / "stream")
+        assert "is not the image of this checkpoint" in result.stderr
 
     def test_a_file_that_cannot_be_written(self, small: Path) -> None:
         result = run("restore", small, "-o", "/dev/full")

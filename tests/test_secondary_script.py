@@ -264,8 +264,8 @@ class FullStore(MemoryStore):
         super().commit(delta, device, meta)
 
 
-class FullSink:
-    def put(self, block: str, offset: int, data: object) -> None:
+class FullSink(PatchSink):
+    def put(self, block: str, offset: int, data: object, /) -> None:
         raise OSError(28, "No space left on device")
 
     def get(self, block: str, offset: int) -> bytes:

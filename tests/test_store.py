@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from store_process import (
 
 from colo_fsm.replica.store import MemoryStore, Store
 from colo_fsm.replica.store.directory import DirectoryStore
-from colo_fsm.stream.memory import PAGE_SIZE, Delta
+from colo_fsm.stream.memory import PAGE_SIZE, Delta, Sink
 
 PAGE = b"\x5a" * PAGE_SIZE
 
@@ -65,6 +66,40 @@ class TestBoth:
         store.complete(1, b"")
         assert store.newest is not None
         assert store.newest.blocks["ram"] == PAGE
+
+    def test_pages_and_zeros_in_any_order(self, store: Store) -> None:
+        """In a first copy and in rounds, as plain memory would have them."""
+        chance = random.Random(1)
+        blocks = {"low": 40 * PAGE_SIZE, "high": 3000 * PAGE_SIZE}
+        memory = {name: bytearray(size) for name, size in blocks.items()}
+
+        def change(sink: Sink) -> None:
+            for _ in range(chance.randint(0, 12)):
+                block = chance.choice(list(blocks))
+                count = blocks[block] // PAGE_SIZE
+                first = chance.randrange(count)
+                length = min(chance.choice((1, 2, 9, 1500)), count - first)
+                at, end = first * PAGE_SIZE, (first + length) * PAGE_SIZE
+                pages = [chance.randbytes(8) * (PAGE_SIZE // 8) for _ in range(length)]
+                if chance.random() < 0.5:
+                    sink.put_zeros(block, at, length)
+                    memory[block][at:end] = bytes(end - at)
+                else:
+                    sink.put_pages(block, at, pages)
+                    memory[block][at:end] = b"".join(pages)
+
+        for _ in range(3):
+            change(store.begin(blocks))
+            memory = {name: bytearray(size) for name, size in blocks.items()}
+            change(store.begin(blocks))  # another, in place of that
+            store.complete(1, b"")
+            for _ in range(12):
+                delta = Delta()
+                change(delta)
+                store.commit(delta, b"")
+                assert store.newest is not None
+                for name, view in store.newest.blocks.items():
+                    assert bytes(view) == memory[name]
 
     def test_old_checkpoint_stays_until_the_new_one_is_complete(self, store: Store) -> None:
         initial(store, 1)

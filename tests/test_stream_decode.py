@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -32,6 +33,8 @@ from colo_fsm.stream import (
     LiveDecoder,
     Page,
     Ram,
+    Sink,
+    StreamError,
     initial,
 )
 
@@ -123,15 +126,15 @@ def test_pages_in_a_piece_are_not_copied() -> None:
     stream = small_live()
     seen: list[object] = []
 
-    class Sink:
+    class Seen(Sink):
         def put(self, block: str, offset: int, data: Buffer, /) -> None:
             seen.append(data.obj if isinstance(data, memoryview) else data)
 
-    LiveDecoder(Ram(BLOCKS), Sink()).feed(stream)
+    LiveDecoder(Ram(BLOCKS), Seen()).feed(stream)
     expected = [ZERO_PAGE if page.data is ZERO_PAGE else stream for page in EVERYTHING]
     assert [x is y for x, y in zip(seen, expected, strict=True)] == [True] * len(EVERYTHING)
     up_to_a_page = b"\x02\0\0\0\1" + record(0, 0x08, "low") + A
-    LiveDecoder(Ram(BLOCKS), Sink()).feed(up_to_a_page)
+    LiveDecoder(Ram(BLOCKS), Seen()).feed(up_to_a_page)
     assert seen[-1] is up_to_a_page
 
 
@@ -182,20 +185,58 @@ def test_round_may_be_empty_or_end_without_an_end_section() -> None:
         assert decoder.complete
 
 
-@pytest.mark.parametrize("kind", [record(2 * PAGE_SIZE, 0x28) + A, record(2 * PAGE_SIZE, 0x22) + b"\0"])
-def test_a_page_that_goes_on_costs_two_calls(kind: bytes) -> None:
-    """To read its word, and the sink's: a generator for each field would take several times as long."""
+class Runs(Sink):
+    """What it was given, by the run."""
 
-    class Sink:
-        def put(self, block: str, offset: int, data: Buffer, /) -> None:
-            pass
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
 
-    def cost(pages: int) -> int:
-        decoder = LiveDecoder(Ram(BLOCKS), Sink())
+    def put(self, block: str, offset: int, data: Buffer, /) -> None:
+        self.seen.append((offset // PAGE_SIZE, 1))
+
+    def put_pages(self, block: str, offset: int, pages: Sequence[Buffer], /) -> None:
+        self.seen.append((offset // PAGE_SIZE, len(pages)))
+
+    def put_zeros(self, block: str, offset: int, count: int, /) -> None:
+        self.seen.append((offset // PAGE_SIZE, -count))
+
+
+def going_on(first: int, behind: int, flags: int, content: bytes) -> bytes:
+    return b"".join(record(at * PAGE_SIZE, flags) + content for at in range(first, behind))
+
+
+@pytest.mark.parametrize(("flags", "content"), [(0x28, A), (0x22, b"\0")])
+def test_pages_that_follow_each_other_cost_no_calls_each(flags: int, content: bytes) -> None:
+    def cost(behind: int) -> int:
+        decoder = LiveDecoder(Ram({"low": 1000 * PAGE_SIZE}), Runs())
         decoder.feed(b"\x02\0\0\0\1" + PAGE_RECORD)
-        return calls(partial(decoder.feed, kind * pages))
+        return calls(partial(decoder.feed, going_on(1, behind, flags, content)))
 
-    assert [cost(n) - cost(1) for n in (2, 3, 20)] == [2, 4, 38]
+    assert cost(900) < cost(3) + 10
+
+
+def test_a_run_ends_where_anything_else_comes() -> None:
+    """At a gap, at the other kind, at a fill byte, at the end of the block; each page is taken once."""
+    sink = Runs()
+    decoder = LiveDecoder(Ram({"low": 40 * PAGE_SIZE}), sink)
+    decoder.feed(b"\x02\0\0\0\1" + PAGE_RECORD)
+    sink.seen.clear()
+    zero, page = (0x22, b"\0"), (0x28, A)
+    parts = [
+        (1, 4, *page),
+        (5, 8, *page),
+        (8, 12, *zero),
+        (13, 14, *zero),
+        (14, 15, 0x22, b"\7"),
+        (3, 5, *zero),
+    ]
+    decoder.feed(b"".join(going_on(*part) for part in parts))
+    expected = [(1, 1), (2, 2), (5, 3), (8, -4), (13, -1), (14, 1), (3, -2)]
+    assert sink.seen == expected
+    assert (decoder.pages, decoder.zero_pages) == (1 + 14, 8)
+    with pytest.raises(StreamError, match="page at 0x28000 is outside block 'low'"):
+        decoder.feed(going_on(38, 50, *page))
+    assert sink.seen == [*expected, (38, 1), (39, 1)]
 
 
 def test_buffers_of_the_encoder_can_be_fed_as_they_come() -> None:

@@ -28,6 +28,7 @@ from colo_fsm.stream import (
     LiveDecoder,
     Page,
     Ram,
+    Sink,
     StreamError,
     decode_device_state,
     device_state,
@@ -338,7 +339,7 @@ def test_decoder_stays_failed() -> None:
 
 
 def test_failing_sink_fails_the_decoder() -> None:
-    class Full:
+    class Full(Sink):
         def put(self, block: str, offset: int, data: Buffer, /) -> None:
             raise OSError("no space")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from colo_fsm.stream import PAGE_SIZE, ZERO_PAGE, Delta, Page
+from colo_fsm.stream.memory import Run
 
 A = b"A" * PAGE_SIZE
+B = b"B" * PAGE_SIZE
 
 
 def test_a_page_that_comes_twice_counts_once_with_its_last_content() -> None:
@@ -14,7 +16,7 @@ def test_a_page_that_comes_twice_counts_once_with_its_last_content() -> None:
     delta.put("hi", 0, A)
     delta.put("low", 0, ZERO_PAGE)
     assert len(delta) == 2
-    assert list(delta) == [Page("low", 0, ZERO_PAGE), Page("hi", 0, A)]
+    assert sorted(delta) == [Page("hi", 0, A), Page("low", 0, ZERO_PAGE)]
     assert delta.kept("low", 0) == ZERO_PAGE
     assert delta.kept("low", PAGE_SIZE) is None
 
@@ -26,6 +28,28 @@ def test_where_its_pages_lie_is_told_by_the_run() -> None:
         delta.put(block, number * PAGE_SIZE, A)
     low = [(7 * PAGE_SIZE, PAGE_SIZE), (9 * PAGE_SIZE, PAGE_SIZE)]
     assert delta.ranges() == {"hi": [(PAGE_SIZE, 3 * PAGE_SIZE)], "low": low}
+
+
+def at(block: str, first: int, length: int, pages: list[bytes] | None = None) -> Run:
+    return Run(block, first * PAGE_SIZE, length, pages)
+
+
+def test_runs_of_zeros_stay_runs_and_what_came_last_counts() -> None:
+    delta = Delta()
+    for number in (2, 3, 4):
+        delta.put("low", number * PAGE_SIZE, A)
+    delta.put("hi", 3 * PAGE_SIZE, A)
+    delta.put_zeros("low", 3 * PAGE_SIZE, 1000)  # over pages
+    delta.put_zeros("low", 900 * PAGE_SIZE, 200)  # over zeros
+    delta.put("low", 10 * PAGE_SIZE, A)  # over zeros
+    delta.put_zeros("low", 10 * PAGE_SIZE, 1)
+    delta.put("low", 20 * PAGE_SIZE, B)
+    low = [at("low", 3, 17), at("low", 21, 1079), at("low", 2, 1, [A]), at("low", 20, 1, [B])]
+    assert list(delta.runs()) == [*low, at("hi", 3, 1, [A])]
+    assert len(delta) == len(list(delta)) == 1099
+    assert delta.ranges() == {"hi": [(3 * PAGE_SIZE, PAGE_SIZE)], "low": [(2 * PAGE_SIZE, 1098 * PAGE_SIZE)]}
+    assert (delta.kept("low", 4 * PAGE_SIZE), delta.kept("low", 20 * PAGE_SIZE)) == (ZERO_PAGE, B)
+    assert (delta.kept("low", 1100 * PAGE_SIZE), delta.kept("hi", 4 * PAGE_SIZE)) == (None, None)
 
 
 def test_what_is_kept_is_a_copy() -> None:

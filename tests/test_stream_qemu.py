@@ -8,7 +8,6 @@ import random
 import selectors
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -22,7 +21,6 @@ from colo_fsm.stream import (
     PAGE_SIZE,
     Blocks,
     DescriptionDecoder,
-    Page,
     StreamError,
     VmInitialDecoder,
     VmLiveDecoder,
@@ -168,16 +166,9 @@ class Decoded:
         self.memory = Memory(blocks)
         return self.memory
 
-    def pages(self) -> Iterator[Page]:
-        for block, content in self.memory.blocks.items():
-            for offset in range(0, len(content), PAGE_SIZE):
-                yield Page(block, offset, content[offset : offset + PAGE_SIZE])
-
     def stream(self, description: bytes | None) -> bytes:
-        ram = self.initial.ram
-        return b"".join(
-            vm(self.initial.head, ram.section, ram.blocks, self.pages(), self.devices, description)
-        )
+        memory = {name: memoryview(content) for name, content in self.memory.blocks.items()}
+        return b"".join(vm(self.initial.head, self.initial.ram.section, memory, self.devices, description))
 
 
 def test_everything_is_decoded_in_any_pieces(captured: Capture) -> None:

@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder, VmInitialDecoder
+from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, Decoder, PatchSink, VmInitialDecoder
 
 BLOCKS = {"pc.ram": 3 * PAGE_SIZE, "pc.bios": PAGE_SIZE}
 A = b"A" * PAGE_SIZE
@@ -17,7 +17,7 @@ MIXED = bytes(range(256)) * (PAGE_SIZE // 256)
 RAM_ID = 2
 
 
-class Memory:
+class Memory(PatchSink):
     """A memory image that takes pages and lends them to be patched."""
 
     def __init__(self, blocks: Blocks = BLOCKS) -> None:

@@ -16,12 +16,20 @@ from .status import one_line_errors
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[Owner | None, Checkpoint]]:
     """Whose it is, if it is a member's, and the newest checkpoint. Raises click.ClickException."""
+    with opened_store(folder) as (whose, store):
+        assert store.newest is not None
+        yield whose, store.newest
+
+
+@contextmanager
+def opened_store(folder: Path, *, unchecked: bool = False) -> Iterator[tuple[Owner | None, DirectoryStore]]:
+    """The same, with the store that holds it."""
     with one_line_errors():
         path, whose = owner(folder)
         if not (path.is_dir() and any(path.iterdir())):  # a store would move into an empty one
             raise StoreError(f"{folder} is not a directory that a standby, a Secondary or a member has kept")
         try:
-            store = DirectoryStore(path)
+            store = DirectoryStore(path, unchecked=unchecked)
         except StoreInUse:
             raise StoreError(
                 f"{folder} is open in a process that runs: ask that at its control socket, or stop it first"
@@ -29,7 +37,7 @@ def opened(folder: Path) -> Iterator[tuple[Owner | None, Checkpoint]]:
         with store:
             if store.newest is None:
                 raise StoreError(f"{folder} holds no checkpoint yet")
-            yield whose, store.newest
+            yield whose, store
 
 
 def is_vm(checkpoint: Checkpoint) -> bool:

@@ -10,10 +10,8 @@ import attrs
 
 from colo_fsm.replica import Checkpoint
 from colo_fsm.stream import (
-    PAGE_SIZE,
     Buffer,
     DeviceSection,
-    Page,
     VmInitialDecoder,
     device_sections,
     layout,
@@ -75,11 +73,13 @@ class VmCheckpoint:
         found = None if self.description is None else layout(self.description)
         return device_sections(self.devices + END_MARK, found)
 
-    def stream(self) -> Iterator[Buffer]:
-        """What `qemu-system-x86_64 <same machine> -incoming` takes, in pieces, zero pages as records."""
-        sizes = {name: len(view) for name, view in self.blocks.items()}
+    def stream(self, *, mapped: str | None = None) -> Iterator[Buffer]:
+        """What `qemu-system-x86_64 <same machine> -incoming` takes, in pieces, zero pages as records.
+
+        `mapped`: see `encode.vm`.
+        """
         early, devices = self._parted()
-        return vm(self.head, self.ram_section, sizes, self._pages(), devices, self.description, early)
+        return vm(self.head, self.ram_section, self.blocks, devices, self.description, early, mapped)
 
     def _parted(self) -> tuple[tuple[bytes, bytes], bytes]:
         """The early sections, as the last round has them, and the others."""
@@ -97,11 +97,6 @@ class VmCheckpoint:
             at = end
         first, second, devices = parts
         return ((first, second) if first or second else self.early), devices
-
-    def _pages(self) -> Iterator[Page]:
-        for name, view in self.blocks.items():
-            for offset in range(0, len(view), PAGE_SIZE):
-                yield Page(name, offset, view[offset : offset + PAGE_SIZE])
 
 
 def meta_of(vm: VmInitialDecoder, description: bytes | None) -> dict[str, str]:

@@ -112,7 +112,7 @@ class InitialState(Decoder):
         return self._description.layout
 
 
-class RoundDelta(Delta):
+class RoundDelta(Delta, PatchSink):
     """The pages of a round; those that are not among them are as in the last checkpoint."""
 
     def __init__(self, store: Store) -> None:
@@ -170,10 +170,13 @@ class IncomingVm:
             self._described = True
 
 
-class _Nowhere:
+class _Nowhere(PatchSink):
     """A sink for who only wants to count. What a change to a page makes of it does not matter."""
 
     def put(self, block: str, offset: int, data: Buffer, /) -> None:
+        pass
+
+    def put_zeros(self, block: str, offset: int, count: int, /) -> None:
         pass
 
     def get(self, block: str, offset: int, /) -> Buffer:

@@ -19,7 +19,10 @@ from colo_fsm.stream.memory import Buffer
 
 from .wish import Call, Script, Wait, pause
 
-READ_SIZE = 1 << 18
+READ_SIZE = 1 << 20
+SMALL_READ = 1 << 16
+"""Below what malloc maps anew for each buffer, which costs more than to read a message."""
+
 MOST_BUFFERS = 1000
 """Below the kernel's IOV_MAX."""
 
@@ -209,8 +212,8 @@ def accept(listener: Listener, given_up: Callable[[], bool]) -> Script[Link | No
 # -- bytes --------------------------------------------------------------------------------------
 
 
-def receive(link: Link, most: int = READ_SIZE) -> bytes:
-    """What has arrived, b"" at the end. Raises BlockingIOError, OSError.
+def receive(link: Link, most: int = SMALL_READ) -> bytes:
+    """What has arrived, at most so many bytes, b"" at the end. Raises BlockingIOError, OSError.
 
     Acknowledged at once: QEMU sets no TCP_NODELAY, so its second small write in a row waits until the
     first one is acknowledged, which the kernel would put off for 40 ms. The option does not last.

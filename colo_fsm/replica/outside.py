@@ -24,15 +24,13 @@ from colo_fsm.fsm import (
 from colo_fsm.stream.memory import Buffer
 
 from .guest import AsyncGuest, Guest
-from .link import READ_SIZE, Link, Outgoing, hang_up, receive
+from .link import READ_SIZE, SMALL_READ, Link, Outgoing, hang_up, receive
 from .options import Options
 from .wish import Call, Script, Wait
 
 FIRST_COPY = 10
 """Deadlines that the link may stand still, and hook deadlines that a hook may take, in the first copy."""
 
-FIRST_READ = 1 << 20
-"""Bytes that are read at a time in the first copy: each lot may have to go where hooks are called."""
 
 SIGNS_A_DEADLINE = 5
 """Signs of life in the time after which a peer with the same deadline would take this side for dead."""
@@ -65,6 +63,8 @@ class Outside:
         self._inside = ""
         self._ahead: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
         self._outgoing: list[Buffer] = []
+        self._most = SMALL_READ
+        """Bytes to read next: many while they come in bulk."""
         self._torn = False
         """Whether a write was broken off: what is sent behind it would be misread."""
         self._guest_awaits = iscoroutinefunction(guest.save)
@@ -107,11 +107,12 @@ class Outside:
         if link is None:
             return None
         try:
-            data = receive(link, FIRST_READ if self._first_copy else READ_SIZE)
+            data = receive(link, self._most)
         except BlockingIOError:
             return None
         except OSError as cause:
             raise LinkLost(cause) from cause
+        self._most = SMALL_READ if len(data) < SMALL_READ else READ_SIZE
         self._moved_on(len(data))
         return data
 

@@ -8,7 +8,7 @@ that must reach nobody's wire: a stream cut short by it is of no use to the peer
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 
 from .format import (
@@ -118,25 +118,42 @@ def device_state(device: bytes) -> bytes:
 def vm(
     head: bytes,
     ram_section: int,
-    blocks: Blocks,
-    pages: Iterable[Page],
+    memory: Mapping[str, memoryview],
     devices: bytes,
     description: bytes | None,
     early: tuple[bytes, bytes] = (b"", b""),
+    mapped: str | None = None,
 ) -> Iterator[Buffer]:
     """The checkpoint of a real VM; write the buffers in order, and the file or pipe is what QEMU loads.
 
-    `head`, `ram_section` (its `ram.section`), `blocks` and `early` are a `VmInitialDecoder`'s,
+    `head`, `ram_section` (its `ram.section`) and `early` are a `VmInitialDecoder`'s,
     `description` a `DescriptionDecoder`'s: without it QEMU warns, and loads all the same. `devices` is the
     initial decoder's, or a round's vmstate without its last byte, the end mark, and without what is `early`.
-    `pages` are those of the whole memory; QEMU has zeroes, or its own ROM, where one is left out. Raises
-    ValueError at once if the blocks do not fit the format, while iterating if a page does not: the stream
-    is of no use then.
+    `memory` is the contents of each block; those of the block `mapped` are left out, for a QEMU that has them
+    from a file. Raises ValueError if the blocks do not fit the format.
     """
     first, second = early
+    blocks = {name: len(view) for name, view in memory.items()}
     start = head + first + _ram_start(ram_section, blocks) + second
     tail = _END if description is None else _END + _described(description)
-    return _joined(chain((start,), _ram(SECTION_END, ram_section, blocks, pages), (devices, tail)))
+    contents = (item for item in memory.items() if item[0] != mapped)
+    ram = chain((_section(SECTION_END, ram_section),), _contents(contents), (_ram_end(ram_section),))
+    return _joined(chain((start,), ram, (devices, tail)))
+
+
+def _contents(memory: Iterable[tuple[str, memoryview]]) -> Iterator[bytes]:
+    """The records of whole blocks, in large pieces."""
+    is_zero = ZERO_PAGE.startswith  # compares with any buffer, without a copy
+    for name, view in memory:
+        kinds, named = (ZERO, PAGE), _name(name)
+        for start in range(0, len(view), CHUNK):
+            parts: list[Buffer] = []
+            for offset in range(start, min(start + CHUNK, len(view)), PAGE_SIZE):
+                data = view[offset : offset + PAGE_SIZE]
+                zero = is_zero(data)
+                parts += U64.pack(offset | kinds[not zero]), named, _ZERO_FILL if zero else data
+                kinds, named = (ZERO | CONTINUE, PAGE | CONTINUE), b""
+            yield b"".join(parts)
 
 
 def _joined(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
@@ -172,11 +189,15 @@ def _ram_start(number: int, blocks: Blocks) -> bytes:
     return _header(SECTION_START, number, RAM) + _block_list(blocks) + _footer(number)
 
 
+def _ram_end(number: int) -> bytes:
+    return U64.pack(EOS) + _footer(number)
+
+
 def _ram(kind: int, number: int, blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
     """A RAM part or end section with all of `pages`."""
     yield _section(kind, number)
     yield from _records(blocks, pages)
-    yield U64.pack(EOS) + _footer(number)
+    yield _ram_end(number)
 
 
 def _full(name: str, *body: bytes) -> tuple[bytes, ...]:

@@ -9,6 +9,7 @@ Source: QEMU's docs/devel/migration/xbzrle.txt; checked against streams of QEMU 
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Generic, TypeVar
 
 import attrs
@@ -28,7 +29,7 @@ from .format import (
     XBZRLE_ENCODING,
     ZERO,
 )
-from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, PatchSink, Sink
+from .memory import PAGE_SIZE, Blocks, Buffer, PatchSink, Sink
 from .sections import footer, header
 from .source import Parsing, Source, StreamError, capability_error
 
@@ -37,6 +38,8 @@ S = TypeVar("S", bound=Sink)
 _WORD = U64.size
 _NEXT_PAGE = PAGE | CONTINUE
 _NEXT_ZERO = ZERO | CONTINUE
+_PAGE_RECORD = Struct(f">Q{PAGE_SIZE}x")
+_ZERO_RECORD = Struct(">QB")
 
 
 @attrs.define
@@ -122,8 +125,10 @@ class RamReader(Generic[S]):
                     # Not kept in a variable: see Source.
                     sink.put(block, address, (yield from source.take(PAGE_SIZE)))
                 else:
-                    fill = yield from source.u8()
-                    sink.put(block, address, bytes([fill]) * PAGE_SIZE if fill else ZERO_PAGE)
+                    if fill := (yield from source.u8()):
+                        sink.put(block, address, bytes([fill]) * PAGE_SIZE)
+                    else:
+                        sink.put_zeros(block, address, 1)
                     self.zero_pages += 1
                 self.pages += 1
             elif word == EOS:
@@ -134,8 +139,8 @@ class RamReader(Generic[S]):
     def _run(self, sink: S) -> None:
         """Pages as QEMU nearly always sends them: they go on in one block, and lie whole in the piece.
 
-        It stops before everything else, an error too, which is for `_records` to read. Without a
-        generator for every field it is several times as fast.
+        It stops before everything else, an error too, which is for `_records` to read. Those that follow
+        each other in memory as well are handed on together.
         """
         block = self._ram.current
         if block is None:
@@ -143,27 +148,37 @@ class RamReader(Generic[S]):
         view, at = self._source.window()
         size = len(view)
         last = self._ram.blocks[block] - PAGE_SIZE
-        put, word_at = sink.put, U64.unpack_from
+        word_at = U64.unpack_from
         pages = zero_pages = 0
-        while (body := at + _WORD) < size:
+        while at + _WORD < size:
             (word,) = word_at(view, at)
             flags = word & FLAGS
             address = word - flags
-            if address > last:
-                break
+            most = (last - address) // PAGE_SIZE + 1
             if flags == _NEXT_PAGE:
-                end = body + PAGE_SIZE
-                if end > size:
+                behind = at + _PAGE_RECORD.size
+                if behind > size or most < 1:
                     break
-                put(block, address, view[body:end])
-                at = end
-            elif flags == _NEXT_ZERO and not view[body]:
-                put(block, address, ZERO_PAGE)
-                at = body + 1
-                zero_pages += 1
+                if behind + _WORD > size or word_at(view, behind)[0] != word + PAGE_SIZE:
+                    count = 1
+                    sink.put(block, address, view[at + _WORD : behind])
+                else:
+                    count = _pages_from(view, at, word, most)
+                    behind = at + count * _PAGE_RECORD.size
+                    bodies = range(at + _WORD, behind, _PAGE_RECORD.size)
+                    sink.put_pages(block, address, [view[body : body + PAGE_SIZE] for body in bodies])
+            elif flags == _NEXT_ZERO:
+                count = _zeros_from(view, at, word, most)
+                behind = at + count * _ZERO_RECORD.size
+                if count:
+                    sink.put_zeros(block, address, count)
+                zero_pages += count
             else:
                 break
-            pages += 1
+            if not count:
+                break
+            at = behind
+            pages += count
         self.pages += pages
         self.zero_pages += zero_pages
         self._source.advance(at)
@@ -217,6 +232,30 @@ class XbzrleRamReader(RamReader[PatchSink]):
         _patch(page, changes, at)
         sink.put(block, address, page)
         self.pages += 1
+
+
+def _pages_from(view: memoryview, at: int, word: int, most: int) -> int:
+    """How many records from `at` on, where `word` stands, are pages that follow each other: up to `most`."""
+    most = min(most, (len(view) - at) // _PAGE_RECORD.size)
+    count = 0
+    for (found,) in _PAGE_RECORD.iter_unpack(view[at : at + most * _PAGE_RECORD.size]):
+        if found != word:
+            break
+        word += PAGE_SIZE
+        count += 1
+    return count
+
+
+def _zeros_from(view: memoryview, at: int, word: int, most: int) -> int:
+    """The same of pages of zeros."""
+    most = max(0, min(most, (len(view) - at) // _ZERO_RECORD.size))
+    count = 0
+    for found, fill in _ZERO_RECORD.iter_unpack(view[at : at + most * _ZERO_RECORD.size]):
+        if found != word or fill:
+            break
+        word += PAGE_SIZE
+        count += 1
+    return count
 
 
 def _refused(at: int, word: int, expected: str) -> StreamError:

@@ -17,7 +17,7 @@ from qemu import Qemu
 from standby_process import StandbyProcess
 from vm_stream import DEVICES, EOS, footer, head, record, start
 
-from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, VmInitialDecoder
+from colo_fsm.stream import PAGE_SIZE, Blocks, Buffer, PatchSink, VmInitialDecoder
 
 SECONDS = 3.0
 TARGET_RATIO = 10
@@ -52,7 +52,7 @@ def with_standby(folder: Path) -> float:
         return rounds(folder, standby.uri)
 
 
-class Image:
+class Image(PatchSink):
     """One block of memory."""
 
     def __init__(self, blocks: Blocks) -> None:

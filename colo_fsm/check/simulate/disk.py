@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, BinaryIO
 
 import attrs
 
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Buffer
 
 SECTOR = 512
 """Bytes that a power failure keeps or loses together."""
@@ -103,7 +103,7 @@ class _Raw(io.RawIOBase):
         return self._fd
 
     def write(self, data: Any) -> int:
-        written = self._disk.write(self._fd, bytes(data), self._offset)
+        written = self._disk.write(self._fd, [bytes(data)], self._offset)
         self._offset += written
         return written
 
@@ -207,10 +207,20 @@ class SimulatedDisk:
         self._call()
         self._files[fd].write(bytes(size), 0)
 
-    def allocate(self, fd: int, size: int) -> None:
+    def allocate(self, fd: int, offset: int, size: int) -> None:
         self._call()
 
-    def write(self, fd: int, data: Buffer, offset: int) -> int:
+    def punch(self, fd: int, offset: int, size: int) -> None:
+        self.write(fd, [bytes(size)], offset)
+
+    def filled(self, fd: int, size: int) -> list[tuple[int, int]]:
+        self._call()
+        content = self._files[fd].content
+        pages = range(0, size, PAGE_SIZE)
+        return [(at, PAGE_SIZE) for at in pages if content[at : at + PAGE_SIZE] != ZERO_PAGE]
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        data = b"".join(buffers)
         self._call(lambda: self._files[fd].write(data[: self._random.randint(0, len(data))], offset))
         self._files[fd].write(data, offset)
         return len(data)

@@ -20,11 +20,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import attrs
 
-from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, PatchSink
+from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, PatchSink, Run
 
 NO_META: Mapping[str, str] = MappingProxyType({})
 
@@ -112,6 +112,14 @@ class Store(Protocol):
     ) -> None: ...
 
 
+class Placed(NamedTuple):
+    """A `Run` in an image: `place` counts pages from its start."""
+
+    place: int
+    length: int
+    pages: Sequence[Buffer] | None
+
+
 class Layout:
     """Where the pages of `blocks` lie in an image: one block behind the other, in their order."""
 
@@ -127,20 +135,23 @@ class Layout:
             self._starts[name] = self.size
             self.size += size
 
-    def index(self, block: str, offset: int, data: Buffer) -> int:
-        """The place of one page, counted in pages; ValueError if it is not a page of this image."""
+    def place(self, run: Run) -> Placed:
+        """Where these pages lie; ValueError if they are not all pages of this image."""
+        block, offset, length, pages = run
         if block not in self.blocks:
             raise ValueError(f"block {block!r} is not declared (there are: {list(self.blocks)})")
-        if offset % PAGE_SIZE or not 0 <= offset < self.blocks[block]:
-            raise ValueError(
-                f"block {block!r}: no page starts at {offset}"
-                f" (pages of {PAGE_SIZE} bytes, {self.blocks[block]} bytes in all)"
-            )
-        if memoryview(data).nbytes != PAGE_SIZE:
-            raise ValueError(
-                f"block {block!r}: {memoryview(data).nbytes} bytes at {offset} are not a page of {PAGE_SIZE}"
-            )
-        return (self._starts[block] + offset) // PAGE_SIZE
+        for at in (offset, offset + (length - 1) * PAGE_SIZE):
+            if at % PAGE_SIZE or not 0 <= at < self.blocks[block]:
+                raise ValueError(
+                    f"block {block!r}: no page starts at {at}"
+                    f" (pages of {PAGE_SIZE} bytes, {self.blocks[block]} bytes in all)"
+                )
+        for data in pages or ():
+            if len(data) != PAGE_SIZE:
+                raise ValueError(
+                    f"block {block!r}: {len(data)} bytes at {offset} are not a page of {PAGE_SIZE}"
+                )
+        return Placed((self._starts[block] + offset) // PAGE_SIZE, length, pages)
 
     def views(self, image: memoryview) -> dict[str, memoryview]:
         """The blocks' parts of `image`."""
@@ -153,11 +164,11 @@ class Image(Protocol):
     layout: Layout
     views: Mapping[str, memoryview]
 
-    def write(self, index: int, data: Buffer) -> None:
-        """Replace one page, counted in pages from the start of the image."""
+    def write(self, run: Placed) -> None:
+        """Replace these pages. Raises OSError."""
 
     def settle(self) -> None:
-        """Take all the room that the image will ever need. Raises OSError."""
+        """It has all the pages that it will begin with. Raises OSError."""
 
     def drop(self) -> None:
         """Free what the image occupies, now; never fails."""
@@ -174,11 +185,20 @@ class _ImageSink:
     image: Image
 
     def put(self, block: str, offset: int, data: Buffer) -> None:
+        self._write(Run(block, offset, 1, (data,)))
+
+    def put_pages(self, block: str, offset: int, pages: Sequence[Buffer]) -> None:
+        self._write(Run(block, offset, len(pages), pages))
+
+    def put_zeros(self, block: str, offset: int, count: int) -> None:
+        self._write(Run(block, offset, count, None))
+
+    def _write(self, run: Run) -> None:
         if self.store.begun is not self.image:
             raise ValueError("this image is completed or dropped: begin() another")
-        index = self.image.layout.index(block, offset, data)
+        placed = self.image.layout.place(run)
         try:
-            self.image.write(index, data)
+            self.image.write(placed)
         except BaseException:
             self.store.abort()  # a page half written must not be completed
             raise
@@ -202,8 +222,8 @@ class ImageStore(ABC, Generic[ImageT]):
         """An image of zero bytes."""
 
     @abstractmethod
-    def _publish(self, checkpoint: Checkpoint, image: ImageT, pages: Sequence[tuple[int, Buffer]]) -> None:
-        """Make `checkpoint`, which is `image` with `pages` written to it, the newest: whole or not."""
+    def _publish(self, checkpoint: Checkpoint, image: ImageT, runs: Sequence[Placed]) -> None:
+        """Make `checkpoint`, which is `image` with `runs` written to it, the newest: whole or not."""
 
     @property
     def newest(self) -> Checkpoint | None:
@@ -247,11 +267,11 @@ class ImageStore(ABC, Generic[ImageT]):
         if self._current is None:
             raise ValueError("no checkpoint to change: begin() and complete() the initial state first")
         newest, image = self._current
-        pages = [(image.layout.index(*page), page.data) for page in delta]
+        runs = [image.layout.place(run) for run in delta.runs()]
         meta = newest.meta if meta is None else dict(meta)
         place = (newest.generation, newest.number + 1) if generation is None else (generation, 0)
         checkpoint = Checkpoint(*place, newest.blocks, bytes(device), meta)
-        self._publish(checkpoint, image, pages)
+        self._publish(checkpoint, image, runs)
         self._current = checkpoint, image
         if self._kept is not None:
             self._kept[1].drop()
@@ -299,11 +319,13 @@ class _MemoryImage:
         self._memory = memoryview(self._map)[: layout.size]
         self.views: Mapping[str, memoryview] = layout.views(self._memory.toreadonly())
 
-    def write(self, index: int, data: Buffer) -> None:
-        page = self._memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+    def write(self, run: Placed) -> None:
         is_zero = ZERO_PAGE.startswith
-        if not (is_zero(data) and is_zero(page)):  # reading one that is not there yet takes no memory
-            page[:] = data
+        for place in range(run.place, run.place + run.length):
+            page = self._memory[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
+            data = ZERO_PAGE if run.pages is None else run.pages[place - run.place]
+            if not (is_zero(data) and is_zero(page)):  # reading one that is not there yet takes no memory
+                page[:] = data
 
     def settle(self) -> None:
         """As much as the kernel promises."""
@@ -321,8 +343,6 @@ class MemoryStore(ImageStore[_MemoryImage]):
     def _create(self, layout: Layout) -> _MemoryImage:
         return _MemoryImage(layout)
 
-    def _publish(
-        self, checkpoint: Checkpoint, image: _MemoryImage, pages: Sequence[tuple[int, Buffer]]
-    ) -> None:
-        for index, data in pages:
-            image.write(index, data)
+    def _publish(self, checkpoint: Checkpoint, image: _MemoryImage, runs: Sequence[Placed]) -> None:
+        for run in runs:
+            image.write(run)

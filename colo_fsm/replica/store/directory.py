@@ -11,6 +11,7 @@ a power failure: the image before its log is replaced, the log before the rename
 The directory itself is locked with flock(2), so it belongs on a local file system.
 
 Disk: one image and one round; during a commit the next round too, and a second image while one is begun.
+An image takes room for its pages as they come, and none for zeros; a round takes it before it is logged.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from colo_fsm.stream.memory import Buffer
 
-from .base import Checkpoint, ImageStore, Layout, StoreError, StoreInUse
-from .directory_files import MARKER, ImageFile, LoggedPage, Record
+from .base import Checkpoint, ImageStore, Layout, Placed, StoreError, StoreInUse
+from .directory_files import MARKER, ImageFile, LoggedRun, Record, write_at
 from .disk import LOCAL_DISK, Disk
 
 
@@ -35,10 +36,17 @@ class DirectoryStore(ImageStore[ImageFile]):
     It opens with the last complete checkpoint, whatever killed its process; with `fsync`, also after a
     power failure. Opening reads the image once, to check it; a commit writes in proportion to its delta.
     StoreError: another store has it open, it is damaged, of another version, or something else is in it.
-    `disk` is the file system under it.
+    `disk` is the file system under it. `unchecked` opens without reading the image: damage is not found.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False, disk: Disk = LOCAL_DISK) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        disk: Disk = LOCAL_DISK,
+        unchecked: bool = False,
+    ) -> None:
         super().__init__()
         self.path = Path(path).absolute()
         self._disk = disk
@@ -47,7 +55,7 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._fd = self._lock()
         try:
             self._recognise()
-            self._load()
+            self._load(unchecked)
             self._sweep()
         except BaseException:
             self._let_go()
@@ -89,7 +97,7 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._sync(self._fd)
         self._sync_parent()
 
-    def _load(self) -> None:
+    def _load(self, unchecked: bool) -> None:
         """Take up the last complete checkpoint, its round written to the image once more."""
         log = self._disk.read(self.path / "checkpoint")
         if log is None:
@@ -106,9 +114,12 @@ class DirectoryStore(ImageStore[ImageFile]):
                 header["generation"], header["number"], image.views, record.device, header["meta"]
             )
             self._current = checkpoint, image
-            for page in record.pages:
-                image.replace(page)
-            image.check(header["total"])
+            image.load_sums()
+            for run in record.runs:
+                image.total += image.change(run)
+                image.replace(run)
+            image.settle()
+            image.check(header["total"], unchecked)
         except ValueError as error:
             raise StoreError(
                 f"{self.path} is damaged ({error}): remove it, and replicate from the start"
@@ -122,15 +133,21 @@ class DirectoryStore(ImageStore[ImageFile]):
             if ours and name != current:
                 self._disk.unlink(self.path / name)
 
+    @property
+    def image(self) -> Path | None:
+        """The file of the newest checkpoint's blocks, one behind the other; None without one."""
+        return self._current[1].path if self._current else None
+
     def _create(self, layout: Layout) -> ImageFile:
         number = self._current[1].number + 1 if self._current else 1
         return ImageFile.create(self._disk, self.path / f"image-{number}", layout)
 
-    def _publish(self, checkpoint: Checkpoint, image: ImageFile, pages: Sequence[tuple[int, Buffer]]) -> None:
+    def _publish(self, checkpoint: Checkpoint, image: ImageFile, runs: Sequence[Placed]) -> None:
         if self._unsynced:
             raise StoreError(f"{self.path}: a round did not reach the disk: close, and open it again")
-        logged = [LoggedPage(index, zlib.crc32(data), data) for index, data in pages]
-        header = {
+        logged = list(map(LoggedRun.of, runs))
+        image.take_room(logged)
+        header: dict[str, Any] = {
             "image": image.number,
             "total": image.total + sum(map(image.change, logged)),
             "generation": checkpoint.generation,
@@ -142,8 +159,10 @@ class DirectoryStore(ImageStore[ImageFile]):
         self._replace_log(Record(header, checkpoint.device, logged))
         try:
             self._sync(self._fd)
-            for page in logged:
-                image.replace(page)
+            for run in logged:
+                image.replace(run)
+            image.settle()
+            image.total = header["total"]
         except BaseException:
             self._let_go()  # on disk the new checkpoint is complete, here the image may be torn
             raise
@@ -169,8 +188,7 @@ class DirectoryStore(ImageStore[ImageFile]):
 
     def _write_file(self, path: Path, parts: Sequence[Buffer]) -> None:
         with self._disk.create(path) as file:
-            file.writelines(parts)
-            file.flush()
+            write_at(self._disk, file.fileno(), parts, 0)
             self._sync(file.fileno())
 
     def _sync(self, fd: int) -> None:

@@ -6,14 +6,22 @@ or loses power at any of these calls; see `colo_fsm.check.simulate`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.stream.memory import ZERO_PAGE, Buffer
+
+MOST_BUFFERS = 1000
+"""Below the kernel's IOV_MAX."""
+
+Range = tuple[int, int]
+"""Offset and length in bytes."""
 
 
 class Disk(Protocol):
@@ -46,11 +54,17 @@ class Disk(Protocol):
     def resize(self, fd: int, size: int) -> None:
         """Make the file `size` bytes long; what is added is zeros, and takes no room yet."""
 
-    def allocate(self, fd: int, size: int) -> None:
-        """Take room for all of the file, which is `size` bytes long: no later write into it can lack any."""
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        """Take room for `size` bytes of the file from `offset` on: no later write there can lack any."""
 
-    def write(self, fd: int, data: Buffer, offset: int) -> int:
-        """Write at `offset`; how many bytes of `data` were taken."""
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        """Write one buffer behind the other from `offset` on, at most MOST_BUFFERS; the bytes it took."""
+
+    def punch(self, fd: int, offset: int, size: int) -> None:
+        """Make zeros of this part of the file, whole pages; the room that it took may be free then."""
+
+    def filled(self, fd: int, size: int) -> list[Range]:
+        """Where in its first `size` bytes there may be more than zeros that take no room, in rising order."""
 
     def map(self, fd: int) -> memoryview:
         """The file as it is, and as later writes change it; to read. It outlives `close`."""
@@ -120,11 +134,33 @@ class LocalDisk:
     def resize(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 
-    def allocate(self, fd: int, size: int) -> None:
-        os.posix_fallocate(fd, 0, size)
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        os.posix_fallocate(fd, offset, size)
 
-    def write(self, fd: int, data: Buffer, offset: int) -> int:
-        return os.pwrite(fd, data, offset)
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        return os.pwritev(fd, buffers, offset)
+
+    def punch(self, fd: int, offset: int, size: int) -> None:
+        try:
+            with mmap.mmap(fd, size, offset=offset) as window:
+                window.madvise(mmap.MADV_REMOVE)
+        except (OSError, ValueError):  # not every file system can
+            for at in range(offset, offset + size, len(ZERO_PAGE)):
+                os.pwrite(fd, ZERO_PAGE, at)
+
+    def filled(self, fd: int, size: int) -> list[Range]:
+        found: list[Range] = []
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(fd, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing more
+                    break
+                raise
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+            found.append((start, end - start))
+        return found
 
     def map(self, fd: int) -> memoryview:
         return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
