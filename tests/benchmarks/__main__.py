@@ -3,7 +3,7 @@
     python -m benchmarks [--only PART]... [--quick] [--json FILE]
     python -m benchmarks --write docs/performance.md docs/performance.json
 
-FILE keeps the parts that were not run again, if they are of this machine. The second command measures nothing.
+FILE keeps the parts that are not run again, if they are of this machine. The second command only writes.
 """
 
 from __future__ import annotations

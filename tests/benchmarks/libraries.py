@@ -34,7 +34,7 @@ def stock(table: CompleteTable, names: Sequence[str]) -> Round:
 
 
 def automat(table: CompleteTable, names: Sequence[str]) -> Round:
-    """`TypeMachineBuilder`; its machines begin in the first state, so this one is made with that of a round."""
+    """`TypeMachineBuilder`; a machine begins in the first state, so that is the one a round begins in."""
 
     def events(namespace: dict[str, Any]) -> None:
         for name in {trigger for trigger, _, _ in _moves(table)}:
@@ -65,7 +65,8 @@ def statemachine(table: CompleteTable, names: Sequence[str]) -> Round:
     for trigger, source, dest in _moves(table):
         move = states[source].to(states[dest])
         events[trigger] = events[trigger] | move if trigger in events else move
-    kind: Any = type(StateMachine)("Table", (StateMachine,), {**states, **events})
+    metaclass: Any = type(StateMachine)
+    kind = metaclass("Table", (StateMachine,), {**states, **events})
     machine = kind(start_value="ready")
     return [lambda name=name: machine.send(name) for name in names], lambda: str(machine.current_state_value)
 

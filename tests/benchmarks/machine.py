@@ -47,7 +47,7 @@ def ours(machine: transitions.Machine) -> libraries.Round:
 
 def per_trigger(round_: libraries.Round, number: int = 3000, repeat: int = 15) -> float:
     """Microseconds a trigger, the best of `repeat`."""
-    fire, state = round_
+    fire, _ = round_
 
     def once() -> None:
         for each in fire:

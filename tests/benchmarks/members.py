@@ -1,4 +1,4 @@
-"""How soon two members are a pair again after a SIGKILL, 90% of the capacity in use, and how long a switchover takes."""
+"""Two members over SQLite: a SIGKILL with 90% of the capacity in use, and a planned switchover."""
 
 from __future__ import annotations
 

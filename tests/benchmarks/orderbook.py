@@ -1,4 +1,4 @@
-"""An order book over TCP, closed-loop clients: unreplicated, ours with the default options, PySyncObj, three processes."""
+"""An order book over TCP, closed-loop clients: ours, PySyncObj, and unreplicated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OrderBook:
         self.offered = array("q", bytes(8 * LEVELS))
 
     def apply(self, request: bytes) -> bytes:
-        """`buy PRICE QUANTITY` or `sell PRICE QUANTITY`; the reply: the order's number and how much it traded."""
+        """`buy PRICE QUANTITY` or `sell PRICE QUANTITY`; the reply: its number, how much was traded."""
         side, price, asked = request.split()
         limit, left = int(price), int(asked)
         if side == b"buy":
@@ -59,7 +59,9 @@ def orders(count: int = 4096) -> list[bytes]:
     """Around the middle, as many to buy as to sell."""
     chance = random.Random(1)
     prices = (min(LEVELS - 1, max(0, round(chance.gauss(LEVELS / 2, 6)))) for _ in range(count))
-    return [b"%s %d %d\n" % (chance.choice((b"buy", b"sell")), price, chance.randint(1, 100)) for price in prices]
+    return [
+        b"%s %d %d\n" % (chance.choice((b"buy", b"sell")), price, chance.randint(1, 100)) for price in prices
+    ]
 
 
 def _alone(_: Path) -> Apply:

@@ -1,4 +1,4 @@
-"""A real QEMU Primary over TCP, 64 MiB, delay 1 ms: our standby beside a QEMU Secondary; and decoding, in memory."""
+"""A real QEMU Primary, 64 MiB, delay 1 ms: our standby beside a QEMU Secondary; and decoding in memory."""
 
 from __future__ import annotations
 

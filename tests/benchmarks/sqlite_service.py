@@ -1,4 +1,4 @@
-"""A row a request into SQLite over TCP, closed-loop clients: unreplicated, ours, and PySyncObj applying to SQLite."""
+"""A row a request into SQLite over TCP, closed-loop clients: ours, PySyncObj, and unreplicated."""
 
 from __future__ import annotations
 
