@@ -84,6 +84,17 @@ def test_a_run_is_kept_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert json.loads(file.read_text())["parts"].keys() == {"c"}
 
 
+def test_a_part_prints_its_rows_and_keeps_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.json"
+    assert main(["--only", "machine", "--quick", "--json", str(file)]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  a trigger  "))
+    assert row.endswith((f"at most 1/20 x{'':8}met", f"at most 1/20 x{'':8}MISSED")), row
+    assert (
+        next(row.work for row in page.rows_of(json.loads(file.read_text())["parts"]["machine"]))
+        == "a trigger"
+    )
+
+
 def test_a_run_is_written_into_a_page(tmp_path: Path) -> None:
     text, file = tmp_path / "page.md", tmp_path / "run.json"
     text.write_text(TEXT)

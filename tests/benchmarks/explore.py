@@ -44,4 +44,4 @@ def rows(quick: bool) -> Iterator[Row]:
         result = best(budget, 1 if quick else REPEAT)
         least = floor(result.states, result.transitions)
         what = f"explorer, {budget} disturbance{'s' * (budget != 1)}"
-        yield Row(what, result.states_per_second, "states/s", f"set of {result.states:,}", least)
+        yield Row(what, result.states_per_second, "states/s", "a set alone", least)

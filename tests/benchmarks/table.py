@@ -45,7 +45,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As in `HEAD`."""
         peer = f"{self.peer}: {number(self.theirs)}" if self.theirs is not None else ""
-        ratio = f"{number(self.ratio)} x" if self.ratio is not None else ""
+        ratio = f"{times(self.ratio)} x" if self.ratio is not None else ""
         return (self.work, f"{number(self.figure)} {self.unit}", peer, ratio, self.wanted, self.verdict)
 
     @property
@@ -65,7 +65,8 @@ class Target:
     unit: str = "x"
 
     def __str__(self) -> str:
-        return f"{self.bound} {number(self.limit)} {self.unit}"
+        limit = times(self.limit) if self.unit == "x" else number(self.limit)
+        return f"{self.bound} {limit} {self.unit}"
 
     def met(self, row: Row) -> bool:
         """Raises ValueError for a row that has no such figure."""
@@ -140,6 +141,11 @@ def number(value: float | None) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"
+
+
+def times(ratio: float) -> str:
+    """The same, a small ratio as a fraction."""
+    return number(ratio) if ratio >= 0.2 or not ratio else f"1/{number(1 / ratio)}"
 
 
 WIDTHS = (52, 18, 46, 9, 20, 6)
