@@ -15,7 +15,7 @@ from .served import Apply, Service, compared
 from .table import Row
 
 CLIENTS = (1, 10, 100)
-SECONDS, QUICK = 5.0, 0.3
+SECONDS, QUICK = 6.0, 0.2
 LEVELS = 128
 """Prices; at each the quantity that is wanted and the one that is offered."""
 

@@ -13,7 +13,7 @@ from .served import Apply, Service, compared
 from .table import Row
 
 CLIENTS = (1, 10, 100)
-SECONDS, QUICK = 5.0, 0.3
+SECONDS, QUICK = 6.0, 0.2
 CAPACITY = 16 << 20
 SCHEMA = "CREATE TABLE ledger (number INTEGER PRIMARY KEY, value TEXT NOT NULL)"
 INSERT = "INSERT INTO ledger (value) VALUES (?)"
