@@ -1,12 +1,13 @@
 # make run    set up and run the main job        make test   set up and run every check
 # make setup  .venv with the colo-fsm command    make soak   the long tests
-# make bench  the figures                        make diagrams  draw what is generated anew
+# make bench  the figures, beside their targets  make diagrams  draw what is generated anew
+# make performance   the figures, written into docs/performance.md
 # make qemus  fetch other versions of QEMU, which the tests then run with as well
 # make matrix what works with which version of QEMU, tried and written into docs/qemu-versions.md
 
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup run test lint pytest soak bench diagrams qemus matrix clean
+.PHONY: setup run test lint pytest soak bench performance diagrams qemus matrix clean
 
 run: setup
 	$(BIN)/colo-fsm demo --rejoin
@@ -38,6 +39,10 @@ matrix: .venv/test.done qemus
 
 bench: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+performance: .venv/test.done
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --json docs/performance.json
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --write docs/performance.md docs/performance.json
 
 diagrams: .venv/test.done
 	$(BIN)/python -m colo_fsm.draw diagrams

@@ -1,17 +1,24 @@
-"""What a trigger and a session cost: our machine against stock `transitions`."""
+"""What a trigger and a session cost: our machine against other libraries.
+
+The Primary's table, one checkpoint round, no callbacks, microseconds a trigger, the best of some runs.
+"""
 
 from __future__ import annotations
 
 import gc
 import timeit
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 import attrs
 import transitions
 
 from colo_fsm.colo import PrimarySession, SecondarySession, State, colo_machine
-from colo_fsm.fsm import Side, definition
+from colo_fsm.fsm import Side
+
+from . import libraries
+from .table import Row
 
 ROUND = (
     "begin_checkpoint",
@@ -21,8 +28,6 @@ ROUND = (
     "recv_vmstate_received",
     "recv_vmstate_loaded",
 )
-TARGET_RATIO = 20
-TARGET_BYTES = 300
 SESSIONS = 10_000
 
 
@@ -33,18 +38,22 @@ class Model:
     state: State = State.READY
 
 
-def per_trigger(machine: transitions.Machine, number: int = 3000, repeat: int = 25) -> float:
-    """Microseconds a trigger, the best of `repeat`, through `machine.events[name].trigger(model)`."""
+def ours(machine: transitions.Machine) -> libraries.Round:
+    """Through `machine.events[name].trigger(model)`."""
     model = Model()
     triggers: list[Callable[[Model], bool]] = [machine.events[name].trigger for name in ROUND]
-    assert all(t(model) for t in triggers)
-    assert model.state is State.LOADED
+    return [lambda trigger=trigger: trigger(model) for trigger in triggers], lambda: str(model.state)
+
+
+def per_trigger(round_: libraries.Round, number: int = 3000, repeat: int = 15) -> float:
+    """Microseconds a trigger, the best of `repeat`."""
+    fire, _ = round_
 
     def once() -> None:
-        for name in ROUND:
-            machine.events[name].trigger(model)
+        for each in fire:
+            each()
 
-    return min(timeit.repeat(once, number=number, repeat=repeat)) / number / len(ROUND) * 1e6
+    return min(timeit.repeat(once, number=number, repeat=repeat)) / number / len(fire) * 1e6
 
 
 def per_session() -> float:
@@ -59,16 +68,13 @@ def per_session() -> float:
     return (after - before) / len(sessions)
 
 
-def main() -> None:
-    """Print both, and whether the targets are met."""
+def rows(quick: bool) -> Iterator[Row]:
+    """Ours beside each; the target is beside stock `transitions`."""
+    number, repeat = (10, 1) if quick else (3000, 15)
     machine = colo_machine(Side.PRIMARY)
-    stock = transitions.Machine(model=None, **definition(machine.table))
-    ours, theirs = per_trigger(machine), per_trigger(stock)
-    met = "met" if theirs / ours >= TARGET_RATIO else "MISSED"
-    print("state machine, the Primary's table, one checkpoint round, no callbacks")
-    print(f"  stock transitions {transitions.__version__:<8} {theirs:8.3f} us a trigger")
-    print(f"  ours                       {ours:8.3f} us a trigger", end="")
-    print(f"   1/{theirs / ours:.0f}  target 1/{TARGET_RATIO}: {met}")
-    size = per_session()
-    met = "met" if size <= TARGET_BYTES else "MISSED"
-    print(f"  a session                  {size:8.0f} bytes over the machine   target {TARGET_BYTES}: {met}")
+    figure = per_trigger(ours(machine), number, repeat)
+    for name, make in libraries.LIBRARIES.items():
+        theirs = per_trigger(make(machine.table, ROUND), max(1, number // 10), min(repeat, 5))
+        what = "a trigger" if name == "transitions" else f"a trigger, beside {name}"
+        yield Row(what, figure, "us", f"{name} {version(name)}", theirs)
+    yield Row("a session over its machine", per_session(), "bytes")

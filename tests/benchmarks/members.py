@@ -1,7 +1,4 @@
-"""How soon two members are a pair again after a SIGKILL, and how long a planned switchover takes.
-
-Beside the least that the first can take: as many bytes through a socket and into a file.
-"""
+"""Two members over SQLite: a SIGKILL with 90% of the capacity in use, and a planned switchover."""
 
 from __future__ import annotations
 
@@ -18,6 +15,8 @@ from pathlib import Path
 
 import members
 from members import Members, Writer
+
+from .table import Row
 
 MIB = 1 << 20
 KILLS = ((16 * MIB, 5, True), (1024 * MIB, 1, True), (1024 * MIB, 1, False))
@@ -133,24 +132,19 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def main() -> None:
-    """Print both."""
+def rows(quick: bool) -> Iterator[Row]:
+    """Both; the floor of a kill is a copy of as many bytes through a socket and into a file."""
     members.PATIENCE = 3600.0  # how long it takes is what is asked here
-    print(f"two members, {PART:.0%} of the capacity in use: the Primary is killed, and started again;")
-    print("in seconds, beside a copy of as many bytes through a socket and into a file")
-    for capacity, times, busy in KILLS:
+    for capacity, times, busy in ((MIB, 1, True),) if quick else KILLS:
         with _folder() as folder:
             least = floor(folder, capacity)
         with _folder() as folder:
             found = kills(folder, capacity, times, busy)
-        answers, protected = (statistics.median(each) for each in zip(*found, strict=True))
-        what = "a client at work" if busy else f"nobody asks, {' '.join(IDLE)}"
-        print(f"  {capacity // MIB} MiB, {what}, median of {times}")
-        print(f"    floor {least:.2f}   answers again {answers:.2f}, {answers / least:.0f}x", end="")
-        print(f"   protected again {protected:.2f}, {protected / least:.0f}x")
-    with _folder() as folder:
-        ordinary, pauses = switchovers(folder)
-    middle, most = statistics.median(pauses), max(pauses)
-    print(f"{SWITCHOVERS} planned switchovers, 16 MiB, in seconds from one acknowledged row to the next")
-    print(f"  an ordinary row {ordinary:6.3f}   p50 {middle:6.3f}, {middle / ordinary:.0f}x", end="")
-    print(f"   max {most:6.3f}, {most / ordinary:.0f}x")
+        what = f"{capacity // MIB} MiB, {'a client at work' if busy else 'nobody asks'}"
+        for name, times_ in zip(("answers again", "protected again"), zip(*found, strict=True), strict=True):
+            yield Row(f"member killed, {what}: {name}", statistics.median(times_), "s", "copy", least)
+    if not quick:
+        with _folder() as folder:
+            ordinary, pauses = switchovers(folder)
+        for name, pause in (("p50", statistics.median(pauses)), ("longest", max(pauses))):
+            yield Row(f"planned switchover, 16 MiB, {name}", pause, "s", "an ordinary row", ordinary)

@@ -1,4 +1,4 @@
-"""How many checkpoints a second the drivers make, against the floor: TCP ping-pong of two processes."""
+"""How long a checkpoint of one page takes, beside the floor: TCP ping-pong of two processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import socket
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import colo_fsm
 from colo_fsm import Options, StateGuest
 from colo_fsm.replica import blocking
+
+from .table import Row
 
 ROUNDS = 1000
 ANSWERS = 3000
@@ -45,7 +48,7 @@ def _echo(told: Connection) -> None:
                 peer.sendall(data)
 
 
-def floor() -> float:
+def floor(count: int = ROUNDS) -> float:
     """Round trips a second of 4 bytes over loopback TCP between two processes, no code in between."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_echo, args=(there,), daemon=True)
@@ -53,12 +56,12 @@ def floor() -> float:
     with socket.create_connection(("127.0.0.1", here.recv())) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = time.perf_counter()
-        for _ in range(20 * ROUNDS):
+        for _ in range(20 * count):
             link.sendall(b"ping")
             link.recv(4)
         took = time.perf_counter() - began
     process.join()
-    return 20 * ROUNDS / took
+    return 20 * count / took
 
 
 def _secondary(told: Connection, claim: str) -> None:
@@ -74,7 +77,7 @@ def _with_secondary(claim: str) -> tuple[multiprocessing.Process, str]:
     return process, here.recv()
 
 
-def blocking_rounds(claim: str) -> float:
+def blocking_rounds(claim: str, count: int = ROUNDS) -> float:
     """Checkpoints a second of the blocking driver, two processes."""
     process, address = _with_secondary(claim)
     counter = Counter()
@@ -82,7 +85,7 @@ def blocking_rounds(claim: str) -> float:
         StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
     ) as pair:
         began = time.perf_counter()
-        for _ in range(ROUNDS):
+        for _ in range(count):
             with pair.turn():
                 counter.value += 1
             pair.committed()
@@ -92,7 +95,7 @@ def blocking_rounds(claim: str) -> float:
     return rounds / took
 
 
-async def asyncio_rounds(claim: str) -> float:
+async def asyncio_rounds(claim: str, count: int = ROUNDS) -> float:
     """The same with asyncio on the Primary's side."""
     process, address = _with_secondary(claim)
     counter = Counter()
@@ -100,7 +103,7 @@ async def asyncio_rounds(claim: str) -> float:
         StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
     ) as pair:
         began = time.perf_counter()
-        for _ in range(ROUNDS):
+        for _ in range(count):
             async with pair.turn():
                 counter.value += 1
             await pair.committed()
@@ -110,7 +113,7 @@ async def asyncio_rounds(claim: str) -> float:
     return rounds / took
 
 
-async def answers(claim: str, waiters: int) -> tuple[float, float]:
+async def answers(claim: str, waiters: int, count: int = ANSWERS) -> tuple[float, float]:
     """Answers a second that so many give at a time, each when a checkpoint covers it, and the median wait.
 
     With the default options: an answer asks for its checkpoint, and those that come meanwhile share the next.
@@ -120,7 +123,7 @@ async def answers(claim: str, waiters: int) -> tuple[float, float]:
     async with colo_fsm.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
 
         async def one() -> None:
-            for _ in range(ANSWERS // waiters):
+            for _ in range(max(1, count // waiters)):
                 began = time.perf_counter()
                 async with pair.turn():
                     counter.value += 1
@@ -135,21 +138,20 @@ async def answers(claim: str, waiters: int) -> tuple[float, float]:
     return len(waits) / took, statistics.median(waits)
 
 
-def main() -> None:
-    """Print the rounds, and the answers that they cover."""
+def rows(quick: bool) -> Iterator[Row]:
+    """Rounds beside the floor, and the answers that they cover."""
     logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # killing the Secondary is how each ends
-    most = floor() / ROUND_TRIPS
-    print("checkpoints a second, a guest of one page, every one changed, waited for")
-    print(f"  floor: two TCP round trips     {most:8.0f}")
+    count, waited = (20, (1,)) if quick else (ROUNDS, (1, 10, 100))
+    least = ROUND_TRIPS / floor(count) * 1e6
     with tempfile.TemporaryDirectory() as folder:
         claim = f"sqlite:{Path(folder) / 'claim.db'}"
         for name, rate in (
-            ("blocking driver", blocking_rounds(claim)),
-            ("asyncio Primary", asyncio.run(asyncio_rounds(claim))),
+            ("blocking", blocking_rounds(claim, count)),
+            ("asyncio", asyncio.run(asyncio_rounds(claim, count))),
         ):
-            print(f"  {name:<30} {rate:8.0f}   1/{most / rate:.1f} of the floor")
-        print("answers a second, asyncio, default options; the median wait in round trips")
-        for waiters in (1, 10, 100):
-            rate, wait = asyncio.run(answers(claim, waiters))
-            trips = wait * most * ROUND_TRIPS
-            print(f"  {waiters:3} at a time {rate:26.0f}   {wait * 1000:.2f} ms, {trips:.0f} round trips")
+            yield Row(f"round of one page, {name}", 1e6 / rate, "us", "two TCP round trips", least)
+        for waiters in waited:
+            rate, wait = asyncio.run(answers(claim, waiters, ANSWERS * count // ROUNDS))
+            what = f"answers, asyncio, {waiters} at a time"
+            yield Row(what, rate, "answers/s")
+            yield Row(f"{what}, p50", wait * 1e3, "ms", "a TCP round trip", least / ROUND_TRIPS / 1e3)
