@@ -247,12 +247,12 @@ class Replica(Outside):
         waits += [silent] if silent is not None else []
         link = self.link if session.wants_data else None
         try:
-            yield Wait(link, timeout=min(waits, default=None))
+            ready = yield Wait(link, timeout=min(waits, default=None))
         except TimeoutError as cause:
             if silent is not None and not self._left():
                 raise TimedOut(session.state, self.deadline()) from cause
             return ()
-        data = self._take(link)
+        data = self._take(link) if ready is not False else None
         return self.arrived(data) if data is not None else ()
 
     def arrived(self, data: bytes) -> Effects:
