@@ -293,7 +293,9 @@ class SecondaryReplica(Replica):
         if loaded == (newest.generation, newest.number):
             return None
         if loaded == (newest.generation, newest.number - 1):  # so the newest is the round under way
-            return attrs.evolve(newest, changed=self.round.delta.ranges())
+            place = newest.generation, newest.number
+            changed = self.round.delta.ranges()
+            return Checkpoint(*place, newest.blocks, newest.device, newest.meta, changed)
         return newest
 
     def _held(self, newest: Checkpoint) -> None:
