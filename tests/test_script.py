@@ -146,6 +146,10 @@ class TestDeadlines:
         assert same(made.session.error, TimedOut(State.SIZED, SLOW, sending=True))
 
 
+class Elsewhere(MemoryStore):
+    """Nobody knows of it that it is quick."""
+
+
 class TestSlowIsNotDead:
     """Who works on something says so, where the peer awaits a message and nowhere else."""
 
@@ -162,7 +166,7 @@ class TestSlowIsNotDead:
 
     @pytest.mark.parametrize(("side", "upto", "hook", "before"), WORK)
     def test_a_hook_that_takes_long(self, side: Side, upto: bytes, hook: str, before: bytes) -> None:
-        made = Bench(side, options=Options(deadline=5.0))
+        made = Bench(side, options=Options(deadline=5.0), store=Elsewhere())
         seen: list[bytes] = []
 
         def at_work() -> None:
@@ -461,7 +465,7 @@ class TestRequests:
         assert states[-3:] == [State.FINISHING, State.FAILOVER, State.ALONE]
         assert made.guest.calls.count("load") == 2
         assert made.guest.count == 5
-        assert made.writes[-1] == RECEIVED
+        assert made.writes[-1] == REPLY + RECEIVED
 
     @pytest.mark.parametrize(("side", "state"), AWAITING)
     def test_leaving_waits_for_the_end_of_the_round(self, side: Side, state: State) -> None:

@@ -60,7 +60,11 @@ class CompleteTable:
 
     def awaits(self, state: StrEnum, effect: Do) -> bool:
         """Whether a row waits in this state for the effect's completion."""
-        return self.may(state, done(effect))
+        return (state, effect) in self._awaits
+
+    @cached_property
+    def _awaits(self) -> frozenset[tuple[StrEnum, object]]:
+        return frozenset((r.source, r.trigger.word) for r in self.written if r.trigger.kind is Kind.DONE)
 
     @cached_property
     def awaited(self) -> frozenset[Do]:
@@ -76,6 +80,11 @@ class CompleteTable:
             )
             for state in self.states
         }
+
+    @cached_property
+    def listens(self) -> frozenset[StrEnum]:
+        """The states in which messages are looked at: where one is awaited, and between two checkpoints."""
+        return frozenset(s for s in self.states if self.accepts[s] or self.may(s, begin.checkpoint))
 
     @cached_property
     def expects(self) -> Mapping[StrEnum, Message | None]:

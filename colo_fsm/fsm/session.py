@@ -44,7 +44,7 @@ from .errors import (
     link_ended,
 )
 from .machine import TableMachine
-from .table import Row, Trigger, begin, fault
+from .table import Kind, Row, Trigger, begin, fault
 from .terms import Do, Effect, FailoverStatus, Fault, Side
 from .wire import REFUSED, Inbox
 
@@ -122,29 +122,24 @@ class Session:
     @property
     def awaits_message(self) -> bool:
         """Whether a message from the peer is what comes next."""
-        return bool(self.table.accepts[self.state])
-
-    @property
-    def _listens(self) -> bool:
-        """Whether messages are looked at: where one is awaited, and between two checkpoints."""
-        return self.awaits_message or self.may(begin.checkpoint)
+        return bool(self.machine.table.accepts[self.state])
 
     @property
     def wants_data(self) -> bool:
         """Whether reading from the link can help now: a driver that reads only then stays bounded."""
         if self._inbox is not None and (self._inbox.eof or self._inbox.peek() is not None):
             return False
-        return self._listens
+        return self.state in self.machine.table.listens
 
     @property
     def over(self) -> bool:
         """Whether nothing can happen to this session any more."""
-        return self.state in self.table.final
+        return self.state in self.machine.table.final
 
     @property
     def failover_status(self) -> FailoverStatus:
         """QEMU's FailoverStatus, derived from the state."""
-        return self.table.status[self.state]
+        return self.machine.table.status[self.state]
 
     def may(self, trigger: Trigger) -> bool:
         """Whether this trigger is in order now: whether the table has a written row for it."""
@@ -152,7 +147,7 @@ class Session:
 
     def awaits(self, effect: Do) -> bool:
         """Whether a row waits here for this effect's completion: then report it, with `done(effect)`."""
-        return self.table.awaits(self.state, effect)
+        return self.machine.table.awaits(self.state, effect)
 
     def on_transition(self, observer: Observer, state: StrEnum | None = None) -> None:
         """Call `observer` after every transition of this session, or after those into `state`.
@@ -185,7 +180,7 @@ class Session:
         row: Row = event.trigger(self)
         if row.dest is None:
             return row.effects
-        error = self._error(row, cause)
+        error = self._error(row, cause) if row.implied or trigger.kind is Kind.FAULT else None
         _log.debug("Change '%s' => '%s'", source, row.dest)
         if error is not None:
             self.error = error.worded(self.table.words.texts)
@@ -214,14 +209,14 @@ class Session:
 
     def next_effects(self) -> Effects:
         """What follows from bytes received before; () when more must happen first."""
-        inbox = self._inbox
-        while inbox is not None and self._listens:
+        inbox, table = self._inbox, self.machine.table
+        while inbox is not None and self.state in table.listens:
             value = inbox.peek()
             if value is None:
                 return self._end_of_link(inbox) if inbox.eof else ()
             if value == REFUSED and (refused := self.refusal()) is not None:
                 return self.fire(fault(Fault.EOF), refused)
-            if not self.awaits_message and value == self.table.expects[self.state]:
+            if not table.accepts[self.state] and value == table.expects[self.state]:
                 return ()  # early: its turn comes
             inbox.take_value()
             if effects := self._arrived(value):
@@ -275,8 +270,8 @@ class Session:
             _log.error("%s", GuestFailed("observer", late))
         return ()
 
-    def _error(self, row: Row, cause: BaseException | None) -> ProtocolError | None:
-        """What was wrong, if something was: a fault, or a trigger that the table has no row for."""
+    def _error(self, row: Row, cause: BaseException | None) -> ProtocolError:
+        """What was wrong: a fault, or a trigger that the table has no row for."""
         trigger = row.trigger
         if isinstance(trigger.word, Fault):
             if isinstance(cause, ProtocolError) and cause.kind is trigger.word:
@@ -284,8 +279,6 @@ class Session:
             error = _ERRORS[trigger.word](row.source, cause)
             error.__cause__ = cause
             return error
-        if not row.implied:
-            return None
         if trigger.message is None:
             return OutOfOrder(self.side, row.source, trigger.name)
         idle = row.source in self.table.idle and self.table.accepts[row.source]

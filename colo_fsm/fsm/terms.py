@@ -6,6 +6,7 @@ Messages, their order and the states are each protocol's own: see `words.py`.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from functools import cached_property
 
 import attrs
 
@@ -75,7 +76,7 @@ class Do(StrEnum):
 class Message(IntEnum):
     """The base of a protocol's messages: each value is what stands on the wire, a u32."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         """As logs and pictures name it: `CHECKPOINT_READY` is `checkpoint-ready`."""
         return self.name.lower().replace("_", "-")

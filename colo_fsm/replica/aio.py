@@ -7,6 +7,7 @@ an `AsyncGuest` on the loop. The thread is a daemon, and one that does not retur
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,7 +74,8 @@ class LoopDriver:
         self._wish: Wish | None = None
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
-        self._beat: asyncio.TimerHandle | None = None
+        self._due = self._beat = math.inf
+        """When the wish is late, and when something is to be done meanwhile, by the loop's clock."""
         self._task: asyncio.Task[Any] | None = None
         self._watched: tuple[Any, int, bool] | None = None
         """The socket that the loop looks at, its descriptor, and whether for writing."""
@@ -83,32 +85,25 @@ class LoopDriver:
         self._go(self._script.send, None)
 
     def _go(self, step: Callable[[Any], Wish], answer: Any) -> None:
-        while True:
-            try:
-                wish = step(answer)
-            except StopIteration:
-                return self._end(None)
-            except BaseException as error:  # noqa: BLE001 - raised where somebody waits
-                return self._end(error)
-            if self._watched is not None and self._watched[0].fileno() < 0:
-                self._unwatch()  # closed: its number may be another file's soon
-            self._wish = wish
-            if wish.timeout is not None:
-                self._timer = self._loop.call_later(wish.timeout, self._late)
-            if isinstance(wish, Call):
-                self._meanwhile(wish)
-                self._call(wish)
-            elif wish.socket is not None:
-                self._watch(wish.socket, wish.writing)
-            return None
+        try:
+            wish = step(answer)
+        except StopIteration:
+            return self._end(None)
+        except BaseException as error:  # noqa: BLE001 - raised where somebody waits
+            return self._end(error)
+        if self._watched is not None and self._watched[0].fileno() < 0:
+            self._unwatch()  # closed: its number may be another file's soon
+        self._wish = wish
+        self._have_patience(wish)
+        if isinstance(wish, Call):
+            self._call(wish)
+        elif wish.socket is not None:
+            self._watch(wish.socket, wish.writing)
 
     def _answer(self, step: Callable[[Any], Wish], answer: Any) -> None:
         """Go on with the script, which has waited for this."""
         self._wish = None
-        for timer in (self._timer, self._beat):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._beat = None
+        self._due = self._beat = math.inf
         self._go(step, answer)
 
     # -- waiting --------------------------------------------------------------------------------
@@ -130,8 +125,8 @@ class LoopDriver:
     def _ready(self) -> None:
         wish, watched = self._wish, self._watched
         assert watched is not None
-        if isinstance(wish, Wait) and (wish.socket, wish.writing) == (watched[0], watched[2]):
-            self._answer(self._script.send, None)
+        if isinstance(wish, Wait) and wish.socket is watched[0] and wish.writing is watched[2]:
+            self._answer(self._script.send, True)
         else:
             self._unwatch()
 
@@ -145,13 +140,39 @@ class LoopDriver:
 
     def _wake(self) -> None:
         if isinstance(self._wish, Wait):
-            self._answer(self._script.send, None)
+            self._answer(self._script.send, False)
 
-    def _late(self) -> None:
-        wish, self._timer = self._wish, None
-        if isinstance(wish, Call):
-            self._leave_alone()
-        self._answer(self._script.throw, TimeoutError())
+    # -- time -----------------------------------------------------------------------------------
+
+    def _have_patience(self, wish: Wish) -> None:
+        """Note when this wish is late. A timer of a wish before it that goes off earlier sees to it."""
+        beats = isinstance(wish, Call) and wish.meanwhile is not None
+        if wish.timeout is None and not beats:
+            self._due = self._beat = math.inf
+            return
+        now = self._loop.time()
+        self._due = math.inf if wish.timeout is None else now + wish.timeout
+        self._beat = now + wish.every if isinstance(wish, Call) and beats else math.inf
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        at = min(self._due, self._beat)
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._look_at_time) if at < math.inf else None
+
+    def _look_at_time(self) -> None:
+        wish, self._timer, now = self._wish, None, self._loop.time()
+        if now >= self._due:
+            if isinstance(wish, Call):
+                self._leave_alone()
+            return self._answer(self._script.throw, TimeoutError())
+        if now >= self._beat and isinstance(wish, Call) and wish.meanwhile is not None:
+            self._beat = now + wish.every
+            wish.meanwhile()
+        self._set_timer()
 
     # -- calling --------------------------------------------------------------------------------
 
@@ -162,17 +183,6 @@ class LoopDriver:
         else:
             self._hooks = self._hooks or Hooks()
             self._hooks.call(call, partial(self._tell, call))
-
-    def _meanwhile(self, call: Call) -> None:
-        """What to do from time to time while this is at work."""
-
-        def beat() -> None:
-            assert call.meanwhile is not None
-            call.meanwhile()
-            self._meanwhile(call)
-
-        if call.meanwhile is not None:
-            self._beat = self._loop.call_later(call.every, beat)
 
     def _tell(self, call: Call, answer: Any, error: BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the pair with it
@@ -209,6 +219,8 @@ class LoopDriver:
 
     def _end(self, error: BaseException | None) -> None:
         self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._unwatch()
         self._leave_alone()
         self._ended(error)

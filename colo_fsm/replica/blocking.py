@@ -78,16 +78,14 @@ class ThreadDriver:
             except BaseException as error:  # noqa: BLE001 - raised where somebody waits, not in a dead thread
                 return self._end(error)
             try:
-                if isinstance(wish, Wait):
-                    self._wait(wish)
-                answer = self._answer(wish) if isinstance(wish, Call) else None
+                answer = self._wait(wish) if isinstance(wish, Wait) else self._answer(wish)
                 step = self._script.send
             except _Replaced:
                 return None
             except BaseException as error:  # noqa: BLE001 - the script decides what it means
                 answer, step = error, self._script.throw
 
-    def _wait(self, wish: Wait) -> None:
+    def _wait(self, wish: Wait) -> bool:
         assert self._wake is not None
         self._check()
         if (wish.socket, wish.writing) != self._polled[:2]:
@@ -98,6 +96,8 @@ class ThreadDriver:
         if any(fd == self._wake for fd, _ in ready):
             os.eventfd_read(self._wake)
             self._check()
+            return len(ready) > 1
+        return True
 
     def _look_at(self, sock: Any, writing: bool) -> None:
         """Poll this one from now on. The last one may be closed, and its number another file's."""

@@ -212,14 +212,15 @@ def accept(listener: Listener, given_up: Callable[[], bool]) -> Script[Link | No
 # -- bytes --------------------------------------------------------------------------------------
 
 
-def receive(link: Link, most: int = SMALL_READ) -> bytes:
+def receive(link: Link, most: int = SMALL_READ, *, ours: bool = False) -> bytes:
     """What has arrived, at most so many bytes, b"" at the end. Raises BlockingIOError, OSError.
 
-    Acknowledged at once: QEMU sets no TCP_NODELAY, so its second small write in a row waits until the
-    first one is acknowledged, which the kernel would put off for 40 ms. The option does not last.
+    Acknowledged at once unless the peer is one of `ours`: QEMU sets no TCP_NODELAY, so its second small write
+    in a row waits until the first one is acknowledged, which the kernel would put off for 40 ms. The option
+    does not last.
     """
     data = link.recv(most)
-    if link.family in (socket.AF_INET, socket.AF_INET6):
+    if not ours and link.family in (socket.AF_INET, socket.AF_INET6):
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     return data
 

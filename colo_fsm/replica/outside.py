@@ -23,7 +23,7 @@ from colo_fsm.fsm import (
 )
 from colo_fsm.stream.memory import Buffer
 
-from .guest import AsyncGuest, Guest
+from .guest import AsyncGuest, Guest, is_quick
 from .link import READ_SIZE, SMALL_READ, Link, Outgoing, hang_up, receive
 from .options import Options
 from .wish import Call, Script, Wait
@@ -107,7 +107,7 @@ class Outside:
         if link is None:
             return None
         try:
-            data = receive(link, self._most)
+            data = receive(link, self._most, ours=self.session.signs)
         except BlockingIOError:
             return None
         except OSError as cause:
@@ -126,11 +126,10 @@ class Outside:
             self._heed()
             link = self.link
             try:
-                yield Wait(link, timeout=self._left())
+                ready = yield Wait(link, timeout=self._left())
             except TimeoutError as cause:
                 raise TimedOut(self.session.state, self.deadline()) from cause
-            data = self._take(link)
-            if data is not None:
+            if ready is not False and (data := self._take(link)) is not None:
                 return data
 
     def _heed(self) -> None:
@@ -212,12 +211,14 @@ class Outside:
     def call(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
         """Call a hook of the embedder's; `name` says in the error which one failed.
 
-        None is called while one before it hangs, and what it works on stays as it is.
+        None is called while one before it hangs, and what it works on stays as it is. One that says it is
+        `quick` is called at once: messages go on gathering.
         """
+        if not self._ahead and is_quick(hook):
+            return self.call_here(name, hook, *args)
         if self._outgoing and (rest := self._flush()):
             yield from rest
-        if self._hanging is not None and not self._hanging.over:
-            raise self._hangs()
+        self._check_hanging()
         work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
         hooks, self._ahead = (*self._ahead, (name, hook, args)), []
         patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
@@ -227,6 +228,15 @@ class Outside:
         except TimeoutError:
             self._hanging = call
             raise self._hangs() from None
+
+    def call_here(self, name: str, hook: Callable[..., Any], *args: Any) -> Any:
+        """The same for what returns at once, and waits for nothing."""
+        self._check_hanging()
+        return self.named(name, hook, *args)
+
+    def _check_hanging(self) -> None:
+        if self._hanging is not None and not self._hanging.over:
+            raise self._hangs()
 
     def call_ahead(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
         """The same where nobody looks at the outcome before the next hook: it goes along with that."""

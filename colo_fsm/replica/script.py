@@ -246,16 +246,18 @@ class Replica(Outside):
             self.checkpoint_requested, self._idle_since = False, None
             return session.fire(begin.checkpoint)
         silent = self._left() if session.awaits_message else None
-        waits = [at - now for at in (self._claim_at, due) if at is not None]
-        waits += [silent] if silent is not None else []
+        wait = silent
+        for at in (self._claim_at, due):
+            if at is not None:
+                wait = at - now if wait is None else min(wait, at - now)
         link = self.link if session.wants_data else None
         try:
-            yield Wait(link, timeout=min(waits, default=None))
+            ready = yield Wait(link, timeout=wait)
         except TimeoutError as cause:
             if silent is not None and not self._left():
                 raise TimedOut(session.state, self.deadline()) from cause
             return ()
-        data = self._take(link)
+        data = self._take(link) if ready is not False else None
         return self.arrived(data) if data is not None else ()
 
     def arrived(self, data: bytes) -> Effects:

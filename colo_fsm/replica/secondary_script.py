@@ -34,9 +34,10 @@ from colo_fsm.stream import (
 
 from .door import Visitors
 from .events import CheckpointTaken, Refused
+from .guest import is_quick, quick
 from .outside import FIRST_COPY
 from .script import Replica, Round, Step
-from .store.base import Checkpoint, Store
+from .store.base import Checkpoint, MemoryStore, Store
 from .wish import Script
 
 LEAST = 64 << 10
@@ -44,6 +45,9 @@ LEAST = 64 << 10
 
 LARGE = 64 << 10
 """Bytes of a first copy that are decoded and stored where hooks are called: a disk may take its time."""
+
+QUICK_PAGES = 64
+"""So many are copied into memory in less time than another thread takes to begin with it."""
 
 
 def _forget(error: BaseException | None) -> None:
@@ -261,7 +265,10 @@ class SecondaryReplica(Replica):
 
     def store_round(self) -> Script[None]:
         """Make the round the newest checkpoint."""
-        yield from self.call("store", self._commit)
+        if type(self.store) is MemoryStore and len(self.round.delta) <= QUICK_PAGES:
+            self.call_here("store", self._commit)
+        else:
+            yield from self.call("store", self._commit)
 
     def _commit(self) -> None:
         self.store.commit(self.round.delta, self.round.device)
@@ -270,7 +277,8 @@ class SecondaryReplica(Replica):
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
         if not self.awaited(self.guest.load):
-            yield from self.call("guest.load", self._load_here)
+            hook = quick(self._load_here) if is_quick(self.guest.load) else self._load_here
+            yield from self.call("guest.load", hook)
         else:
             newest = yield from self.call("store", self._newest)
             if (wanted := self._wanted(newest)) is not None:
@@ -294,7 +302,9 @@ class SecondaryReplica(Replica):
         if loaded == (newest.generation, newest.number):
             return None
         if loaded == (newest.generation, newest.number - 1):  # so the newest is the round under way
-            return attrs.evolve(newest, changed=self.round.delta.ranges())
+            place = newest.generation, newest.number
+            changed = self.round.delta.ranges()
+            return Checkpoint(*place, newest.blocks, newest.device, newest.meta, changed)
         return newest
 
     def _held(self, newest: Checkpoint) -> None:

@@ -23,10 +23,11 @@ LONGEST = 1e6
 
 @attrs.define
 class Wait:
-    """Until the socket can be read (or written), or somebody wakes the pair; the answer is None.
+    """Until the socket can be read (or written), or somebody wakes the pair.
 
-    A wake that came before counts, once. `socket` None: until somebody wakes the pair. Raises TimeoutError
-    after `timeout` seconds, None: never. Who is answered looks for itself what has happened.
+    The answer is whether the socket is worth a look: False where only a wake has come, None where the driver
+    does not say. A wake that came before counts, once. `socket` None: until somebody wakes the pair. Raises
+    TimeoutError after `timeout` seconds, None: never. Who is answered looks for itself what has happened.
     """
 
     socket: Any = None

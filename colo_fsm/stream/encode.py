@@ -115,6 +115,18 @@ def device_state(device: bytes) -> bytes:
     return b"".join((*_guest(device), _END))
 
 
+def live_frame(section: int) -> tuple[bytes, bytes]:
+    """What stands in a `live` state of one part before its records, and behind them."""
+    body_ends = U64.pack(EOS) + _footer(section)
+    return _section(SECTION_PART, section), body_ends + _section(SECTION_END, section) + body_ends + _END
+
+
+def guest_frame() -> tuple[bytes, bytes]:
+    """What stands in a `device_state` before the length of the state, and behind the state."""
+    begins, footer = _full(GUEST)
+    return begins, footer + _END
+
+
 def vm(
     head: bytes,
     ram_section: int,
