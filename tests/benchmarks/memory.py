@@ -42,16 +42,17 @@ class Bytes:
     """A service whose state is taken whole. Its `write` is the `Memory`'s."""
 
     def __init__(self) -> None:
-        self.state = bytearray()
+        self.state: bytes | bytearray = bytearray()
 
     def write(self, at: int, data: bytes) -> None:
+        assert isinstance(self.state, bytearray)
         self.state[at : at + len(data)] = data
 
     def get_state(self) -> bytes:
         return bytes(self.state)
 
     def set_state(self, state: bytes) -> None:
-        self.state = bytearray(state)
+        self.state = state
 
 
 def _guest(kind: str, size: int) -> tuple[Any, Any]:
