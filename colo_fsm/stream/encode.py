@@ -65,37 +65,35 @@ def initial(
     *,
     generation: int,
     machine: str = MACHINE,
-    greeted: bool = False,
 ) -> Iterator[Buffer]:
     """The initial stream: `pages` are those of the whole memory, in any order.
-
-    `greeted`: without its `greeting`, which was sent ahead.
 
     A page that is left out is whatever the sink of the other side starts with. Raises ValueError
     at once if the blocks, the names, the generation or the device state do not fit the format, and
     while iterating if a page does not.
     """
-    return _joined(chain.from_iterable(_initial(blocks, pages, device, generation, machine, greeted)))
+    steps = _initial(blocks, pages, device, generation, machine)
+    return _joined(chain((greeting(machine),), chain.from_iterable(steps)))
 
 
 def initial_steps(
     blocks: Blocks, pages: Iterable[Page], device: bytes, *, generation: int, machine: str = MACHINE
 ) -> Iterator[list[Buffer]]:
-    """The same without its greeting, in steps that take STEP_PAGES of `pages` at a time.
+    """The same behind its `greeting`, in steps that take STEP_PAGES of `pages` at a time.
 
     Behind each a sign of life may stand.
     """
-    return (list(_joined(step)) for step in _initial(blocks, pages, device, generation, machine, True))
+    return (list(_joined(step)) for step in _initial(blocks, pages, device, generation, machine))
 
 
 def _initial(
-    blocks: Blocks, pages: Iterable[Page], device: bytes, generation: int, machine: str, greeted: bool
+    blocks: Blocks, pages: Iterable[Page], device: bytes, generation: int, machine: str
 ) -> Iterator[Iterable[Buffer]]:
-    """The pieces of an initial stream, by sections."""
+    """What follows a greeting: the pieces of its sections, of a few of them at a time."""
     name = _encoded(machine)
     if not 0 <= generation < 1 << 64:
         raise ValueError(f"generation {generation} does not fit into 64 bits")
-    start = (b"" if greeted else head(name)) + _ram_start(_RAM, blocks)
+    start = _ram_start(_RAM, blocks)
     devices = (*_full(GENERATION, U64.pack(generation)), *_guest(device))
     tail = _END + _described(_description(device, name))
     return chain(((start,),), _parts(blocks, pages, STEP_PAGES), ((*devices, tail),))
