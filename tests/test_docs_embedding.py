@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+from documented import example
+
 from colo_fsm.arbiter import open_arbiter
 from colo_fsm.fsm import Side
 
-DOCS = Path(__file__).parent.parent / "docs"
-
-
-def example(page: str, name: str) -> str:
-    """The block behind `<!-- run: name -->`."""
-    found = re.search(rf"<!-- run: {name} -->\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
-
 
 def test_a_guest_with_dirty_pages(tmp_path: Path) -> None:
-    code = example("embedding.md", "dirty pages")
+    code = example("embedding.md", "dirty pages") + example("embedding.md", "a pair of them")
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )

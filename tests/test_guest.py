@@ -17,11 +17,14 @@ from colo_fsm.stream import PAGE_SIZE, Delta
 class Service:
     def __init__(self, state: bytes = b"") -> None:
         self.state = state
+        self.failing = False
 
     def get_state(self) -> bytes:
         return self.state
 
     def set_state(self, state: bytes) -> None:
+        if self.failing:
+            raise ValueError("not now")
         self.state = state
 
 
@@ -39,19 +42,21 @@ class Twin:
             sink.put(*page)
         self.store.complete(1, saved.device)
 
-    def round(self) -> int:
-        """Save and commit what changed; how many pages that were."""
+    def round(self, lost: int | None = None) -> int:
+        """Save and commit what changed, but this page; how many pages that were."""
         saved = self.guest.save(False)
-        delta = Delta()
+        self.delta = Delta()
         for page in saved.pages:
-            delta.put(*page)
-        self.store.commit(delta, saved.device)
-        return len(delta)
+            if page.offset != lost:
+                self.delta.put(*page)
+        self.store.commit(self.delta, saved.device)
+        return len(self.delta)
 
-    def loaded(self) -> bytes:
+    def loaded(self, *, told: bool = False) -> bytes:
+        """What the other has loaded; `told`: what has changed since it did so last, which is the round."""
         newest = self.store.newest
         assert newest is not None
-        self._loads.load(newest)
+        self._loads.load(attrs.evolve(newest, changed=self.delta.ranges() if told else None))
         return self.other.state
 
 
@@ -89,7 +94,8 @@ def test_only_changed_pages_travel() -> None:
     assert twin.loaded() == state
 
 
-def test_any_history_is_loaded() -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_any_history_is_loaded(told: bool) -> None:
     """Growing, shrinking, growing again over what was there before, and pages of zeros."""
     rng = random.Random(1)
     twin = Twin(b"")
@@ -101,7 +107,51 @@ def test_any_history_is_loaded() -> None:
             state[at : at + 10] = rng.randbytes(10)[: max(0, size - at)]
         twin.service.state = bytes(state[:size])
         twin.round()
-        assert twin.loaded() == twin.service.state
+        assert twin.loaded(told=told) == twin.service.state
+
+
+def test_a_page_that_went_missing_is_noticed_by_who_looks_at_the_others_only() -> None:
+    """And what comes next is looked at whole: what that one left is no measure."""
+    twin = Twin(random.Random(3).randbytes(8 * PAGE_SIZE))
+    twin.loaded()
+    for lost in (0, 7 * PAGE_SIZE):
+        state = bytearray(twin.service.state)
+        state[0] ^= 1
+        state[-1] ^= 1
+        twin.service.state = bytes(state)
+        assert twin.round(lost) == 1
+        for _ in range(2):
+            with pytest.raises(DamagedState):
+                twin.loaded(told=True)
+        state[lost] ^= 1
+        twin.service.state = bytes(state)
+        twin.round()
+        state[lost] ^= 1
+        twin.service.state = bytes(state)
+        twin.round()
+        assert twin.loaded(told=True) == state
+
+
+def test_a_service_that_fails_to_become_it_is_given_all_of_the_next() -> None:
+    twin = Twin(bytes(8 * PAGE_SIZE))
+    twin.loaded()
+    twin.other.failing = True
+    twin.service.state = b"1" + bytes(8 * PAGE_SIZE - 1)
+    twin.round()
+    with pytest.raises(ValueError, match="not now"):
+        twin.loaded(told=True)
+    twin.other.failing = False
+    twin.service.state = b"12" + bytes(8 * PAGE_SIZE - 2)
+    twin.round()
+    assert twin.loaded(told=True) == twin.service.state
+
+
+def test_the_same_object_again_is_not_looked_at() -> None:
+    """A state that nobody has changed costs nothing, and one of the same content no page."""
+    twin = Twin(random.Random(4).randbytes(8 * PAGE_SIZE))
+    assert twin.round() == 0
+    twin.service.state = bytes(bytearray(twin.service.state))
+    assert twin.round() == 0
 
 
 def test_a_large_state() -> None:

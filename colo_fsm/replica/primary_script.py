@@ -140,9 +140,7 @@ class PrimaryReplica(Replica):
         generation, pages = self.generation, iter(saved.pages)
         try:
             piece: list[Buffer] = []
-            for step in stream.initial_steps(
-                self.guest.blocks, pages, saved.device, generation=generation, greeted=True
-            ):
+            for step in stream.initial_steps(self.guest.blocks, pages, saved.device, generation=generation):
                 piece += step
                 if sum(map(len, piece)) >= FIRST_PIECE:
                     yield piece

@@ -65,38 +65,38 @@ def initial(
     *,
     generation: int,
     machine: str = MACHINE,
-    greeted: bool = False,
 ) -> Iterator[Buffer]:
     """The initial stream: `pages` are those of the whole memory, in any order.
-
-    `greeted`: without its `greeting`, which was sent ahead.
 
     A page that is left out is whatever the sink of the other side starts with. Raises ValueError
     at once if the blocks, the names, the generation or the device state do not fit the format, and
     while iterating if a page does not.
     """
-    steps = initial_steps(blocks, pages, device, generation=generation, machine=machine, greeted=greeted)
-    return chain.from_iterable(steps)
+    steps = _initial(blocks, pages, device, generation, machine)
+    return _joined(chain((greeting(machine),), chain.from_iterable(steps)))
 
 
 def initial_steps(
-    blocks: Blocks,
-    pages: Iterable[Page],
-    device: bytes,
-    *,
-    generation: int,
-    machine: str = MACHINE,
-    greeted: bool = False,
+    blocks: Blocks, pages: Iterable[Page], device: bytes, *, generation: int, machine: str = MACHINE
 ) -> Iterator[list[Buffer]]:
-    """The same in steps, which take so many of `pages` at a time; behind each a sign of life may stand."""
+    """The same behind its `greeting`, in steps that take STEP_PAGES of `pages` at a time.
+
+    Behind each a sign of life may stand.
+    """
+    return (list(_joined(step)) for step in _initial(blocks, pages, device, generation, machine))
+
+
+def _initial(
+    blocks: Blocks, pages: Iterable[Page], device: bytes, generation: int, machine: str
+) -> Iterator[Iterable[Buffer]]:
+    """What follows a greeting: the pieces of its sections, of a few of them at a time."""
     name = _encoded(machine)
     if not 0 <= generation < 1 << 64:
         raise ValueError(f"generation {generation} does not fit into 64 bits")
-    start = (b"" if greeted else head(name)) + _ram_start(_RAM, blocks)
+    start = _ram_start(_RAM, blocks)
     devices = (*_full(GENERATION, U64.pack(generation)), *_guest(device))
     tail = _END + _described(_description(device, name))
-    steps = chain(((start,),), _parts(blocks, pages, STEP_PAGES), ((*devices, tail),))
-    return (list(_joined(step)) for step in steps)
+    return chain(((start,),), _parts(blocks, pages, STEP_PAGES), ((*devices, tail),))
 
 
 def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:

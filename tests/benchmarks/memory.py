@@ -1,0 +1,232 @@
+"""What a guest's size costs: the pause of a round, the first copy, and the memory of each side.
+
+Each side is a process of its own. `Memory` is the guest of docs/embedding.md, which knows its dirty pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import attrs
+from documented import memory_guest
+
+import colo_fsm
+from colo_fsm import Options, StateGuest
+from colo_fsm.replica import CheckpointTaken, blocking
+from colo_fsm.stream import PAGE_SIZE
+
+MIB, GIB = 1 << 20, 1 << 30
+DIRTY = 10
+"""Pages that change from one round to the next."""
+
+MOST_PAUSE = 3e-3, 10e-3
+"""Seconds, median and 99 of 100."""
+
+MOST_GROWTH = 1.2
+MOST_IMAGES = 1.15
+MOST_HELD = 5e-3
+_process = multiprocessing.get_context("spawn").Process
+
+
+class Bytes:
+    """A service whose state is taken whole. Its `write` is the `Memory`'s."""
+
+    def __init__(self) -> None:
+        self.state: bytes | bytearray = bytearray()
+
+    def write(self, at: int, data: bytes) -> None:
+        assert isinstance(self.state, bytearray)
+        self.state[at : at + len(data)] = data
+
+    def get_state(self) -> bytes:
+        return bytes(self.state)
+
+    def set_state(self, state: bytes) -> None:
+        self.state = state
+
+
+def _guest(kind: str, size: int) -> tuple[Any, Any]:
+    """A guest and what to write to."""
+    if kind == "Memory":
+        guest = memory_guest(size)
+        return guest, guest
+    service = Bytes()
+    return StateGuest(service, size), service
+
+
+def _resident(what: str, process: int | str = "self") -> int:
+    """Bytes of a process that are in memory: VmRSS now, VmHWM at the most."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
+
+
+def _secondary(told: Connection, kind: str, size: int, claim: str) -> None:
+    logging.disable()
+    told.send(_resident("VmRSS"))
+    with blocking.secondary(_guest(kind, size)[0], listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
+        told.send(str(pair.address))
+        pair.wait()
+
+
+def _primary(told: Connection, kind: str, size: int, claim: str, peer: str, rounds: int) -> None:
+    logging.disable()
+    told.send(_resident("VmRSS"))
+    guest, written = _guest(kind, size)
+    some = os.urandom(MIB)
+    for at in range(0, size, MIB):
+        written.write(at, some)
+    began = time.perf_counter()
+    pair = blocking.primary(guest, peer=peer, arbiter=claim, options=Options(interval=3600))
+    with pair:
+        copied = time.perf_counter() - began
+        events, taken = pair.events(), list[CheckpointTaken]()
+        for number in range(rounds):
+            with pair.turn():
+                for page in range(DIRTY):
+                    written.write((page * 97 + number) * PAGE_SIZE % size, b"%d" % number)
+            pair.committed()
+            taken.append(next(event for event in events if isinstance(event, CheckpointTaken)))
+        told.send((copied, [one.pause for one in taken], [one.total for one in taken]))
+        told.recv()
+
+
+@attrs.frozen
+class Cost:
+    """Of a guest of one size: seconds, and images over the guest's own memory."""
+
+    copied: float
+    pause: float
+    longest: float
+    """The 99th of a hundred pauses."""
+    total: float
+    """A round, median."""
+    primary: float
+    secondary: float
+
+
+def cost(kind: str, size: int, rounds: int) -> Cost:
+    """A pair of such guests, each side a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        claim = f"sqlite:{Path(folder) / 'claim.db'}"
+        here, there = multiprocessing.Pipe()
+        ours, theirs = multiprocessing.Pipe()
+        secondary = _process(target=_secondary, args=(there, kind, size, claim), daemon=True)
+        secondary.start()
+        before, peer = here.recv(), here.recv()
+        primary = _process(target=_primary, args=(theirs, kind, size, claim, peer, rounds), daemon=True)
+        primary.start()
+        try:
+            primarys = ours.recv()
+            copied, pauses, totals = ours.recv()
+            over = [
+                (_resident("VmHWM", process.pid or 0) - base - size) / size
+                for process, base in ((primary, primarys), (secondary, before))
+            ]
+        finally:
+            for process in (primary, secondary):
+                process.kill()
+                process.join()
+    percent = statistics.quantiles(pauses, n=100, method="inclusive")
+    return Cost(copied, percent[49], percent[98], statistics.median(totals), *over)
+
+
+def _timed_loop() -> Callable[[], float]:
+    """Note how long each callback of a loop takes; the longest, in seconds."""
+    longest, run = [0.0], asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.perf_counter()
+        run(handle)
+        longest[0] = max(longest[0], time.perf_counter() - began)
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
+    return lambda: longest[0]
+
+
+async def _told(told: Connection, pair: colo_fsm.Pair, longest: Callable[[], float]) -> None:
+    async with pair:
+        told.send(str(pair.address))
+        await asyncio.to_thread(told.recv)
+        told.send(longest())
+        await asyncio.to_thread(told.recv)
+
+
+def _looping(told: Connection, size: int, claim: str, peer: str, store: str) -> None:
+    """A side on an event loop: the Primary if it has a peer."""
+    logging.disable()
+    guest = memory_guest(size)
+    if peer:
+        some = os.urandom(MIB)
+        for at in range(0, size, MIB):
+            guest.write(at, some)
+        pair = colo_fsm.primary(guest, peer=peer, arbiter=claim)
+    else:
+        pair = colo_fsm.secondary(guest, listen="tcp:127.0.0.1:0", arbiter=claim, store=store or None)
+    asyncio.run(_told(told, pair, _timed_loop()))
+
+
+def held(size: int, *, on_disk: bool) -> tuple[float, float]:
+    """Seconds for which a first copy holds the loop at the longest: the Primary's, the Secondary's."""
+    with tempfile.TemporaryDirectory() as folder:
+        claim, store = f"sqlite:{Path(folder) / 'claim.db'}", str(Path(folder) / "store") if on_disk else ""
+        here, there = multiprocessing.Pipe()
+        ours, theirs = multiprocessing.Pipe()
+        secondary = _process(target=_looping, args=(there, size, claim, "", store), daemon=True)
+        secondary.start()
+        primary = _process(target=_looping, args=(theirs, size, claim, here.recv(), ""), daemon=True)
+        primary.start()
+        try:
+            ours.recv()
+            for pipe in (ours, here):
+                pipe.send(None)
+            return ours.recv(), here.recv()
+        finally:
+            for process in (primary, secondary):
+                process.kill()
+                process.join()
+
+
+def _line(name: str, value: str, met: bool | None = None) -> None:
+    print(f"  {name:<46} {value:>12}" + ("" if met is None else "   met" if met else "   MISSED"))
+
+
+def main() -> None:
+    """Print what a guest costs by its size, and whether that is what we promise."""
+    small, large = cost("Memory", 16 * MIB, 300), cost("Memory", GIB, 300)
+    most, longest = MOST_PAUSE
+    print(f"a Guest of 1 GiB with {DIRTY} dirty pages, blocking")
+    _line("pause, median", f"{large.pause * 1e3:.2f} ms", large.pause <= most)
+    _line("pause, 99 of 100", f"{large.longest * 1e3:.2f} ms", large.longest <= longest)
+    _line(
+        "pause, of one of 16 MiB",
+        f"{large.pause / small.pause:.2f} x",
+        large.pause < MOST_GROWTH * small.pause,
+    )
+    _line("first copy", f"{large.copied:.2f} s")
+    for side, images in (("Primary", large.primary), ("Secondary", large.secondary)):
+        _line(f"{side}'s memory over its guest's", f"{images:.2f} images", images <= MOST_IMAGES)
+    for name, size in (("64 MiB", 64 * MIB), ("1 GiB", GIB)):
+        one = cost("StateGuest", size, 5)
+        print(f"a StateGuest of {name}, {DIRTY} changed pages: it takes, compares and loads all of it")
+        _line("pause, median", f"{one.pause * 1e3:.0f} ms")
+        _line("memory over its service's, Primary", f"{one.primary:.2f} images")
+        _line("memory over its service's, Secondary", f"{one.secondary:.2f} images")
+    print("the event loop in a first copy of 1 GiB, asyncio")
+    for store, on_disk in (("memory", False), ("a directory", True)):
+        for side, seconds in zip(("Primary", "Secondary"), held(GIB, on_disk=on_disk), strict=True):
+            name = f"held at most, {side}, store in {store}"
+            _line(name, f"{seconds * 1e3:.1f} ms", seconds <= MOST_HELD)
+
+
+if __name__ == "__main__":
+    main()
