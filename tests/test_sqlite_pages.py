@@ -18,7 +18,7 @@ from colo_fsm.membership.shadow import Copied
 from colo_fsm.replica.guest import DamagedState, StateGuest, state_in
 from colo_fsm.replica.store import Checkpoint, MemoryStore
 from colo_fsm.services import database
-from colo_fsm.services.kept import in_memory
+from colo_fsm.services.kept import in_memory, look
 from colo_fsm.services.sqlite import SqliteGuest
 from colo_fsm.services.wal import LogLost
 from colo_fsm.stream.memory import PAGE_SIZE, Delta
@@ -29,9 +29,9 @@ CAPACITY = 2048 * PAGE_SIZE
 class Side:
     """A Primary's guest, the store of its Secondary, and the guest there."""
 
-    def __init__(self, folder: Path, schema: str) -> None:
-        self.guest = SqliteGuest(CAPACITY, schema=schema, directory=folder)
-        self.other = SqliteGuest(CAPACITY, schema=schema, directory=folder)
+    def __init__(self, folder: Path | None, schema: str, capacity: int = CAPACITY) -> None:
+        self.guest = SqliteGuest(capacity, schema=schema, directory=folder)
+        self.other = SqliteGuest(capacity, schema=schema, directory=folder)
         self.store = MemoryStore()
         self.first()
 
@@ -249,6 +249,23 @@ def test_neither_saving_nor_loading_holds_a_copy(side: Side) -> None:
     finally:
         tracemalloc.stop()
     assert peak < CAPACITY // 8
+
+
+@pytest.mark.soak
+def test_a_database_grows_past_the_page_that_sqlite_never_writes() -> None:
+    """That of its locks, at 1 GiB: it comes with the growth, and has no frame in the log."""
+    with closing(Side(None, SCHEMA, (1 << 30) + (64 << 20))) as side:
+        for _ in range(1020):
+            side.run("INSERT INTO t (b) VALUES (zeroblob(1 << 20))")
+        side.first()
+        for _ in range(3):
+            side.run("INSERT INTO t (b) VALUES (zeroblob(5000000)), ('and a row')")
+            side.round()
+        assert side.newest.device == side.guest.save(True).device
+        side.other.resume()
+        assert side.other.checked is not None
+        assert side.other.checked.result(300) == "ok"
+        assert look(side.kept()).pages * PAGE_SIZE > 1 << 30
 
 
 # ---- the other side -----------------------------------------------------------------------------

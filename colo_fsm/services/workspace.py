@@ -53,12 +53,17 @@ def _candidates() -> list[Path]:
 
 
 def _with_room(size: int, parents: list[Path]) -> Path:
-    free = {parent: shutil.disk_usage(parent).free for parent in parents}
+    free = {parent: _free(parent) for parent in parents}
     for parent, room in free.items():
         if room >= size:
             return parent
     found = " and ".join(f"{room} bytes free in {parent}" for parent, room in free.items())
     raise NoRoom(f"no room for a capacity of {size} bytes, with {found}: declare less, or name another")
+
+
+def _free(parent: Path) -> int:
+    """Bytes that there is room for."""
+    return shutil.disk_usage(parent).free
 
 
 def _made(parent: Path) -> tuple[Path, int]:

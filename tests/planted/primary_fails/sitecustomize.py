@@ -2,9 +2,9 @@
 
 from itertools import count
 
-from colo_fsm import StateGuest
+from colo_fsm.services.sqlite import SqliteGuest
 
-save, times = StateGuest.save, count()
+save, times = SqliteGuest.save, count()
 
 
 def fail(self, everything):
@@ -13,4 +13,4 @@ def fail(self, everything):
     return save(self, everything)
 
 
-StateGuest.save = fail
+SqliteGuest.save = fail

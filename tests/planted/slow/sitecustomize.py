@@ -3,9 +3,9 @@
 import sys
 import time
 
-from colo_fsm import StateGuest
+from colo_fsm.services.sqlite import SqliteGuest
 
-save = StateGuest.save
+save = SqliteGuest.save
 
 
 def slowly(self, everything):
@@ -13,5 +13,5 @@ def slowly(self, everything):
     return save(self, everything)
 
 
-StateGuest.save = slowly
+SqliteGuest.save = slowly
 time.sleep(1.0 if {"primary", "secondary"} & set(sys.orig_argv) else 0)
