@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import explore, machine, members, qemu, rounds
+from . import explore, machine, members, qemu, rounds, standby
 
-for part in (machine, explore, rounds, members, qemu):
+for part in (machine, explore, rounds, members, qemu, standby):
     part.main()
