@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 
 PAGE_SIZE = 4096
 ZERO_PAGE = bytes(PAGE_SIZE)
+MOST_BUFFERS = 1000
+"""In one call of the system: below the kernel's IOV_MAX."""
 
 Buffer = bytes | bytearray | memoryview
 Blocks = Mapping[str, int]
