@@ -154,7 +154,7 @@ class TestDiskFull:
             store.commit(delta(*pages), b"")
             assert store.newest.number == 1
 
-    def test_zeros_take_no_room(self, path: Path) -> None:
+    def test_zeros_take_no_room(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither in a first copy, nor in a round or its log; and they give back what there was."""
         pages, most = 4096, 64 << 10
         with DirectoryStore(path) as store:
@@ -170,6 +170,10 @@ class TestDiskFull:
             assert room(path) > pages * PAGE_SIZE
             store.commit(zeros, b"")
             assert room(path) < most
+            with monkeypatch.context() as patch:  # so that room has to be taken once more
+                fail_at(patch, "posix_fallocate", 0)
+                with pytest.raises(OSError, match="No space"):
+                    store.commit(delta(("ram", 0, PAGE)), b"")
         with DirectoryStore(path) as store:
             assert store.newest is not None
             assert store.newest.number == 3

@@ -83,7 +83,7 @@ def done(command: str, folder: Path) -> str:
 @each_version
 def test_from_nothing_to_a_restored_vm(tmp_path: Path) -> None:
     port = str(free_port())
-    standby, start, inspect, check, restore, again = (c.replace(PORT, port) for c in commands(WALK))
+    standby, start, inspect, check, piped, restore, mapped = (c.replace(PORT, port) for c in commands(WALK))
     with terminal(f"{standby} -v", tmp_path) as holding:
         said(holding, f"listening at tcp:127.0.0.1:{port}")
         with terminal(start, tmp_path) as primary:
@@ -97,8 +97,13 @@ def test_from_nothing_to_a_restored_vm(tmp_path: Path) -> None:
         assert holding.wait(20) == 0
     assert "machine: pc-i440fx" in done(inspect, tmp_path)
     assert "loads: " in done(check, tmp_path)
+    runs_again(piped, tmp_path)
     done(restore, tmp_path)
-    with terminal(f"{again} -monitor stdio", tmp_path) as restored:
+    runs_again(mapped, tmp_path)
+
+
+def runs_again(command: str, folder: Path) -> None:
+    with terminal(f"{command} -monitor stdio", folder) as restored:
         assert restored.stdin is not None
         status = ""
         while "running" not in status:  # first it is still loading

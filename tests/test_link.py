@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from colo_fsm.replica import link_pair
-from colo_fsm.replica.link import MOST_BUFFERS, Outgoing, connect
+from colo_fsm.replica.link import Outgoing, connect
 from colo_fsm.replica.wish import Call, Wait
 from colo_fsm.stream import Buffer
+from colo_fsm.stream.memory import MOST_BUFFERS
 
 
 def test_a_link_pair_is_connected() -> None:

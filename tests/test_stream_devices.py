@@ -24,7 +24,7 @@ from vm_stream import (
     whole,
 )
 
-from colo_fsm.stream import DeviceSection, StreamError, VmInitialDecoder, device_sections
+from colo_fsm.stream import DeviceSection, RoundSections, StreamError, VmInitialDecoder, device_sections
 
 END = b"\x00"
 NAMES = {3: "timer", 0x7E: "cpu", 0: "0000:00:02.0/vga", 0x7E7E7E7E: "hpet"}
@@ -242,3 +242,33 @@ class TestLayout:
         for data in (ONE, ONE + END + END, ONE + ONE + END, END, no_footer + END):
             with pytest.raises(StreamError):
                 device_sections(data, {("one", 0): [4, 4]})
+
+
+def test_round_after_round_is_told_as_each_by_itself() -> None:
+    """Whatever a round changes of the last one: a body, a header, a length, or what makes it none."""
+    bodies = st.lists(st.binary(max_size=6), min_size=1, max_size=4)
+
+    @given(st.lists(st.tuples(bodies, st.integers(0, 1), st.sampled_from([b"\0", b""])), max_size=6))
+    def check(rounds: list[tuple[list[bytes], int, bytes]]) -> None:
+        sections = RoundSections(None)
+        for found, instance, end in rounds:
+            data = b"".join(device(n, "cpu", body, instance + n) for n, body in enumerate(found)) + end
+            for _ in range(2):
+                try:
+                    expected = device_sections(data)
+                except StreamError:
+                    with pytest.raises(StreamError):
+                        sections.of(data)
+                else:
+                    assert sections.of(data) == expected
+
+    check()
+
+
+def test_a_round_whose_sections_lie_where_they_lay_is_not_searched() -> None:
+    sections = RoundSections(None)
+    first, second = (
+        b"".join(device(n, "cpu", bytes([n + k]) * 50) for n in range(40)) + b"\0" for k in (1, 2)
+    )
+    sections.of(first)
+    assert calls(lambda: sections.of(second)) < calls(lambda: device_sections(second)) / 5

@@ -15,16 +15,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
-from colo_fsm.stream.memory import Buffer
+from colo_fsm.stream.memory import MOST_BUFFERS, Buffer
 
 from .wish import Call, Script, Wait, pause
 
 READ_SIZE = 1 << 20
 SMALL_READ = 1 << 16
 """Below what malloc maps anew for each buffer, which costs more than to read a message."""
-
-MOST_BUFFERS = 1000
-"""Below the kernel's IOV_MAX."""
 
 MOMENT = 0.05
 """Seconds between two tries to connect, and at least for one; also after a connection that failed."""

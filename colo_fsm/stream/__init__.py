@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .decode import DEFAULT_LIMIT, InitialDecoder, LiveDecoder, decode_device_state
 from .description import Layout, layout
-from .devices import DeviceSection, device_sections
+from .devices import DeviceSection, RoundSections, device_sections
 from .encode import device_state, greeting, initial, initial_steps, live, vm
 from .head import Greeting
 from .memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, Page, PatchSink, Sink
@@ -37,6 +37,7 @@ __all__ = [
     "Page",
     "PatchSink",
     "Ram",
+    "RoundSections",
     "Sink",
     "StreamError",
     "VmInitialDecoder",

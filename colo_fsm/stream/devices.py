@@ -95,6 +95,27 @@ def device_sections(data: Buffer, layout: Layout | None = None) -> tuple[DeviceS
     raise StreamError(latest.start, f"section {latest.name!r} does not end, or nothing valid follows it")
 
 
+class RoundSections:
+    """`device_sections` of round after round; they nearly always lie where they lay before."""
+
+    def __init__(self, layout: Layout | None) -> None:
+        self._layout = layout
+        self._size = -1
+        self._between: list[tuple[int, int, bytes]] = []
+        self._found: tuple[DeviceSection, ...] = ()
+
+    def of(self, data: bytes) -> tuple[DeviceSection, ...]:
+        """See `device_sections`."""
+        if len(data) != self._size or any(data[at:end] != kept for at, end, kept in self._between):
+            self._size = -1
+            self._found = device_sections(data, self._layout)
+            ends = [0, *(section.offset + section.size for section in self._found)]
+            begins = [*(section.offset for section in self._found), len(data)]
+            self._between = [(at, end, data[at:end]) for at, end in zip(ends, begins, strict=True)]
+            self._size = len(data)
+        return self._found
+
+
 class DeviceReader:
     """Reads the device sections of an initial stream from `source`: `devices` verbatim, and `sections`.
 

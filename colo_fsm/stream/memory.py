@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import NamedTuple, Protocol
 
 PAGE_SIZE = 4096
 ZERO_PAGE = bytes(PAGE_SIZE)
+MOST_BUFFERS = 1000
+"""In one call of the system: below the kernel's IOV_MAX."""
 
 Buffer = bytes | bytearray | memoryview
 Blocks = Mapping[str, int]
@@ -81,10 +83,15 @@ class Delta(Sink):
         """Keep a copy of one page (the buffer may be reused by the caller)."""
         self._pages[block, offset] = bytes(data)
 
-    def put_zeros(self, block: str, offset: int, count: int) -> None:
+    def put_pages(self, block: str, offset: int, pages: Sequence[Buffer]) -> None:
+        """See `Sink.put_pages`."""
+        for at, data in zip(count(offset, PAGE_SIZE), pages, strict=False):
+            self._pages[block, at] = bytes(data)
+
+    def put_zeros(self, block: str, offset: int, length: int) -> None:
         """See `Sink.put_zeros`."""
-        end = offset + count * PAGE_SIZE
-        if len(self._pages) < count:
+        end = offset + length * PAGE_SIZE
+        if len(self._pages) < length:
             for place in [p for p in self._pages if p[0] == block and offset <= p[1] < end]:
                 del self._pages[place]
         elif self._pages:

@@ -17,7 +17,7 @@ from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolE
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, StreamError, VmLiveDecoder, device_sections
+from colo_fsm.stream import Blocks, RoundSections, StreamError, VmLiveDecoder
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
@@ -106,6 +106,7 @@ class StandbyReplica(SecondaryReplica):
         self._memory_limit = memory_limit
         self._after_initial = self._protected = after_initial
         self._heard = False
+        self._sections: RoundSections | None = None
         self._vm = self._new_vm()
 
     def _new_vm(self) -> IncomingVm:
@@ -134,7 +135,7 @@ class StandbyReplica(SecondaryReplica):
         return error.hook == "arbiter" or (super().fails_here(error) and not too_much)
 
     def receive_initial(self) -> Script[None]:
-        self._vm = self._new_vm()
+        self._vm, self._sections = self._new_vm(), None
         yield from self.call("arbiter", self.arbiter.check, self.generation)
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
@@ -161,7 +162,9 @@ class StandbyReplica(SecondaryReplica):
         self.send(*live.answers)
 
     def device_state(self, data: bytes) -> bytes:
-        self._refuse_disks(disks(device_sections(data, self._vm.initial.layout), data, fresh=False))
+        if self._sections is None:
+            self._sections = RoundSections(self._vm.initial.layout)
+        self._refuse_disks(disks(self._sections.of(data), data, fresh=False))
         return data
 
     def store_round(self) -> Script[None]:

@@ -26,10 +26,9 @@ import attrs
 
 from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Blocks, Buffer, Delta, PatchSink, Run
 
-NO_META: Mapping[str, str] = MappingProxyType({})
+from .disk import Range
 
-Range = tuple[int, int]
-"""Offset and length, in bytes and whole pages."""
+NO_META: Mapping[str, str] = MappingProxyType({})
 
 
 class StoreError(Exception):

@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from colo_fsm.stream.memory import PAGE_SIZE, ZERO_PAGE, Buffer
+from colo_fsm.stream.memory import MOST_BUFFERS, PAGE_SIZE, ZERO_PAGE, Buffer
 
 from .base import Layout, Placed
-from .disk import MOST_BUFFERS, Disk
+from .disk import Disk
 
 MARKER = b"colo_fsm store, version 2\n"
 

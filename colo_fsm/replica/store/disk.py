@@ -17,9 +17,6 @@ from typing import BinaryIO, Protocol
 
 from colo_fsm.stream.memory import ZERO_PAGE, Buffer
 
-MOST_BUFFERS = 1000
-"""Below the kernel's IOV_MAX."""
-
 Range = tuple[int, int]
 """Offset and length in bytes."""
 

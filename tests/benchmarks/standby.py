@@ -1,0 +1,230 @@
+"""A real VM and its standby, beside a QEMU Secondary: first copy, zero pages, rounds, pauses, restore.
+
+`COLO_FSM_BENCH_GIB` is the VM's size in GiB, 1 unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import qemus
+from qemu import Qemu
+from standby_process import COMMAND, StandbyProcess
+
+GIB = int(os.environ.get("COLO_FSM_BENCH_GIB", "1"))
+SIZE = GIB << 30
+PIECE = 16 << 20
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it is private
+DISK = Path(tempfile.gettempdir())
+UNLIMITED = 100 << 30
+"""Bytes a second; QEMU sends at most 128 MiB a second unless it is told otherwise."""
+SECONDS = 3.0
+RUNS = 5
+FIRST_COPY, ON_DISK, ZEROS, RESTORE = 1.3, 1.2, 1.3, 1.5
+ROUNDS = 450
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "MISSED"
+
+
+@attrs.frozen
+class Replicated:
+    """Seconds of a first copy, rounds a second after it at delay 1, seconds of the guest's pauses at 20."""
+
+    copied: float
+    rounds: float
+    pauses: list[float]
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.pauses)
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.pauses)[int(len(self.pauses) * 0.99)]
+
+
+def fill(path: Path, filled: bool) -> None:
+    """A file for a VM's RAM: noise from 16 MiB on, or nothing."""
+    with path.open("wb") as file:
+        file.truncate(SIZE)
+        noise = os.urandom(PIECE)
+        for at in range(PIECE, SIZE, PIECE) if filled else ():
+            file.seek(at)
+            file.write(noise)
+
+
+def vm(folder: Path, name: str, ram: Path | None, incoming: str | None = None) -> Qemu:
+    """A VM of SIZE whose RAM begins as the file says, or empty."""
+    backend = "memory-backend-ram" if ram is None else "memory-backend-file"
+    options = f"{backend},id=pc.ram,size={SIZE},x-use-canonical-path-for-ramblock-id=off"
+    options += "" if ram is None else f",mem-path={ram}"
+    return Qemu(
+        folder, name, machine="pc,memory-backend=pc.ram", memory=SIZE >> 20, incoming=incoming,
+        extra=["-object", options],
+    )  # fmt: skip
+
+
+def pauses(primary: Qemu) -> list[float]:
+    """Seconds from each STOP to its RESUME, by QEMU's own clock."""
+    found, stopped = [], None
+    for event in primary.events:
+        at = event["timestamp"]["seconds"] + event["timestamp"]["microseconds"] / 1e6
+        if event["event"] == "STOP":
+            stopped = at
+        elif event["event"] == "RESUME" and stopped is not None:
+            found.append(at - stopped)
+            stopped = None
+    return found
+
+
+def replicated(primary: Qemu, uri: str) -> Replicated:
+    """The Primary replicates to `uri`."""
+    primary.qmp("migrate-set-parameters", max_bandwidth=UNLIMITED)
+    began = time.perf_counter()
+    primary.replicate(uri, 1)
+    copied = time.perf_counter() - began
+    primary.until(lambda: primary.resumes > 3 or None, "three rounds")  # the first has all of RAM once more
+    before, began = primary.resumes, time.perf_counter()
+    time.sleep(SECONDS)
+    primary.read_events()
+    rate = (primary.resumes - before) / (time.perf_counter() - began)
+    primary.qmp("migrate-set-parameters", x_checkpoint_delay=20)
+    primary.read_events()
+    seen = len(pauses(primary))
+    time.sleep(SECONDS)
+    primary.read_events()
+    return Replicated(copied, rate, pauses(primary)[seen:])
+
+
+@contextlib.contextmanager
+def standby(folder: Path, store: Path) -> Iterator[StandbyProcess]:
+    with tempfile.TemporaryDirectory(dir=store) as where, StandbyProcess(Path(where)) as process:
+        yield process
+
+
+def with_standby(folder: Path, ram: Path, store: Path) -> Replicated:
+    """Our standby, its store below `store`."""
+    with standby(folder, store) as ours, vm(folder, "primary", ram) as primary:
+        return replicated(primary, ours.uri)
+
+
+def with_qemu(folder: Path, ram: Path) -> Replicated:
+    """A QEMU Secondary."""
+    with vm(folder, "secondary", None, "tcp:127.0.0.1:0") as secondary, vm(folder, "primary", ram) as primary:
+        secondary.enable_colo()
+        return replicated(primary, secondary.uri)
+
+
+def dd(source: Path, folder: Path) -> float:
+    """Seconds in which `dd` writes a VM's RAM to a file."""
+    with tempfile.NamedTemporaryFile(dir=folder) as target:
+        command = ["dd", f"if={source}", f"of={target.name}", "bs=1M", "conv=notrunc"]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
+def qemu_failover(folder: Path, ram: Path) -> float:
+    """Seconds from a Primary's SIGKILL until its QEMU Secondary runs."""
+    with vm(folder, "secondary", None, "tcp:127.0.0.1:0") as secondary, vm(folder, "primary", ram) as primary:
+        secondary.enable_colo()
+        primary.qmp("migrate-set-parameters", max_bandwidth=UNLIMITED)
+        primary.replicate(secondary.uri, 20)
+        primary.until(lambda: primary.resumes > 3 or None, "three rounds")
+        began = time.perf_counter()
+        primary.kill()
+        secondary.lost_heartbeat()
+        return time.perf_counter() - began
+
+
+def failover(folder: Path, ram: Path, mapped: bool) -> float:
+    """Seconds from a Primary's SIGKILL until the VM runs again from our store, which is in memory."""
+    with standby(folder, MEMORY) as ours:
+        with vm(folder, "primary", ram) as primary:
+            primary.qmp("migrate-set-parameters", max_bandwidth=UNLIMITED)
+            primary.replicate(ours.uri, 20)
+            primary.until(lambda: primary.resumes > 3 or None, "three rounds")
+            began = time.perf_counter()
+            primary.kill()
+        assert ours.wait() == 0
+        restore = [*COMMAND, "restore", "--unchecked", str(ours.store)]
+        if mapped:
+            file, stream = ours.store.parent / "ram", ours.store.parent / "stream"
+            subprocess.run([*restore, "--ram", str(file), "-o", str(stream)], check=True)
+            restored = vm(folder, "restored", file, f"exec:cat {stream}")
+        else:
+            restored = vm(folder, "restored", None, f"exec:{' '.join(restore)} -o -")
+        with restored:
+            restored.wait_loaded()
+            return time.perf_counter() - began
+
+
+def print_copies(folder: Path) -> None:
+    """First copies, rounds and pauses."""
+    ram = folder / "ram"
+    fill(ram, True)
+    theirs, ours, on_disk = (
+        with_qemu(folder, ram),
+        with_standby(folder, ram, MEMORY),
+        with_standby(folder, ram, DISK),
+    )
+    plain = dd(ram, DISK)
+    print(f"first copy of {GIB} GiB of noise, seconds")
+    print(f"  QEMU Secondary                 {theirs.copied:8.2f}")
+    print_ratio("standby, store in memory", ours.copied, theirs.copied, FIRST_COPY)
+    print(f"  dd of as much to the disk      {plain:8.2f}")
+    print_ratio("standby, store on the disk", on_disk.copied, plain, ON_DISK)
+    print("rounds a second at delay 1, guest idle")
+    print(f"  QEMU Secondary                 {theirs.rounds:8.0f}")
+    print(f"  standby                        {ours.rounds:8.0f}", end="")
+    print(f"   target {ROUNDS}: {verdict(ours.rounds >= ROUNDS)}")
+    print("the guest's pause at delay 20, p50 and p99 in ms")
+    print(f"  QEMU Secondary                 {theirs.p50 * 1e3:8.1f} {theirs.p99 * 1e3:8.1f}")
+    print(f"  standby                        {ours.p50 * 1e3:8.1f} {ours.p99 * 1e3:8.1f}", end="")
+    print(f"   target less: {verdict(ours.p50 < theirs.p50 and ours.p99 < theirs.p99)}")
+    fill(ram, False)
+    theirs, ours = with_qemu(folder, ram), with_standby(folder, ram, MEMORY)
+    print(f"first copy of {GIB} GiB of zeros, seconds")
+    print(f"  QEMU Secondary                 {theirs.copied:8.2f}")
+    print_ratio("standby", ours.copied, theirs.copied, ZEROS)
+
+
+def print_ratio(what: str, took: float, other: float, target: float) -> None:
+    ratio = took / other
+    print(f"  {what:30} {took:8.2f}   {ratio:.2f}x   target {target}x: {verdict(ratio <= target)}")
+
+
+def print_failovers(folder: Path) -> None:
+    ram = folder / "ram"
+    fill(ram, True)
+    print(f"SIGKILL of a {GIB} GiB VM's Primary until it runs again, p50 of {RUNS} in seconds")
+    theirs = statistics.median(qemu_failover(folder, ram) for _ in range(RUNS))
+    print(f"  QEMU Secondary                 {theirs:8.2f}")
+    for what, mapped in (("standby, RAM read from a pipe", False), ("standby, RAM mapped", True)):
+        took = statistics.median(failover(folder, ram, mapped) for _ in range(RUNS))
+        print(f"  {what:30} {took:8.2f}   target {RESTORE} s: {verdict(took < RESTORE)}")
+
+
+def main() -> None:
+    """Print all of it."""
+    if qemus.current().binary is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        print("a VM and its standby: not measured: qemu-system-x86_64 or /dev/kvm is missing")
+        return
+    print(f"a VM and its standby, QEMU {qemus.current().found}, over TCP")
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        print_copies(Path(folder))
+        print_failovers(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
