@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import mmap
-import multiprocessing
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -26,6 +23,7 @@ from colo_fsm.stream import PAGE_SIZE, Page
 
 from . import served
 from .orderbook import SERVICE, OrderBook
+from .processes import processes, told
 from .table import Row
 
 MIB = 1 << 20
@@ -101,7 +99,6 @@ class Rounds:
 
 
 def _secondary(told: Connection, size: int, claim: str) -> None:
-    logging.disable()  # being killed is how it ends
     with blocking.secondary(Pages(size), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
         told.send(str(pair.address))
         pair.wait()
@@ -109,22 +106,14 @@ def _secondary(told: Connection, size: int, claim: str) -> None:
 
 def rounds(size: int, changes: Iterable[int], seconds: float) -> Iterator[Rounds]:
     """A guest of `size` bytes, all in use, of which so many pages are written each round; two processes."""
-    here, there = multiprocessing.Pipe()
-    with tempfile.TemporaryDirectory() as folder:
-        claim = f"sqlite:{Path(folder) / 'claim.db'}"
-        process = multiprocessing.Process(target=_secondary, args=(there, size, claim), daemon=True)
-        process.start()
-        guest = Pages(size)
-        guest.fill()
-        try:
-            peer = served.told(here)
-            with blocking.primary(guest, peer=peer, arbiter=claim, options=ON_DEMAND) as pair:
-                for count in changes:
-                    yield _rounds(pair, guest, size // PAGE_SIZE, count, seconds)
-                process.kill()
-        finally:
-            process.kill()
-            process.join()
+    guest = Pages(size)
+    guest.fill()
+    with processes() as running:
+        peer = told(running.start(_secondary, size, running.claim))
+        with blocking.primary(guest, peer=peer, arbiter=running.claim, options=ON_DEMAND) as pair:
+            for count in changes:
+                yield _rounds(pair, guest, size // PAGE_SIZE, count, seconds)
+            running.kill()
 
 
 def _rounds(pair: blocking.Pair, guest: Pages, pages: int, changes: int, seconds: float) -> Rounds:
@@ -177,9 +166,8 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def _in_a_process(count: int, each: int) -> tuple[float, float]:
-    logging.disable()
-    return asyncio.run(pairs(count, each))
+def _pairs_alone(told: Connection, count: int, each: int) -> None:
+    told.send(asyncio.run(pairs(count, each)))
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -230,8 +218,8 @@ def _clients(counts: Iterable[int], seconds: float) -> Iterator[Row]:
 
 def _pairs(counts: Iterable[int], each: int) -> Iterator[Row]:
     for count in counts:
-        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-            took, threads = pool.apply(_in_a_process, (count, each))
+        with processes() as running:
+            took, threads = told(running.start(_pairs_alone, count, each))
         what = f"{count:,} pair{'s' * (count != 1)} in one process"
         yield Row(f"{what}, a round", took, "us", curve="pairs/round", at=count)
         yield Row(f"{what}, threads", threads, "a side", curve="pairs/threads", at=count)
