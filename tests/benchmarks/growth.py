@@ -38,8 +38,8 @@ SECONDS = 3.0
 """Of rounds at each point, once its first copy is made; the last round is waited for."""
 LEAST, MOST = 3, 500
 """Rounds at a point."""
-ON_DEMAND = colo_fsm.Options(interval=3600)
-"""Only rounds that somebody waits for."""
+ON_DEMAND = colo_fsm.Options(interval=3600, deadline=600, hook_deadline=600)
+"""Only rounds that somebody waits for, however long they take."""
 COPIES = 3.5
 """Images of a state that must fit in the memory that is free: two guests, a store, and what passes."""
 

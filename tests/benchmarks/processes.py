@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds against hanging."""
 CONTEXT = multiprocessing.get_context("fork")
 """They begin at once, without importing anything."""
