@@ -178,7 +178,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield from _beside_first(_states(states, seconds))
     yield from _beside_first(_changes(size, changes, seconds))
     yield from _beside_first(_clients(CLIENTS[:2] if quick else CLIENTS, 4 * seconds if quick else seconds))
-    yield from _beside_first(_pairs(PAIRS[:2] if quick else PAIRS, 2 if quick else 10))
+    yield from _beside_first(_pairs(PAIRS[:2], 2, 2) if quick else _pairs(PAIRS, 10, 1_000))
 
 
 def _beside_first(found: Iterable[Row]) -> Iterator[Row]:
@@ -216,10 +216,11 @@ def _clients(counts: Iterable[int], seconds: float) -> Iterator[Row]:
         yield Row(f"{what}, p50", found.p50, "ms", curve="clients/p50", at=count)
 
 
-def _pairs(counts: Iterable[int], each: int) -> Iterator[Row]:
+def _pairs(counts: Iterable[int], each: int, least: int) -> Iterator[Row]:
+    """So many rounds each, and at least so many in all."""
     for count in counts:
         with processes() as running:
-            took, threads = told(running.start(_pairs_alone, count, each))
+            took, threads = told(running.start(_pairs_alone, count, max(each, least // count)))
         what = f"{count:,} pair{'s' * (count != 1)} in one process"
         yield Row(f"{what}, a round", took, "us", curve="pairs/round", at=count)
         yield Row(f"{what}, threads", threads, "a side", curve="pairs/threads", at=count)
