@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from . import page
-from .table import HEAD, TARGETS, Part, line, title
+from .table import HEAD, TARGETS, Part, Row, line, title
 
 PARTS = ("machine", "explore", "rounds", "orderbook", "sqlite_service", "growth", "members", "qemu")
 
@@ -37,18 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         page.write(*options.write)
         return 0
-    met = set()
+    measured = set[str]()
     print(line(HEAD))
     for name in options.only or PARTS:
-        module, rows = part(name), []
+        module, rows = part(name), list[Row]()
         print(f"\n{title(module)}")
-        for row in module.rows(options.quick):
-            print("  " + line(row.cells), flush=True)
-            rows.append(row)
-        met |= {row.work for row in rows}
-        if options.json:
-            page.keep(options.json, name, title(module), rows)
-    if not options.only and (unmet := TARGETS.keys() - met):
+        try:
+            for row in module.rows(options.quick):
+                print("  " + line(row.cells), flush=True)
+                rows.append(row)
+        finally:
+            if options.json:
+                page.keep(options.json, name, title(module), rows)
+        measured |= {row.work for row in rows}
+    if not options.only and (unmet := TARGETS.keys() - measured):
         print("\nnot measured: " + "; ".join(sorted(unmet)))
     return 0
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import mmap
-import multiprocessing
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -26,6 +23,7 @@ from colo_fsm.stream import PAGE_SIZE, Page
 
 from . import served
 from .orderbook import SERVICE, OrderBook
+from .processes import processes, told
 from .table import Row
 
 MIB = 1 << 20
@@ -40,8 +38,8 @@ SECONDS = 3.0
 """Of rounds at each point, once its first copy is made; the last round is waited for."""
 LEAST, MOST = 3, 500
 """Rounds at a point."""
-ON_DEMAND = colo_fsm.Options(interval=3600)
-"""Only rounds that somebody waits for."""
+ON_DEMAND = colo_fsm.Options(interval=3600, deadline=600, hook_deadline=600)
+"""Only rounds that somebody waits for, however long they take."""
 COPIES = 3.5
 """Images of a state that must fit in the memory that is free: two guests, a store, and what passes."""
 
@@ -101,7 +99,6 @@ class Rounds:
 
 
 def _secondary(told: Connection, size: int, claim: str) -> None:
-    logging.disable()  # being killed is how it ends
     with blocking.secondary(Pages(size), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
         told.send(str(pair.address))
         pair.wait()
@@ -109,22 +106,14 @@ def _secondary(told: Connection, size: int, claim: str) -> None:
 
 def rounds(size: int, changes: Iterable[int], seconds: float) -> Iterator[Rounds]:
     """A guest of `size` bytes, all in use, of which so many pages are written each round; two processes."""
-    here, there = multiprocessing.Pipe()
-    with tempfile.TemporaryDirectory() as folder:
-        claim = f"sqlite:{Path(folder) / 'claim.db'}"
-        process = multiprocessing.Process(target=_secondary, args=(there, size, claim), daemon=True)
-        process.start()
-        guest = Pages(size)
-        guest.fill()
-        try:
-            peer = served.told(here)
-            with blocking.primary(guest, peer=peer, arbiter=claim, options=ON_DEMAND) as pair:
-                for count in changes:
-                    yield _rounds(pair, guest, size // PAGE_SIZE, count, seconds)
-                process.kill()
-        finally:
-            process.kill()
-            process.join()
+    guest = Pages(size)
+    guest.fill()
+    with processes() as running:
+        peer = told(running.start(_secondary, size, running.claim))
+        with blocking.primary(guest, peer=peer, arbiter=running.claim, options=ON_DEMAND) as pair:
+            for count in changes:
+                yield _rounds(pair, guest, size // PAGE_SIZE, count, seconds)
+            running.kill()
 
 
 def _rounds(pair: blocking.Pair, guest: Pages, pages: int, changes: int, seconds: float) -> Rounds:
@@ -177,9 +166,8 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def _in_a_process(count: int, each: int) -> tuple[float, float]:
-    logging.disable()
-    return asyncio.run(pairs(count, each))
+def _pairs_alone(told: Connection, count: int, each: int) -> None:
+    told.send(asyncio.run(pairs(count, each)))
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -190,7 +178,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield from _beside_first(_states(states, seconds))
     yield from _beside_first(_changes(size, changes, seconds))
     yield from _beside_first(_clients(CLIENTS[:2] if quick else CLIENTS, 4 * seconds if quick else seconds))
-    yield from _beside_first(_pairs(PAIRS[:2] if quick else PAIRS, 2 if quick else 10))
+    yield from _beside_first(_pairs(PAIRS[:2], 2, 2) if quick else _pairs(PAIRS, 10, 1_000))
 
 
 def _beside_first(found: Iterable[Row]) -> Iterator[Row]:
@@ -228,10 +216,11 @@ def _clients(counts: Iterable[int], seconds: float) -> Iterator[Row]:
         yield Row(f"{what}, p50", found.p50, "ms", curve="clients/p50", at=count)
 
 
-def _pairs(counts: Iterable[int], each: int) -> Iterator[Row]:
+def _pairs(counts: Iterable[int], each: int, least: int) -> Iterator[Row]:
+    """So many rounds each, and at least so many in all."""
     for count in counts:
-        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-            took, threads = pool.apply(_in_a_process, (count, each))
+        with processes() as running:
+            took, threads = told(running.start(_pairs_alone, count, max(each, least // count)))
         what = f"{count:,} pair{'s' * (count != 1)} in one process"
         yield Row(f"{what}, a round", took, "us", curve="pairs/round", at=count)
         yield Row(f"{what}, threads", threads, "a side", curve="pairs/threads", at=count)

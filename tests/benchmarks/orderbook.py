@@ -73,7 +73,11 @@ def _guest() -> tuple[StateGuest, Callable[[], Apply]]:
     return StateGuest(book, 4096), lambda: book.apply
 
 
-SERVICE = Service("order book", orders(), _alone, _guest, lambda: OrderBook().apply)
+def _member() -> Apply:
+    return OrderBook().apply
+
+
+SERVICE = Service("order book", orders(), _alone, _guest, _member)
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -12,7 +12,7 @@ Point = tuple[float, float]
 COLORS = ("#1f5fa8", "#b3541e")
 INK, LINE, GROUND = "#24303c", "#c9d3dd", "#fcfcfd"
 WIDTH, HEIGHT = 380.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 46.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 26.0, 46.0, 40.0
 
 
 @attrs.frozen

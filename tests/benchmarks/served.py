@@ -7,18 +7,15 @@ call the same `apply`; what differs is what they wait for between that and the r
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing
 import select
 import socket
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +25,10 @@ from pysyncobj import SyncObj, SyncObjConf, replicated
 import colo_fsm
 from colo_fsm.replica import Guest
 
+from .processes import PATIENCE, processes, told
 from .table import Row
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0
-"""Seconds against hanging."""
 TUNINGS: dict[str, dict[str, Any]] = {
     "each at once": {"appendEntriesUseBatch": False},
     "each at once, 4 ms": {"appendEntriesUseBatch": False, "appendEntriesPeriod": 0.004},
@@ -143,20 +139,20 @@ def _alone(told: Connection, service: Service, folder: Path) -> None:
     asyncio.run(_serve(told, answer))
 
 
-def _secondary(told: Connection, service: Service, folder: Path) -> None:
+def _secondary(told: Connection, service: Service, claim: str) -> None:
     async def follow() -> None:
         guest, _ = service.guest()
-        async with colo_fsm.secondary(guest, listen=f"tcp:{HOST}:0", arbiter=_claim(folder)) as pair:
+        async with colo_fsm.secondary(guest, listen=f"tcp:{HOST}:0", arbiter=claim) as pair:
             told.send(str(pair.address))
             await pair.wait()
 
     asyncio.run(follow())
 
 
-def _primary(told: Connection, service: Service, folder: Path, peer: str) -> None:
+def _primary(told: Connection, service: Service, claim: str, peer: str) -> None:
     async def lead() -> None:
         guest, ready = service.guest()
-        async with colo_fsm.primary(guest, peer=peer, arbiter=_claim(folder)) as pair:
+        async with colo_fsm.primary(guest, peer=peer, arbiter=claim) as pair:
             async with pair.turn():
                 apply = ready()
 
@@ -169,10 +165,6 @@ def _primary(told: Connection, service: Service, folder: Path, peer: str) -> Non
             await _serve(told, answer)
 
     asyncio.run(lead())
-
-
-def _claim(folder: Path) -> str:
-    return f"sqlite:{folder / 'claim.db'}"
 
 
 class _Member(SyncObj):  # type: ignore[misc]  # it has no types
@@ -231,49 +223,6 @@ def _echo(told: Connection) -> None:
                 peer.sendall(data)
 
 
-def _quietly(target: Callable[..., None], *arguments: Any) -> None:
-    """Nothing is logged: being killed is how each ends, and PySyncObj logs each entry that it sends twice."""
-    logging.disable()
-    target(*arguments)
-
-
-class _Processes:
-    """Those that serve together; all of them are killed in the end."""
-
-    def __init__(self) -> None:
-        self._running: list[multiprocessing.Process] = []
-
-    def start(self, target: Callable[..., None], *arguments: Any) -> Connection:
-        """Run `target(told, *arguments)`; what it tells comes from the connection."""
-        here, there = multiprocessing.Pipe()
-        process = multiprocessing.Process(target=_quietly, args=(target, there, *arguments), daemon=True)
-        process.start()
-        there.close()
-        self._running.append(process)
-        return here
-
-    def kill(self) -> None:
-        for process in self._running:
-            process.kill()
-            process.join()
-
-
-def told(connection: Connection) -> Any:
-    """What a process has to tell first. Raises AssertionError when it does not."""
-    assert wait([connection], PATIENCE), "a server did not start"
-    return connection.recv()
-
-
-@contextmanager
-def _running() -> Iterator[tuple[_Processes, Path]]:
-    processes = _Processes()
-    with tempfile.TemporaryDirectory(prefix="colo-fsm-bench-") as folder:
-        try:
-            yield processes, Path(folder)
-        finally:
-            processes.kill()
-
-
 def free_ports(count: int) -> list[int]:
     """Ports that nobody has at the moment."""
     taken = [socket.create_server((HOST, 0)) for _ in range(count)]
@@ -286,32 +235,32 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def unreplicated(service: Service) -> Iterator[int]:
     """Its port, as long as it is served by one process."""
-    with _running() as (processes, folder):
-        yield told(processes.start(_alone, service, folder))
+    with processes() as running:
+        yield told(running.start(_alone, service, running.folder))
 
 
 @contextmanager
 def ours(service: Service) -> Iterator[int]:
     """Its port, as long as a pair serves it, with the default options, asyncio on both sides."""
-    with _running() as (processes, folder):
-        peer = told(processes.start(_secondary, service, folder))
-        yield told(processes.start(_primary, service, folder, peer))
+    with processes() as running:
+        peer = told(running.start(_secondary, service, running.claim))
+        yield told(running.start(_primary, service, running.claim, peer))
 
 
 @contextmanager
 def pysyncobj(service: Service, tuning: dict[str, Any]) -> Iterator[int]:
     """Its port, as long as three processes of PySyncObj serve it."""
-    with _running() as (processes, _):
+    with processes() as running:
         ports = free_ports(3)
-        waiting = [processes.start(_member, service, ports, number, tuning) for number in (2, 1, 0)]
+        waiting = [running.start(_member, service, ports, number, tuning) for number in (2, 1, 0)]
         yield told(waiting[-1])
 
 
 @contextmanager
 def raw() -> Iterator[int]:
     """The port of a process that sends back what comes, to one client, in no code but a loop."""
-    with _running() as (processes, _):
-        yield told(processes.start(_echo))
+    with processes() as running:
+        yield told(running.start(_echo))
 
 
 # -- what they make together ---------------------------------------------------------------------
