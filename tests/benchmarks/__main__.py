@@ -18,7 +18,10 @@ from typing import cast
 from . import page
 from .table import HEAD, TARGETS, Part, Row, line, title
 
-PARTS = ("machine", "explore", "rounds", "orderbook", "sqlite_service", "growth", "members", "qemu")
+PARTS = (
+    "machine", "explore", "rounds", "orderbook", "memory", "sqlite", "sqlite_service", "growth", "members",
+    "qemu", "standby",
+)  # fmt: skip
 
 
 def part(name: str) -> Part:

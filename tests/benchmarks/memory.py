@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,12 @@ from colo_fsm import Options, StateGuest
 from colo_fsm.replica import CheckpointTaken, blocking
 from colo_fsm.stream import PAGE_SIZE
 
+from .table import Row
+
 MIB, GIB = 1 << 20, 1 << 30
 DIRTY = 10
 """Pages that change from one round to the next."""
 
-MOST_PAUSE = 3e-3, 10e-3
-"""Seconds, median and 99 of 100."""
-
-MOST_GROWTH = 1.2
-MOST_IMAGES = 1.15
-MOST_HELD = 5e-3
 _process = multiprocessing.get_context("spawn").Process
 
 
@@ -196,37 +192,24 @@ def held(size: int, *, on_disk: bool) -> tuple[float, float]:
                 process.join()
 
 
-def _line(name: str, value: str, met: bool | None = None) -> None:
-    print(f"  {name:<46} {value:>12}" + ("" if met is None else "   met" if met else "   MISSED"))
-
-
-def main() -> None:
-    """Print what a guest costs by its size, and whether that is what we promise."""
-    small, large = cost("Memory", 16 * MIB, 300), cost("Memory", GIB, 300)
-    most, longest = MOST_PAUSE
-    print(f"a Guest of 1 GiB with {DIRTY} dirty pages, blocking")
-    _line("pause, median", f"{large.pause * 1e3:.2f} ms", large.pause <= most)
-    _line("pause, 99 of 100", f"{large.longest * 1e3:.2f} ms", large.longest <= longest)
-    _line(
-        "pause, of one of 16 MiB",
-        f"{large.pause / small.pause:.2f} x",
-        large.pause < MOST_GROWTH * small.pause,
-    )
-    _line("first copy", f"{large.copied:.2f} s")
+def rows(quick: bool) -> Iterator[Row]:
+    """By how much a round and the memory of each side grow with the guest."""
+    size, rounds, name = (4 * MIB, 5, "4 MiB") if quick else (GIB, 300, "1 GiB")
+    small, large = cost("Memory", size // 64, rounds), cost("Memory", size, rounds)
+    what = f"pause, {name} Guest, {DIRTY} dirty pages"
+    yield Row(f"{what}, p50", large.pause * 1e3, "ms")
+    yield Row(f"{what}, p99", large.longest * 1e3, "ms")
+    other = f"{size // 64 / MIB:g} MiB"
+    yield Row(f"pause, {name} Guest beside one of {other}", large.pause * 1e3, "ms", other, small.pause * 1e3)
+    yield Row(f"first copy, {name} Guest", large.copied, "s")
     for side, images in (("Primary", large.primary), ("Secondary", large.secondary)):
-        _line(f"{side}'s memory over its guest's", f"{images:.2f} images", images <= MOST_IMAGES)
-    for name, size in (("64 MiB", 64 * MIB), ("1 GiB", GIB)):
-        one = cost("StateGuest", size, 5)
-        print(f"a StateGuest of {name}, {DIRTY} changed pages: it takes, compares and loads all of it")
-        _line("pause, median", f"{one.pause * 1e3:.0f} ms")
-        _line("memory over its service's, Primary", f"{one.primary:.2f} images")
-        _line("memory over its service's, Secondary", f"{one.secondary:.2f} images")
-    print("the event loop in a first copy of 1 GiB, asyncio")
-    for store, on_disk in (("memory", False), ("a directory", True)):
-        for side, seconds in zip(("Primary", "Secondary"), held(GIB, on_disk=on_disk), strict=True):
-            name = f"held at most, {side}, store in {store}"
-            _line(name, f"{seconds * 1e3:.1f} ms", seconds <= MOST_HELD)
-
-
-if __name__ == "__main__":
-    main()
+        yield Row(f"memory of the {side}, {name} Guest", max(0.0, images), "images")
+    for each in (size,) if quick else (64 * MIB, GIB):
+        one, of = cost("StateGuest", each, 5), f"StateGuest of {each // MIB} MiB"
+        yield Row(f"{of}, pause p50", one.pause * 1e3, "ms")
+        yield Row(f"{of}, memory of the Primary", max(0.0, one.primary), "images")
+        yield Row(f"{of}, memory of the Secondary", max(0.0, one.secondary), "images")
+    for where in ("memory", "a directory"):
+        both = held(size, on_disk=where != "memory")
+        for side, seconds in zip(("Primary", "Secondary"), both, strict=True):
+            yield Row(f"event loop held in a first copy, {side}, store in {where}", seconds * 1e3, "ms")

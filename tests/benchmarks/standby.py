@@ -19,6 +19,8 @@ import qemus
 from qemu import Qemu
 from standby_process import COMMAND, StandbyProcess
 
+from .table import Row
+
 GIB = int(os.environ.get("COLO_FSM_BENCH_GIB", "1"))
 SIZE = GIB << 30
 PIECE = 16 << 20
@@ -28,12 +30,6 @@ UNLIMITED = 100 << 30
 """Bytes a second; QEMU sends at most 128 MiB a second unless it is told otherwise."""
 SECONDS = 3.0
 RUNS = 5
-FIRST_COPY, ON_DISK, ZEROS, RESTORE = 1.3, 1.2, 1.3, 1.5
-ROUNDS = 450
-
-
-def verdict(met: bool) -> str:
-    return "met" if met else "MISSED"
 
 
 @attrs.frozen
@@ -169,62 +165,41 @@ def failover(folder: Path, ram: Path, mapped: bool) -> float:
             return time.perf_counter() - began
 
 
-def print_copies(folder: Path) -> None:
-    """First copies, rounds and pauses."""
+def copies(folder: Path) -> Iterator[Row]:
+    """First copies and pauses."""
     ram = folder / "ram"
     fill(ram, True)
-    theirs, ours, on_disk = (
-        with_qemu(folder, ram),
-        with_standby(folder, ram, MEMORY),
-        with_standby(folder, ram, DISK),
-    )
-    plain = dd(ram, DISK)
-    print(f"first copy of {GIB} GiB of noise, seconds")
-    print(f"  QEMU Secondary                 {theirs.copied:8.2f}")
-    print_ratio("standby, store in memory", ours.copied, theirs.copied, FIRST_COPY)
-    print(f"  dd of as much to the disk      {plain:8.2f}")
-    print_ratio("standby, store on the disk", on_disk.copied, plain, ON_DISK)
-    print("rounds a second at delay 1, guest idle")
-    print(f"  QEMU Secondary                 {theirs.rounds:8.0f}")
-    print(f"  standby                        {ours.rounds:8.0f}", end="")
-    print(f"   target {ROUNDS}: {verdict(ours.rounds >= ROUNDS)}")
-    print("the guest's pause at delay 20, p50 and p99 in ms")
-    print(f"  QEMU Secondary                 {theirs.p50 * 1e3:8.1f} {theirs.p99 * 1e3:8.1f}")
-    print(f"  standby                        {ours.p50 * 1e3:8.1f} {ours.p99 * 1e3:8.1f}", end="")
-    print(f"   target less: {verdict(ours.p50 < theirs.p50 and ours.p99 < theirs.p99)}")
+    theirs, ours = with_qemu(folder, ram), with_standby(folder, ram, MEMORY)
+    yield Row(f"first copy of a VM, {GIB} GiB, tmpfs", ours.copied, "s", "QEMU Secondary", theirs.copied)
+    on_disk = with_standby(folder, ram, DISK)
+    yield Row(f"first copy of a VM, {GIB} GiB, disk", on_disk.copied, "s", "dd", dd(ram, DISK))
+    yield Row(f"standby of {GIB} GiB, idle VM", ours.rounds, "rounds/s", "QEMU Secondary", theirs.rounds)
+    for which in ("p50", "p99"):
+        mine, other = (getattr(each, which) * 1e3 for each in (ours, theirs))
+        yield Row(f"standby, guest pause at 20 ms, {which}", mine, "ms", "QEMU Secondary", other)
     fill(ram, False)
     theirs, ours = with_qemu(folder, ram), with_standby(folder, ram, MEMORY)
-    print(f"first copy of {GIB} GiB of zeros, seconds")
-    print(f"  QEMU Secondary                 {theirs.copied:8.2f}")
-    print_ratio("standby", ours.copied, theirs.copied, ZEROS)
+    yield Row(f"first copy of a VM, {GIB} GiB, empty", ours.copied, "s", "QEMU Secondary", theirs.copied)
 
 
-def print_ratio(what: str, took: float, other: float, target: float) -> None:
-    ratio = took / other
-    print(f"  {what:30} {took:8.2f}   {ratio:.2f}x   target {target}x: {verdict(ratio <= target)}")
-
-
-def print_failovers(folder: Path) -> None:
+def failovers(folder: Path) -> Iterator[Row]:
+    """From a SIGKILL to a guest that runs."""
     ram = folder / "ram"
     fill(ram, True)
-    print(f"SIGKILL of a {GIB} GiB VM's Primary until it runs again, p50 of {RUNS} in seconds")
     theirs = statistics.median(qemu_failover(folder, ram) for _ in range(RUNS))
-    print(f"  QEMU Secondary                 {theirs:8.2f}")
-    for what, mapped in (("standby, RAM read from a pipe", False), ("standby, RAM mapped", True)):
+    for what, mapped in (("", True), (", RAM read from a pipe", False)):
         took = statistics.median(failover(folder, ram, mapped) for _ in range(RUNS))
-        print(f"  {what:30} {took:8.2f}   target {RESTORE} s: {verdict(took < RESTORE)}")
+        work = f"SIGKILL of a {GIB} GiB VM to its guest running{what}"
+        yield Row(work, took, "s", "QEMU Secondary", theirs)
 
 
-def main() -> None:
-    """Print all of it."""
+def rows(quick: bool) -> Iterator[Row]:
+    """All of it; nothing without a QEMU and KVM, and of a sample nothing that takes a minute."""
     if qemus.current().binary is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("a VM and its standby: not measured: qemu-system-x86_64 or /dev/kvm is missing")
         return
-    print(f"a VM and its standby, QEMU {qemus.current().found}, over TCP")
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        print_copies(Path(folder))
-        print_failovers(Path(folder))
-
-
-if __name__ == "__main__":
-    main()
+        if quick:
+            yield Row("dd of a file to the disk", dd(Path("/proc/self/exe"), DISK), "s")
+        else:
+            yield from copies(Path(folder))
+            yield from failovers(Path(folder))

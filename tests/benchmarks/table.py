@@ -102,12 +102,18 @@ TARGETS: dict[str, Target] = {
     "pause, 1 GiB Guest beside one of 16 MiB": at_most(1.2),
     "memory of the Primary, 1 GiB Guest": at_most(1.15, "images"),
     "memory of the Secondary, 1 GiB Guest": at_most(1.15, "images"),
+    **{
+        f"event loop held in a first copy, {side}, store in {where}": at_most(5, "ms")
+        for side in ("Primary", "Secondary")
+        for where in ("memory", "a directory")
+    },
     "SQLite, a row a commit, round at 1 GiB": at_most(3, "ms"),
     "SQLite, a row a commit, round at 1 GiB beside 1 MiB": at_most(1.5),
     "SQLite, 10 clients, beside no replication": at_least(0.5),
     "first copy of a VM, 1 GiB, tmpfs": at_most(1.3),
     "first copy of a VM, 5 GiB, tmpfs": at_most(1.3),
     "first copy of a VM, 1 GiB, disk": at_most(1.2),
+    "first copy of a VM, 1 GiB, empty": at_most(1.3),
     "first copy of a VM, 5 GiB, disk": at_most(1.2),
     "standby, idle VM": at_least(450, "rounds/s"),
     "standby, guest pause at 20 ms, p50": at_most(1),
