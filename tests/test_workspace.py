@@ -66,8 +66,9 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_and_what_a_living
         killed.wait()
         assert (left.exists(), kept.exists()) == (True, True)
         with contextlib.closing(Workspace(4096, tmp_path)) as mine:
-            sweep(tmp_path)
             assert sorted(tmp_path.iterdir()) == sorted([mine.path, kept, foreign])
+            sweep(tmp_path)
+            assert mine.path.exists()
 
 
 def test_a_sweeper_that_is_quicker_than_the_lock_is_outlasted(
