@@ -23,8 +23,8 @@ import attrs
 
 from colo_fsm.replica.guest import CapacityExceeded, DamagedState, Saved
 from colo_fsm.replica.store import Checkpoint
-
-from colo_fsm.stream.memory import PAGE_SIZE, Buffer, Range
+from colo_fsm.replica.store.disk import Range
+from colo_fsm.stream.memory import PAGE_SIZE, Buffer
 
 from .kept import MAGIC, MODE_AT, WAL_MODE, UnusableDatabase
 from .settings import settings

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
-PREFIX = "colo-fsm-"
+PREFIX = "colo-fsm-sqlite-"
+"""What is swept is recognised by it: others make directories of a like name, and lock none."""
 
 
 class NoRoom(ValueError):
