@@ -18,6 +18,12 @@ import attrs
 import qemus
 from qemu import Qemu
 from standby_process import COMMAND, StandbyProcess
+from vm_stream import RAM_ID, ram, record
+
+from colo_fsm.qemu.incoming import RoundDelta
+from colo_fsm.replica import DirectoryStore
+from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.stream import PAGE_SIZE, Ram, VmLiveDecoder
 
 GIB = int(os.environ.get("COLO_FSM_BENCH_GIB", "1"))
 SIZE = GIB << 30
@@ -29,7 +35,7 @@ UNLIMITED = 100 << 30
 SECONDS = 3.0
 RUNS = 5
 FIRST_COPY, ON_DISK, ZEROS, RESTORE = 1.3, 1.2, 1.3, 1.5
-ROUNDS = 450
+ZERO_ROUND, ZERO_PAGE_US, ZERO_KIB = 0.5, 0.3, 64
 
 
 def verdict(met: bool) -> str:
@@ -169,6 +175,42 @@ def failover(folder: Path, ram: Path, mapped: bool) -> float:
             return time.perf_counter() - began
 
 
+def zero_round() -> tuple[float, int]:
+    """Seconds from the bytes of a round of 1 GiB of zeros into the store; bytes that this grows by."""
+    pages = (1 << 30) // PAGE_SIZE
+    records = b"".join(record(number * PAGE_SIZE, 0x22) + b"\0" for number in range(1, pages))
+    live = ram(3, record(0, 0x02, "pc.ram") + b"\0" + records) + b"\0"
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, DirectoryStore(folder) as store:
+        store.begin({"pc.ram": 1 << 30})
+        store.complete(1, b"")
+        before = room(Path(folder))
+        began = time.perf_counter()
+        delta = RoundDelta(store)
+        decoder = VmLiveDecoder(Ram({"pc.ram": 1 << 30}, RAM_ID), delta)
+        for at in range(0, len(live), READ_SIZE):
+            decoder.feed(live[at : at + READ_SIZE])
+        assert decoder.zero_pages == pages
+        store.commit(delta, b"")
+        return time.perf_counter() - began, room(Path(folder)) - before
+
+
+def room(folder: Path) -> int:
+    """Bytes on the disk."""
+    return sum(entry.stat().st_blocks * 512 for entry in folder.iterdir())
+
+
+def print_zero_round() -> None:
+    took, grown = zero_round()
+    each = took / ((1 << 30) // PAGE_SIZE) * 1e6
+    print("a round of 262,144 zero pages, decoded and stored")
+    for what, figure, target in (
+        ("seconds", took, ZERO_ROUND),
+        ("us a page", each, ZERO_PAGE_US),
+        ("KiB that the store grows by", grown / 1024, ZERO_KIB),
+    ):
+        print(f"  {what:30} {figure:8.3f}   target {target}: {verdict(figure <= target)}")
+
+
 def print_copies(folder: Path) -> None:
     """First copies, rounds and pauses."""
     ram = folder / "ram"
@@ -184,10 +226,9 @@ def print_copies(folder: Path) -> None:
     print_ratio("standby, store in memory", ours.copied, theirs.copied, FIRST_COPY)
     print(f"  dd of as much to the disk      {plain:8.2f}")
     print_ratio("standby, store on the disk", on_disk.copied, plain, ON_DISK)
-    print("rounds a second at delay 1, guest idle")
+    print("rounds a second at delay 1, guest idle; the target is for 64 MiB, see `qemu`")
     print(f"  QEMU Secondary                 {theirs.rounds:8.0f}")
-    print(f"  standby                        {ours.rounds:8.0f}", end="")
-    print(f"   target {ROUNDS}: {verdict(ours.rounds >= ROUNDS)}")
+    print(f"  standby                        {ours.rounds:8.0f}")
     print("the guest's pause at delay 20, p50 and p99 in ms")
     print(f"  QEMU Secondary                 {theirs.p50 * 1e3:8.1f} {theirs.p99 * 1e3:8.1f}")
     print(f"  standby                        {ours.p50 * 1e3:8.1f} {ours.p99 * 1e3:8.1f}", end="")
@@ -217,6 +258,7 @@ def print_failovers(folder: Path) -> None:
 
 def main() -> None:
     """Print all of it."""
+    print_zero_round()
     if qemus.current().binary is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         print("a VM and its standby: not measured: qemu-system-x86_64 or /dev/kvm is missing")
         return
