@@ -49,7 +49,17 @@ def test_runs_of_zeros_stay_runs_and_what_came_last_counts() -> None:
     assert len(delta) == len(list(delta)) == 1099
     assert delta.ranges() == {"hi": [(3 * PAGE_SIZE, PAGE_SIZE)], "low": [(2 * PAGE_SIZE, 1098 * PAGE_SIZE)]}
     assert (delta.kept("low", 4 * PAGE_SIZE), delta.kept("low", 20 * PAGE_SIZE)) == (ZERO_PAGE, B)
-    assert (delta.kept("low", 1100 * PAGE_SIZE), delta.kept("hi", 4 * PAGE_SIZE)) == (None, None)
+    delta.put_zeros("hi", 4 * PAGE_SIZE, 2)  # short: by the page
+    delta.put_zeros("hi", 0, 1)
+    assert list(delta.runs())[4:] == [at("hi", 0, 1), at("hi", 4, 2), at("hi", 3, 1, [A])]
+    delta.put("hi", 5 * PAGE_SIZE, A)
+    assert list(delta.runs())[4:] == [
+        at("hi", 0, 1),
+        at("hi", 4, 1),
+        at("hi", 3, 1, [A]),
+        at("hi", 5, 1, [A]),
+    ]
+    assert (delta.kept("low", 1100 * PAGE_SIZE), delta.kept("hi", 6 * PAGE_SIZE)) == (None, None)
 
 
 def test_what_is_kept_is_a_copy() -> None:

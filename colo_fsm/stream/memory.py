@@ -65,6 +65,10 @@ class PatchSink(Sink, Protocol):
         """The PAGE_SIZE bytes there now: as last `put`, be it in this round or before."""
 
 
+_LONG = 16
+"""Pages of zeros from which on a `Delta` keeps a run as one: those are few, and looked through one by one."""
+
+
 class Delta(Sink):
     """The pages of one round, kept apart from the image until the whole round has arrived.
 
@@ -77,7 +81,7 @@ class Delta(Sink):
     def __init__(self) -> None:
         self._pages: dict[tuple[str, int], bytes] = {}
         self._zeros: dict[str, list[tuple[int, int]]] = {}
-        """By block, first and last byte behind: zeros, but where `_pages` has a page."""
+        """Long runs, by block, where they begin and end: zeros, but where `_pages` has a page."""
 
     def put(self, block: str, offset: int, data: Buffer) -> None:
         """Keep a copy of one page (the buffer may be reused by the caller)."""
@@ -90,6 +94,9 @@ class Delta(Sink):
 
     def put_zeros(self, block: str, offset: int, length: int) -> None:
         """See `Sink.put_zeros`."""
+        if length < _LONG:
+            self._pages.update(((block, offset + n * PAGE_SIZE), ZERO_PAGE) for n in range(length))
+            return
         end = offset + length * PAGE_SIZE
         if len(self._pages) < length:
             for place in [p for p in self._pages if p[0] == block and offset <= p[1] < end]:
@@ -112,11 +119,16 @@ class Delta(Sink):
 
     def runs(self) -> Iterator[Run]:
         """All of it, each page once; in a block in rising order, those of zeros first."""
-        offsets: dict[str, list[int]] = {block: [] for block in self._zeros}
+        zeros = {block: list(ranges) for block, ranges in self._zeros.items()}
+        offsets: dict[str, list[int]] = {block: [] for block in zeros}
         for block, offset in sorted(self._pages):
-            offsets.setdefault(block, []).append(offset)
-        for block, found in offsets.items():
-            for start, end in _without(_joined(sorted(self._zeros.get(block, ()))), found):
+            if self._pages[block, offset] is ZERO_PAGE:
+                zeros.setdefault(block, []).append((offset, offset + PAGE_SIZE))
+            else:
+                offsets.setdefault(block, []).append(offset)
+        for block in zeros | offsets:
+            found = offsets.get(block, [])
+            for start, end in _without(_joined(sorted(zeros.get(block, ()))), found):
                 yield Run(block, start, (end - start) // PAGE_SIZE, None)
             for first, behind in _neighbours(found):
                 pages = [self._pages[block, offset] for offset in found[first:behind]]

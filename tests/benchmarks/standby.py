@@ -18,6 +18,12 @@ import attrs
 import qemus
 from qemu import Qemu
 from standby_process import COMMAND, StandbyProcess
+from vm_stream import RAM_ID, ram, record
+
+from colo_fsm.qemu.incoming import RoundDelta
+from colo_fsm.replica import DirectoryStore
+from colo_fsm.replica.link import READ_SIZE
+from colo_fsm.stream import PAGE_SIZE, Ram, VmLiveDecoder
 
 from .table import Row
 
@@ -182,6 +188,30 @@ def copies(folder: Path) -> Iterator[Row]:
     yield Row(f"first copy of a VM, {GIB} GiB, empty", ours.copied, "s", "QEMU Secondary", theirs.copied)
 
 
+def zero_round() -> tuple[float, int]:
+    """Seconds from the bytes of a round of 1 GiB of zeros into the store; bytes that this grows by."""
+    pages = (1 << 30) // PAGE_SIZE
+    records = b"".join(record(number * PAGE_SIZE, 0x22) + b"\0" for number in range(1, pages))
+    live = ram(3, record(0, 0x02, "pc.ram") + b"\0" + records) + b"\0"
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, DirectoryStore(folder) as store:
+        store.begin({"pc.ram": 1 << 30})
+        store.complete(1, b"")
+        before = room(Path(folder))
+        began = time.perf_counter()
+        delta = RoundDelta(store)
+        decoder = VmLiveDecoder(Ram({"pc.ram": 1 << 30}, RAM_ID), delta)
+        for at in range(0, len(live), READ_SIZE):
+            decoder.feed(live[at : at + READ_SIZE])
+        assert decoder.zero_pages == pages
+        store.commit(delta, b"")
+        return time.perf_counter() - began, room(Path(folder)) - before
+
+
+def room(folder: Path) -> int:
+    """Bytes on the disk."""
+    return sum(entry.stat().st_blocks * 512 for entry in folder.iterdir())
+
+
 def failovers(folder: Path) -> Iterator[Row]:
     """From a SIGKILL to a guest that runs."""
     ram = folder / "ram"
@@ -198,6 +228,9 @@ def rows(quick: bool) -> Iterator[Row]:
     if qemus.current().binary is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        took, grown = zero_round()
+        yield Row("round of 262,144 zero pages", took, "s")
+        yield Row("round of 262,144 zero pages, what the store grows by", grown / 1024, "KiB")
         if quick:
             yield Row("dd of a file to the disk", dd(Path("/proc/self/exe"), DISK), "s")
         else:

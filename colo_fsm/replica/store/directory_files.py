@@ -89,7 +89,7 @@ class ImageFile:
         self._pages = layout.size // PAGE_SIZE
         self.total = _ZERO_SUM * self._pages * (self._pages + 1) // 2
         """Of all checksums, each times its place from 1. A round's is there when all of it is written."""
-        self._filled = mmap.mmap(-1, max(1, self._pages))
+        self._filled = mmap.mmap(-1, max(1, self._pages), mmap.MAP_PRIVATE)
         """For each page: 0 if it is a hole, where zeros need not be written, and room has to be taken."""
         self._sums: dict[int, bytearray] = {}
         """Checksums by their group of `_SUMS`; without one all are of zeros."""
