@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import memory_guest
 from replicas import READY, Bench, Broken, Counting, Visits, initial_bytes
 
+import colo_fsm
 from colo_fsm.colo import State
 from colo_fsm.fsm import SIGN_OF_LIFE, GuestFailed, Side
-from colo_fsm.replica import MemoryStore, Saved
+from colo_fsm.replica import Checkpoint, MemoryStore, Saved
 from colo_fsm.replica.primary_script import FIRST_PIECE
 from colo_fsm.replica.secondary_script import LARGE
 from colo_fsm.stream import PAGE_SIZE, Delta, InitialDecoder, Page
@@ -234,6 +237,47 @@ PACE = 4.0
 
 class Replaced(BaseException):
     """Nobody waits for this hook any more."""
+
+
+class Awaited:
+    """A guest of the documentation's as an `AsyncGuest`."""
+
+    def __init__(self, guest: Any) -> None:
+        self.guest = guest
+        self.blocks = guest.blocks
+
+    async def suspend(self) -> None:
+        self.guest.suspend()
+
+    async def resume(self) -> None:
+        self.guest.resume()
+
+    async def save(self, full: bool) -> Saved:
+        return self.guest.save(full)  # type: ignore[no-any-return]
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        self.guest.load(checkpoint)
+
+
+@pytest.mark.parametrize("kind", [Awaited, lambda guest: guest])
+def test_many_pieces_over_a_link(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
+    """Both sides on one event loop."""
+    size = 8 * FIRST_PIECE
+    ours, theirs = memory_guest(size), memory_guest(size)
+    ours.write(0, os.urandom(size))
+    claim = f"sqlite:{tmp_path / 'claim.db'}"
+
+    async def copied() -> None:
+        here, there = colo_fsm.link_pair()
+        async with colo_fsm.secondary(kind(theirs), listen=there, arbiter=claim) as secondary:
+            async with colo_fsm.primary(kind(ours), peer=here, arbiter=claim) as primary:
+                async with primary.turn():
+                    ours.write(PAGE_SIZE, b"changed")
+                await primary.committed()
+            await secondary.running()
+
+    asyncio.run(copied())
+    assert bytes(theirs.memory) == bytes(ours.memory)
 
 
 class TestMemory:

@@ -56,7 +56,7 @@ class Guest(Protocol):
     def save(self, full: bool) -> Saved:
         """The state now, while suspended. `full`: every page in use, not the changed ones only.
 
-        Pages that were never saved are zero. The pages must stay as they are until the next save.
+        Pages that were never saved are zero. The pages must stay as they are until it is resumed.
         """
 
     def load(self, checkpoint: Checkpoint) -> None:
