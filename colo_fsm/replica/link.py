@@ -209,13 +209,13 @@ def accept(listener: Listener, given_up: Callable[[], bool]) -> Script[Link | No
 # -- bytes --------------------------------------------------------------------------------------
 
 
-def receive(link: Link, most: int = READ_SIZE) -> bytes:
+def receive(link: Link) -> bytes:
     """What has arrived, b"" at the end. Raises BlockingIOError, OSError.
 
     Acknowledged at once: QEMU sets no TCP_NODELAY, so its second small write in a row waits until the
     first one is acknowledged, which the kernel would put off for 40 ms. The option does not last.
     """
-    data = link.recv(most)
+    data = link.recv(READ_SIZE)
     if link.family in (socket.AF_INET, socket.AF_INET6):
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     return data

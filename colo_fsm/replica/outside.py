@@ -24,15 +24,12 @@ from colo_fsm.fsm import (
 from colo_fsm.stream.memory import Buffer
 
 from .guest import AsyncGuest, Guest
-from .link import READ_SIZE, Link, Outgoing, hang_up, receive
+from .link import Link, Outgoing, hang_up, receive
 from .options import Options
 from .wish import Call, Script, Wait
 
 FIRST_COPY = 10
 """Deadlines that the link may stand still, and hook deadlines that a hook may take, in the first copy."""
-
-FIRST_READ = 1 << 20
-"""Bytes that are read at a time in the first copy: each lot may have to go where hooks are called."""
 
 SIGNS_A_DEADLINE = 5
 """Signs of life in the time after which a peer with the same deadline would take this side for dead."""
@@ -107,7 +104,7 @@ class Outside:
         if link is None:
             return None
         try:
-            data = receive(link, FIRST_READ if self._first_copy else READ_SIZE)
+            data = receive(link)
         except BlockingIOError:
             return None
         except OSError as cause:
