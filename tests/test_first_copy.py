@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import memory_guest
 from replicas import READY, Bench, Broken, Counting, Visits, initial_bytes
 
+import colo_fsm
 from colo_fsm.colo import State
 from colo_fsm.fsm import SIGN_OF_LIFE, GuestFailed, Side
-from colo_fsm.replica import MemoryStore, Saved
+from colo_fsm.replica import Checkpoint, MemoryStore, Saved
 from colo_fsm.replica.primary_script import FIRST_PIECE
 from colo_fsm.replica.secondary_script import LARGE
 from colo_fsm.stream import PAGE_SIZE, Delta, InitialDecoder, Page
@@ -182,44 +185,99 @@ class TestTheSecondary:
         assert made.state is State.STOPPED
 
     def test_a_store_that_hangs_is_left_alone(self) -> None:
-        """What it works on stays as it is, until it has returned."""
-        made, _ = secondary()
-        made.during["_fed"] = hangs
-        stream = whole()
-        made.receive(stream[:LARGE])
+        """What it works on is let go when it returns, not before."""
+
+        class Hanging(MemoryStore):
+            def begin(self, blocks: Any) -> Any:
+                super().begin(blocks)
+                return self
+
+            def put(self, *_: Any) -> None:
+                made._go(made._script.throw, TimeoutError())  # as another thread does meanwhile
+                raise Replaced
+
+        made, _ = secondary(Hanging())
+        with pytest.raises(Replaced):
+            made.receive(whole()[: 2 * LARGE])
         assert isinstance(made.session.error, GuestFailed)
+        assert made.session.error.hook == "store"
         assert "hook_deadline" in str(made.session.error)
         assert made.state is State.STOPPED
 
-    def test_hears_that_the_guest_is_still_being_saved(self) -> None:
-        """Ten deadlines pass without a page, again and again; signs of life come instead."""
+    def shown_life(self, most: int) -> tuple[Bench, Visits, bytes]:
+        """The stream has begun; then so many signs of life come instead of pages. And the rest of it."""
         made, visitors = secondary()
         stream = whole()
         cut = stream.index(b"\x02\0\0\0\1")
         made.receive(stream[:cut])
-        for _ in range(100):
-            made.now += 4.0
+        for _ in range(most):
+            left = made.wait.timeout
+            assert left is not None
+            if left < PACE:
+                made.lapse()
+                break
+            made.now += PACE
             made.receive(SIGN_OF_LIFE)
-        made.receive(stream[cut:])
+        return made, visitors, stream[cut:]
+
+    def test_hears_that_the_guest_is_still_being_saved(self) -> None:
+        """Ten deadlines pass without a page, again and again."""
+        made, visitors, rest = self.shown_life(100)
+        made.receive(rest)
         assert (made.state, visitors.dismissed) == (State.READY, [])
 
     def test_but_not_for_ever(self) -> None:
-        made, visitors = secondary()
-        stream = whole()
-        made.receive(stream[: stream.index(b"\x02\0\0\0\1")])
-        while not visitors.dismissed and made.now < 3000.0:
-            made.now += 4.0
-            left = made.wait.timeout
-            assert left is not None
-            if left > 4.0:
-                made.receive(SIGN_OF_LIFE)
-            else:
-                made.lapse()
+        _, visitors, _ = self.shown_life(1000)
         assert visitors.dismissed == ["Can't receive COLO message: Connection timed out"]
 
 
-def hangs() -> None:
-    raise TimeoutError
+PACE = 4.0
+"""Seconds from one sign of life to the next; ten must come in fifty."""
+
+
+class Replaced(BaseException):
+    """Nobody waits for this hook any more."""
+
+
+class Awaited:
+    """A guest of the documentation's as an `AsyncGuest`."""
+
+    def __init__(self, guest: Any) -> None:
+        self.guest = guest
+        self.blocks = guest.blocks
+
+    async def suspend(self) -> None:
+        self.guest.suspend()
+
+    async def resume(self) -> None:
+        self.guest.resume()
+
+    async def save(self, full: bool) -> Saved:
+        return self.guest.save(full)  # type: ignore[no-any-return]
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        self.guest.load(checkpoint)
+
+
+@pytest.mark.parametrize("kind", [Awaited, lambda guest: guest])
+def test_many_pieces_over_a_link(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
+    """Both sides on one event loop."""
+    size = 8 * FIRST_PIECE
+    ours, theirs = memory_guest(size), memory_guest(size)
+    ours.write(0, os.urandom(size))
+    claim = f"sqlite:{tmp_path / 'claim.db'}"
+
+    async def copied() -> None:
+        here, there = colo_fsm.link_pair()
+        async with colo_fsm.secondary(kind(theirs), listen=there, arbiter=claim) as secondary:
+            async with colo_fsm.primary(kind(ours), peer=here, arbiter=claim) as primary:
+                async with primary.turn():
+                    ours.write(PAGE_SIZE, b"changed")
+                await primary.committed()
+            await secondary.running()
+
+    asyncio.run(copied())
+    assert bytes(theirs.memory) == bytes(ours.memory)
 
 
 class TestMemory:

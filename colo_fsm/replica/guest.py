@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction
+from io import BytesIO
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import attrs
@@ -58,7 +59,7 @@ class Guest(Protocol):
     def save(self, full: bool) -> Saved:
         """The state now, while suspended. `full`: every page in use, not the changed ones only.
 
-        Pages that were never saved are zero. The pages must stay as they are until the next save.
+        Pages that were never saved are zero. The pages must stay as they are until it is resumed.
         """
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -176,7 +177,8 @@ class StateGuest:
         changed, self._saved = _changed(self._saved, state), state
         self._saved_sums.add(memoryview(state), changed)
         device = _DEVICE.pack(len(state), self._saved_sums.total)
-        return Saved(self._pages(state, changed), device, len(state))
+        pages = self._pages(state, changed)
+        return Saved(pages if full else list(pages), device, len(state))
 
     def _pages(self, state: bytes, places: Iterable[int]) -> Iterator[Page]:
         """One at a time: of a first copy they would take a tenth of the state. The last is filled up."""
@@ -199,7 +201,7 @@ class StateGuest:
             sums.add(state, (at for start, size in ranges for at in range(start, start + size, PAGE_SIZE)))
         if sums.total != checksum:
             raise DamagedState("the state that arrived is not the one that was saved: start both sides again")
-        self.service.set_state(bytes(state))
+        self.service.set_state(_copied(state))
         self._loaded_sums = sums
 
 
@@ -241,6 +243,14 @@ class _Sums:
                 fresh = zlib.crc32(state[at : at + PAGE_SIZE], number)
                 self.total += fresh - self._pages[number]
                 self._pages[number] = fresh
+
+
+def _copied(state: memoryview) -> bytes:
+    """A copy in pieces, between which other threads run, an event loop's too."""
+    copy = BytesIO()
+    for at in range(0, len(state), _PIECE):
+        copy.write(state[at : at + _PIECE])
+    return copy.getvalue()
 
 
 def _changed(before: bytes, now: bytes) -> Sequence[int]:

@@ -31,7 +31,6 @@ from .wish import Call, Script, Wait
 FIRST_COPY = 10
 """Deadlines that the link may stand still, and hook deadlines that a hook may take, in the first copy."""
 
-
 SIGNS_A_DEADLINE = 5
 """Signs of life in the time after which a peer with the same deadline would take this side for dead."""
 

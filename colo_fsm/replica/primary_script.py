@@ -123,32 +123,19 @@ class PrimaryReplica(Replica):
                     return
                 del piece[:]
                 self._heed()
-                piece = yield from self.call("guest.save", next, pieces)
+                piece = yield from self.call("guest.save", next, pieces, [])
         finally:
-            self.after_hooks(pieces.close)
+            self.after_hooks(pieces.close)  # a guest may hold something for who reads its pages
 
     def _encode_initial(self, saved: Saved) -> tuple[Pieces, list[Buffer]]:
         """Its pieces, and the first of them."""
         self.outbox.seal()
         self._warn_of_use(saved)
-        pieces = self._pieces(saved)
-        return pieces, next(pieces)
-
-    def _pieces(self, saved: Saved) -> Pieces:
-        """All of at least FIRST_PIECE bytes but the last. Each ends where a sign of life may stand."""
         assert self.generation is not None
-        generation, pages = self.generation, iter(saved.pages)
-        try:
-            piece: list[Buffer] = []
-            for step in stream.initial_steps(self.guest.blocks, pages, saved.device, generation=generation):
-                piece += step
-                if sum(map(len, piece)) >= FIRST_PIECE:
-                    yield piece
-                    piece = []
-            yield piece
-        finally:
-            if isinstance(pages, Generator):  # now: a guest may hold something for it
-                pages.close()
+        pieces = stream.initial_steps(
+            self.guest.blocks, saved.pages, saved.device, generation=self.generation, least=FIRST_PIECE
+        )
+        return pieces, next(pieces)
 
     def _save(self) -> Script[None]:
         yield from self._saved(False, self._encode)

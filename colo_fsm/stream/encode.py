@@ -8,7 +8,7 @@ that must reach nobody's wire: a stream cut short by it is of no use to the peer
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
 from .format import (
@@ -43,7 +43,7 @@ PART_PAGES = 4096
 """Pages in one RAM part section: a broken stream is noticed at the next footer, 16 MiB later."""
 
 STEP_PAGES = 256
-"""The same in an initial stream: the least that is asked of a guest, and sent, at a time."""
+"""The same in an initial stream, which may stand still behind each for as long as the guest likes."""
 
 CHUNK = 256 << 10
 """Bytes to join before they are yielded: large enough for a write, small enough for the cache."""
@@ -77,19 +77,41 @@ def initial(
 
 
 def initial_steps(
-    blocks: Blocks, pages: Iterable[Page], device: bytes, *, generation: int, machine: str = MACHINE
-) -> Iterator[list[Buffer]]:
-    """The same behind its `greeting`, in steps that take STEP_PAGES of `pages` at a time.
+    blocks: Blocks,
+    pages: Iterable[Page],
+    device: bytes,
+    *,
+    generation: int,
+    machine: str = MACHINE,
+    least: int = 1 << 20,
+) -> Generator[list[Buffer], None, None]:
+    """The same behind its `greeting`, in steps of `least` bytes or a little more; only the last is smaller.
 
-    Behind each a sign of life may stand.
+    Behind each a sign of life may stand. `pages` are taken as the steps are.
     """
-    return (list(_joined(step)) for step in _initial(blocks, pages, device, generation, machine))
+    return _steps(_initial(blocks, pages, device, generation, machine), least)
+
+
+def _steps(sections: Iterator[Iterable[Buffer]], least: int) -> Generator[list[Buffer], None, None]:
+    while step := list(_joined(_some(sections, least))):
+        yield step
+
+
+def _some(sections: Iterator[Iterable[Buffer]], least: int) -> Iterator[Buffer]:
+    """The pieces of so many sections as have `least` bytes."""
+    size = 0
+    for section in sections:
+        for piece in section:
+            size += len(piece)
+            yield piece
+        if size >= least:
+            return
 
 
 def _initial(
     blocks: Blocks, pages: Iterable[Page], device: bytes, generation: int, machine: str
 ) -> Iterator[Iterable[Buffer]]:
-    """What follows a greeting: the pieces of its sections, of a few of them at a time."""
+    """What follows a greeting: the pieces of its sections, section by section."""
     name = _encoded(machine)
     if not 0 <= generation < 1 << 64:
         raise ValueError(f"generation {generation} does not fit into 64 bits")
