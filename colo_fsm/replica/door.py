@@ -8,6 +8,7 @@ is told that we are busy: in words if it speaks our own wire (see `fsm.wire`), e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -38,6 +39,11 @@ QUIET = 1.0
 
 BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
+
+LET_RUN = bytes(4)
+"""Checkpoint-ready, for a QEMU that is refused. Up to 10.0 one that has sent its whole stream stands still until it
+has read that; then it runs on, and finds the link closed at its next round. Before, and from 11 on, its migration
+fails, and it runs on as well."""
 
 _CHANNEL = U32.pack(MULTIFD_MAGIC)
 _MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"
@@ -97,13 +103,14 @@ class OneByOne:
 class _Visitor:
     """One who waits, until `due`.
 
-    `shown`: it has begun a stream, `own`: one of our own; `channel`: it is a further connection of
-    multifd's; `leaving`: it was told why not.
+    `shown`: it has begun a stream, `own`: one of our own, `vm`: one of QEMU's; `channel`: it is a further
+    connection of multifd's; `leaving`: it was told why not.
     """
 
     link: socket.socket
     due: float
     own: bool = False
+    vm: bool = False
     channel: bool = False
     shown: bool = False
     leaving: bool = False
@@ -298,6 +305,7 @@ class Door:
             self._refuse(visitor, _MULTIFD if head.startswith(_CHANNEL) else f"{NO_STREAM}: {error}")
             return
         visitor.own = greeting.machine == MACHINE
+        visitor.vm = greeting.complete and not visitor.own
         while head.startswith(SIGN_OF_LIFE, size):  # it is still saving its guest
             size += len(SIGN_OF_LIFE)
         if greeting.complete and (why := BUSY if self._busy else self._wanted(greeting.machine)):
@@ -323,6 +331,9 @@ class Door:
             self._drop(visitor)
             return
         self._noted(why)
+        if visitor.vm:
+            self._drop(visitor)
+            return
         self._forget(visitor)
         self._part_from(visitor.link, why, words=visitor.own)
 
@@ -362,6 +373,8 @@ class Door:
 
     def _drop(self, visitor: _Visitor) -> None:
         self._forget(visitor)
+        if visitor.vm:
+            let_run(visitor.link, LET_RUN)
         hang_up(visitor.link)
 
     def _noted(self, why: str) -> None:
@@ -377,6 +390,12 @@ class Door:
             self.report(self._why, count)
         except Exception:  # noqa: BLE001 - whoever is told must not keep the others out
             _log.exception("whoever is told of those refused has failed at %s", self._why)
+
+
+def let_run(link: Link, words: bytes) -> None:
+    """Say this to a QEMU that is refused, if it goes out at once: hang up then."""
+    with contextlib.suppress(OSError):
+        link.sendmsg([words])
 
 
 def ours(machine: str) -> str | None:
