@@ -41,9 +41,9 @@ BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
 
 LET_RUN = bytes(4)
-"""Checkpoint-ready, for a QEMU that is refused. Up to 10.0 one that has sent its whole stream stands still until it
-has read that; then it runs on, and finds the link closed at its next round. Before, and from 11 on, its migration
-fails, and it runs on as well."""
+"""Checkpoint-ready, for a QEMU that is refused. Up to 10.0 one that has sent its whole stream stands still
+until it has read that; then it runs on, and meets the end of the link at its next round. While it sends, and
+from 11 on, its migration fails, and it runs on as well."""
 
 _CHANNEL = U32.pack(MULTIFD_MAGIC)
 _MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"

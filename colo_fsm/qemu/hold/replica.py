@@ -216,8 +216,8 @@ class StandbyReplica(SecondaryReplica):
         vm, error = self._vm.initial.vm, self.session.error
         if not isinstance(error, LinkLost) or self._heard or vm.says_colo:
             return (
-                f"the VM was lost before its first round was whole, nothing is claimed: {error}; if it stands "
-                "still, `x-colo-lost-heartbeat` there lets it run on"
+                f"the VM was lost before its first round was whole, nothing is claimed: {error}; if it "
+                "stands still, `x-colo-lost-heartbeat` there lets it run on"
             )
         if vm.return_path:  # a plain migration may have one, and a QEMU 11 with x-colo has nothing else
             return (
