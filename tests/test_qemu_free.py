@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import qemus
 from qemu import Qemu, each_version, needs_kvm
 from qemu_guest import count, counting_guest, runs_on
 from qemu_lines import PATIENCE
@@ -25,6 +27,7 @@ from colo_fsm.fsm import Side
 from colo_fsm.qemu.free.machine import OVER, ROWS, On, S, WatchMachine
 from colo_fsm.qemu.free.monitor import MonitorError, MonitorGone
 from colo_fsm.qemu.free.watch import Happened, PrimaryWatch
+from colo_fsm.qemu.incoming import IncomingVm
 
 GENERATION = 7
 
@@ -292,6 +295,32 @@ class TestProcess:
             standby.kill()
             assert watch.wait() == 0
             assert "gate" not in [o["name"] for o in primary.qmp("qom-list", path="/objects")]
+
+
+@each_version
+@needs_kvm
+def test_a_standby_that_dies_behind_the_first_copy(tmp_path: Path) -> None:
+    """Up to 10.0 the guest stands still then; from 11 on the migration fails, and nothing is to be done."""
+    extra = (*counting_guest(tmp_path), "-qmp", f"unix:{tmp_path}/w,server=on,wait=off")
+    with (
+        Qemu(tmp_path, "p", memory=16, extra=extra) as primary,
+        socket.create_server(("127.0.0.1", 0)) as door,
+    ):
+        primary.enable_colo(5)
+        primary.migrate(f"tcp:127.0.0.1:{door.getsockname()[1]}")
+        link, _ = door.accept()
+        with link:
+            first_copy = IncomingVm(None, limit=1 << 30).initial
+            while not first_copy.complete:
+                first_copy.feed(link.recv(1 << 16))
+        if qemus.current().number < (11,):
+            primary.wait_event("COLO_EXIT")
+            assert not primary.qmp("query-status")["running"]
+            assert WatchProcess(tmp_path, "--no-arbiter", "--deadline", "0.1").wait() == 0
+            runs_alone(primary)
+        else:
+            primary.until(lambda: primary.qmp("query-migrate")["status"] == "failed" or None, "its failure")
+            assert primary.qmp("query-status")["status"] == "running"
 
 
 @needs_kvm

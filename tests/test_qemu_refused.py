@@ -107,6 +107,16 @@ class TestRefused:
                 standby.wait()
                 counts_on(primary)
 
+    def test_a_store_that_fails_in_the_first_round(self, tmp_path: Path) -> None:
+        with StandbyProcess(tmp_path) as standby, a_vm(tmp_path) as primary:
+            primary.replicate(standby.uri)
+            standby.store.rename(tmp_path / "gone")
+            primary.ask_checkpoint()
+            assert standby.wait() == 1
+            assert "`x-colo-lost-heartbeat` there lets it run on" in standby.said
+            primary.wait_event("COLO_EXIT")
+            ends_by_the_printed_command(primary)
+
     def test_a_plain_migration_with_a_disk(self, tmp_path: Path) -> None:
         with StandbyProcess(tmp_path) as standby, a_vm(tmp_path, *DISK) as primary:
             primary.migrate(standby.uri)
