@@ -70,6 +70,18 @@ class TestRefused:
                     standby.says(rf"switch .*\b{capability}\b.* off", start=before)
                     counts_on(primary)
 
+    def test_multifd_is_one_message_however_many_connections(self, tmp_path: Path) -> None:
+        with StandbyProcess(tmp_path) as standby, a_vm(tmp_path) as primary:
+            primary.enable_colo(DELAY, multifd=True)
+            primary.qmp("migrate-set-parameters", multifd_channels=8)
+            primary.migrate(standby.uri)
+            counts_on(primary)
+            with standby.connect() as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                standby.says("is not that of a migration stream")
+            assert standby.said.count("refused") == 2
+            assert standby.said.count("switch multifd off at the Primary") == 1
+
     @pytest.mark.parametrize("memory", [32, 512])
     def test_more_memory_than_is_taken(self, tmp_path: Path, memory: int) -> None:
         limit = ("--memory-limit", str(16 << 20))

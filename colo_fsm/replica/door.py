@@ -46,6 +46,8 @@ until it has read that; then it runs on, and meets the end of the link at its ne
 from 11 on, its migration fails, and it runs on as well."""
 
 _CHANNEL = U32.pack(MULTIFD_MAGIC)
+_HUNG_UP = "it has hung up before it sent anything of its memory"
+_NOTHING = (NO_STREAM, f"{NO_STREAM}: {os.strerror(errno.ECONNRESET)}", _HUNG_UP)
 _MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"
 _READ = 1 << 18
 _SHOWN = 4096
@@ -157,6 +159,7 @@ class Door:
         self._error: OSError | None = None
         self._accept_at = self._report_at = 0.0
         self._unreported, self._why = 0, ""
+        self._multifd_until = 0.0
         listener.setblocking(False)
         self._poll.register(self._wake, select.EPOLLIN)
         self._poll.register(listener, select.EPOLLIN)
@@ -217,6 +220,11 @@ class Door:
             os.eventfd_write(self._wake, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join(PARTING)  # at once: it waits for nothing but us
+
+    @property
+    def multifd(self) -> bool:
+        """Whether a Primary with multifd was refused just now: what else becomes of it needs no words."""
+        return time.monotonic() < self._multifd_until
 
     # -- the thread -----------------------------------------------------------------------------
 
@@ -311,7 +319,7 @@ class Door:
         if greeting.complete and (why := BUSY if self._busy else self._wanted(greeting.machine)):
             self._refuse(visitor, why)
         elif event & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) and len(head) <= size:
-            self._refuse(visitor, "it has hung up before it sent anything of its memory")
+            self._refuse(visitor, _HUNG_UP)
         elif greeting.complete:
             self._welcome(visitor, more=len(head) > size or len(head) == _SHOWN)
 
@@ -378,6 +386,11 @@ class Door:
         hang_up(visitor.link)
 
     def _noted(self, why: str) -> None:
+        """To be reported; but all connections of a Primary with multifd at once, by its name."""
+        if why == _MULTIFD or (self.multifd and why in _NOTHING):
+            known, self._multifd_until = self.multifd, time.monotonic() + self._greeting
+            if known:
+                return
         self._why = why
         self._unreported += 1
         if time.monotonic() >= self._report_at:

@@ -142,7 +142,8 @@ class SecondaryReplica(Replica):
     def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
         """Whoever this was is told why, all that it brought is dropped, and the next one comes in."""
         why = self.refusal(error)[:MOST_WORDS]
-        self.events.put(Refused(why))
+        if why:
+            self.events.put(Refused(why))
         link, self.link = self.link, None
         if link is not None:
             visitors.dismiss(link, why)
@@ -156,7 +157,7 @@ class SecondaryReplica(Replica):
         self._heed()
 
     def refusal(self, error: ProtocolError) -> str:
-        """Why this visitor is shown out, in words for it."""
+        """Why this visitor is shown out, in words for it; none if that was said already."""
         return str(error.worded(self.table.words.texts))
 
     def hang_up(self) -> None:

@@ -15,7 +15,7 @@ import attrs
 
 from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, Truncated, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
-from colo_fsm.replica.door import LET_RUN, Visitors, let_run
+from colo_fsm.replica.door import LET_RUN, Door, Visitors, let_run
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
 from colo_fsm.stream import Blocks, StreamError, VmLiveDecoder, device_sections, shut
@@ -153,7 +153,10 @@ class StandbyReplica(SecondaryReplica):
     def refusal(self, error: ProtocolError) -> str:
         why = super().refusal(error)
         state, vm = self._vm.initial, self._vm.initial.vm
-        if isinstance(error, LinkLost | Truncated):
+        hung_up = isinstance(error, LinkLost | Truncated)
+        if isinstance(self.visitors, Door) and self.visitors.multifd and (hung_up or "multifd" in why):
+            return ""
+        if hung_up:
             return why
         if vm.return_path:
             return f"{why}; its VM runs on"
@@ -166,7 +169,7 @@ class StandbyReplica(SecondaryReplica):
         yield from super()._show_out(visitors, error)
 
     def hang_up(self) -> None:
-        if not self._taken:
+        if not self._taken and not isinstance(self.session.error, LinkLost | Truncated):
             self._let_run()
         super().hang_up()
 
