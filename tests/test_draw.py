@@ -409,7 +409,7 @@ def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
     _run(tmp_path, "2")
     expected = {
         f"{name}.{end}"
-        for name in ("primary", "secondary", "pair", "member")
+        for name in ("primary", "secondary", "pair", "member", "watch-primary")
         for end in ("dot", "mmd", "md", "svg")
     } | {f"{name}.{end}" for name in ("checkpoint", "checkpoint-saved") for end in ("dot", "svg")}
     assert {path.name for path in tmp_path.iterdir()} == expected

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import qemus
+from qemu import needs_qemu
 from vm_link import keep
 
 from colo_fsm.qemu import VmCheckpoint
@@ -44,6 +47,25 @@ def test_a_command_that_is_none(command: str, said: str) -> None:
         assert store.newest is not None
         with pytest.raises(CheckFailed, match=said):
             check_loads(VmCheckpoint.of(store.newest), command)
+
+
+@needs_qemu
+@pytest.mark.parametrize("depth", [1, 120])
+def test_a_qemu_that_does_not_see_our_folder_is_given_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    """One in a chroot or a container has a /tmp of its own; and a socket's path has a longest length."""
+    ours = tmp_path / ("d" * depth)
+    ours.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(ours))
+    elsewhere = tmp_path / "qemu"
+    elsewhere.write_text(f'#!/bin/sh\nrm -r {ours}/colo-fsm-*\nexec {qemus.PROGRAM} "$@"\n')
+    elsewhere.chmod(0o755)
+    with MemoryStore() as store:
+        keep(store, 1)
+        assert store.newest is not None
+        with pytest.raises(CheckFailed, match="let TMPDIR name a short folder"):
+            check_loads(VmCheckpoint.of(store.newest), f"{elsewhere} -nodefaults -display none")
 
 
 def test_its_status_when_it_has_loaded(tmp_path: Path) -> None:

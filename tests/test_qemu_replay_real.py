@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import qemus
 from click.testing import CliRunner
-from qemu import Qemu, needs_kvm
+from qemu import Qemu, each_version, needs_kvm
 from qemu_recording import MEMORY, REGION, SIZE, Recording, record
 
 from colo_fsm.cli.app import cli
@@ -63,6 +63,17 @@ def test_a_stored_checkpoint_becomes_a_hot_standby(recording: Recording, rounds:
         assert outcome == Outcome(True, rounds, True, (), State.ENDED, None)
         qemu.lost_heartbeat()
         assert qemu.read(REGION, SIZE) == recording.survivor
+
+
+@each_version
+@pytest.mark.parametrize("kind", ["--return-path", "--no-return-path"])
+def test_a_checkpoint_goes_to_a_qemu_of_either_kind(recording: Recording, kind: str, tmp_path: Path) -> None:
+    """Whatever its Primary was; one of the other kind refuses it, or aborts, and the option is named."""
+    fits = (qemus.current().number >= (11,)) is (kind == "--return-path")
+    with secondary(tmp_path) as qemu:
+        result = CliRunner().invoke(cli, ["replay", str(recording.store), "--connect", qemu.uri, kind])
+    assert (result.exit_code == 0) is fits, result.output
+    assert ("a QEMU from 11 on needs --return-path" in result.output) is not fits
 
 
 def test_more_rounds_than_were_recorded(recording: Recording, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def help_of(command: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_and_options_exist(page: Path) -> None:
     """Every `colo-fsm …` that a page names has these options in its help."""
-    for command, rest in re.findall(r"(?:`|\n)colo-fsm (\w+)([^`\n]*)", page.read_text()):
+    for command, rest in re.findall(r"(?:`|\n)colo-fsm (\w[\w-]*)([^`\n]*)", page.read_text()):
         help = help_of(command)
         for option in re.findall(r"--[a-z-]+", rest):
             assert option in help, f"{page.name}: {command} {option}"

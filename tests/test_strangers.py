@@ -22,6 +22,7 @@ from strangers import STRANGERS
 from colo_fsm.colo import State
 from colo_fsm.fsm import TurnedAway
 from colo_fsm.replica import Refused, blocking
+from colo_fsm.replica.door import LET_RUN
 from colo_fsm.stream import PAGE_SIZE
 
 STAY = 0.3
@@ -141,11 +142,11 @@ class TestBusy:
             secondary.request_leave()
             secondary.wait(20)
 
-    def test_a_real_qemu_is_told_nothing(self, secondary: blocking.Pair) -> None:
+    def test_a_real_qemu_is_told_what_lets_its_guest_run_and_no_words(self, secondary: blocking.Pair) -> None:
         host, port = str(secondary.address).removeprefix("tcp:").split(":")
         with socket.create_connection((host, int(port)), 20) as qemu:
             qemu.sendall(strangers.VM)
-            assert qemu.recv(1) == b""
+            assert qemu.recv(100) == LET_RUN
 
     def test_who_shows_no_stream_does_not_get_in(self, secondary: blocking.Pair) -> None:
         events = secondary.events()

@@ -26,6 +26,7 @@ MODULES = {
     "tap": "watch",
     "trace": "watch",
     "verify": "verify",
+    "watch-primary": "watch_primary",
 }
 """Where each command is."""
 
@@ -42,7 +43,7 @@ class LoadedOnes(Commands):
         if cmd_name not in MODULES:
             return None
         module = importlib.import_module(f".{MODULES[cmd_name]}", __package__)
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
 

@@ -14,7 +14,7 @@ from colo_fsm.fsm import CompleteTable, Side, TableError, complete
 from .load import table_named
 from .status import exit_codes
 
-WHAT = ("primary", "secondary", "pair", "checkpoint", "member")
+WHAT = ("primary", "secondary", "pair", "checkpoint", "member", "watch-primary")
 
 
 @click.command(epilog=exit_codes("drawn", "it could not be drawn or written"))
@@ -40,7 +40,7 @@ def diagram(
     release_on: str,
     resume_on: str,
 ) -> None:
-    """Draw one side, both with the messages between them, one checkpoint on a time axis, or a member.
+    """Draw one side, both with the messages between them, one checkpoint on a time axis, or rows of ours.
 
     Drawn is what you name tables for, else COLO's pair. A side without a table of yours has COLO's.
 
@@ -54,9 +54,9 @@ def diagram(
     what = what or (str(*specs) if len(specs) == 1 else "pair")
     chosen = chosen or _by_ending(output) or "dot"
     variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on), ResumeOn(resume_on))
-    if what == "member":
+    if what in ("member", "watch-primary"):
         if specs:
-            raise click.UsageError("a member has its own rows: leave --primary and --secondary out")
+            raise click.UsageError(f"a {what} has its own rows: leave --primary and --secondary out")
         picture = draw.pictures()[what]
     else:
         picture = _picture(what, {side: _table(side, specs.get(side), variant) for side in Side})

@@ -30,6 +30,7 @@ from .status import exit_codes, one_line_errors
 from .telling import in_words, telling
 
 _AT = (State.REQUESTED, State.REPLIED, State.SENDING, State.SIZED, State.RECEIVED, State.LOADED)
+_OTHER_KIND = "; a QEMU from 11 on needs --return-path, one before it --no-return-path"
 _ADDRESS = "tcp:HOST:PORT or unix:PATH"
 
 
@@ -184,7 +185,8 @@ def replay(
         wanted = (played.rounds or 1) if rounds is None else rounds
         on_message = _print_message if verbose else lambda sent, message: None
         outcome = Replay(played, link, wanted, end, deadline=deadline, on_message=on_message).run()
-        click.echo(shown(_told(outcome, end)))
+        hint = "" if outcome.ready or isinstance(played, Recorded) else _OTHER_KIND
+        click.echo(shown(_told(outcome, end) + hint))
     sys.exit(not outcome.ended)
 
 

@@ -1,4 +1,4 @@
-"""The pictures that this repository carries: COLO's, of the variant that runs by default, and a member's."""
+"""The pictures that this repository carries: COLO's, of the variant that runs by default, and our rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from colo_fsm.colo import PRIMARY, SECONDARY, ResumeOn, Variant
 from colo_fsm.fsm import complete
 from colo_fsm.membership.machine import ROWS, S
+from colo_fsm.qemu.free import machine as watch
 
 from .picture import FORMATS, Picture, checkpoint, machine, pair, side
 from .renderer import dot_hash, hash_of
@@ -17,7 +18,7 @@ KEPT = ("dot", "mermaid", "markdown", "svg")
 
 
 def pictures() -> Mapping[str, Picture]:
-    """By name: COLO's in the patch's order, `checkpoint-saved` as our own pairs take one; and `member`."""
+    """By name: COLO's in the patch's order, `checkpoint-saved` as our own pairs take one; rows of ours."""
     tables, ours = (
         [complete(table, variant) for table in (PRIMARY, SECONDARY)]
         for variant in (Variant(), Variant(resume_on=ResumeOn.SAVED))
@@ -25,7 +26,8 @@ def pictures() -> Mapping[str, Picture]:
     sides = {str(table.side): side(table) for table in tables}
     rounds = {"checkpoint": checkpoint(*tables), "checkpoint-saved": checkpoint(*ours)}
     member = machine("A member", ROWS, S.LOOKING, (S.ALONE, S.PRIMARY))
-    return sides | {"pair": pair(*tables), **rounds, "member": member}
+    watching = machine("A watch of a Primary", watch.ROWS, watch.S.WAITING, (watch.S.WATCHING, watch.S.ALONE))
+    return sides | {"pair": pair(*tables), **rounds, "member": member, "watch-primary": watching}
 
 
 def stale(folder: Path) -> list[Path]:

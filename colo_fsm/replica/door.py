@@ -8,6 +8,7 @@ is told that we are busy: in words if it speaks our own wire (see `fsm.wire`), e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -39,7 +40,14 @@ QUIET = 1.0
 BUSY = "busy: this side has a Primary already"
 NO_STREAM = "it said nothing that begins a migration stream"
 
+LET_RUN = bytes(4)
+"""Checkpoint-ready, for a QEMU that is refused. Up to 10.0 one that has sent its whole stream stands still
+until it has read that; then it runs on, and meets the end of the link at its next round. While it sends, and
+from 11 on, its migration fails, and it runs on as well."""
+
 _CHANNEL = U32.pack(MULTIFD_MAGIC)
+_HUNG_UP = "it has hung up before it sent anything of its memory"
+_NOTHING = (NO_STREAM, f"{NO_STREAM}: {os.strerror(errno.ECONNRESET)}", _HUNG_UP)
 _MULTIFD = "a connection of multifd's is not read here: switch multifd off at the Primary"
 _READ = 1 << 18
 _SHOWN = 4096
@@ -97,13 +105,14 @@ class OneByOne:
 class _Visitor:
     """One who waits, until `due`.
 
-    `shown`: it has begun a stream, `own`: one of our own; `channel`: it is a further connection of
-    multifd's; `leaving`: it was told why not.
+    `shown`: it has begun a stream, `own`: one of our own, `vm`: one of QEMU's; `channel`: it is a further
+    connection of multifd's; `leaving`: it was told why not.
     """
 
     link: socket.socket
     due: float
     own: bool = False
+    vm: bool = False
     channel: bool = False
     shown: bool = False
     leaving: bool = False
@@ -150,6 +159,7 @@ class Door:
         self._error: OSError | None = None
         self._accept_at = self._report_at = 0.0
         self._unreported, self._why = 0, ""
+        self._multifd_until = 0.0
         listener.setblocking(False)
         self._poll.register(self._wake, select.EPOLLIN)
         self._poll.register(listener, select.EPOLLIN)
@@ -210,6 +220,11 @@ class Door:
             os.eventfd_write(self._wake, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join(PARTING)  # at once: it waits for nothing but us
+
+    @property
+    def multifd(self) -> bool:
+        """Whether a Primary with multifd was refused just now: what else becomes of it needs no words."""
+        return time.monotonic() < self._multifd_until
 
     # -- the thread -----------------------------------------------------------------------------
 
@@ -298,12 +313,13 @@ class Door:
             self._refuse(visitor, _MULTIFD if head.startswith(_CHANNEL) else f"{NO_STREAM}: {error}")
             return
         visitor.own = greeting.machine == MACHINE
+        visitor.vm = greeting.complete and not visitor.own
         while head.startswith(SIGN_OF_LIFE, size):  # it is still saving its guest
             size += len(SIGN_OF_LIFE)
         if greeting.complete and (why := BUSY if self._busy else self._wanted(greeting.machine)):
             self._refuse(visitor, why)
         elif event & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) and len(head) <= size:
-            self._refuse(visitor, "it has hung up before it sent anything of its memory")
+            self._refuse(visitor, _HUNG_UP)
         elif greeting.complete:
             self._welcome(visitor, more=len(head) > size or len(head) == _SHOWN)
 
@@ -323,6 +339,9 @@ class Door:
             self._drop(visitor)
             return
         self._noted(why)
+        if visitor.vm:
+            self._drop(visitor)
+            return
         self._forget(visitor)
         self._part_from(visitor.link, why, words=visitor.own)
 
@@ -362,9 +381,16 @@ class Door:
 
     def _drop(self, visitor: _Visitor) -> None:
         self._forget(visitor)
+        if visitor.vm:
+            let_run(visitor.link, LET_RUN)
         hang_up(visitor.link)
 
     def _noted(self, why: str) -> None:
+        """To be reported; but all connections of a Primary with multifd at once, by its name."""
+        if why == _MULTIFD or (self.multifd and why in _NOTHING):
+            known, self._multifd_until = self.multifd, time.monotonic() + self._greeting
+            if known:
+                return
         self._why = why
         self._unreported += 1
         if time.monotonic() >= self._report_at:
@@ -377,6 +403,12 @@ class Door:
             self.report(self._why, count)
         except Exception:  # noqa: BLE001 - whoever is told must not keep the others out
             _log.exception("whoever is told of those refused has failed at %s", self._why)
+
+
+def let_run(link: Link, words: bytes) -> None:
+    """Say this to a QEMU that is refused, if it goes out at once: hang up then."""
+    with contextlib.suppress(OSError):
+        link.sendmsg([words])
 
 
 def ours(machine: str) -> str | None:

@@ -148,8 +148,9 @@ class SecondaryReplica(Replica):
 
     def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
         """Whoever this was is told why, all that it brought is dropped, and the next one comes in."""
-        why = str(error.worded(self.table.words.texts))[:MOST_WORDS]
-        self.events.put(Refused(why))
+        why = self.refusal(error)[:MOST_WORDS]
+        if why:
+            self.events.put(Refused(why))
         link, self.link = self.link, None
         if link is not None:
             visitors.dismiss(link, why)
@@ -161,6 +162,10 @@ class SecondaryReplica(Replica):
         yield from self.call("store", self.store.abort)
         self.link = yield from visitors.next(lambda: self.given_up)
         self._heed()
+
+    def refusal(self, error: ProtocolError) -> str:
+        """Why this visitor is shown out, in words for it; none if that was said already."""
+        return str(error.worded(self.table.words.texts))
 
     def hang_up(self) -> None:
         super().hang_up()

@@ -127,9 +127,9 @@ def pong(value: int) -> bytes:
     return _on_return_path(PONG, value)
 
 
-def shut() -> bytes:
-    """The end of the return path, and all went well; COLO messages follow."""
-    return _on_return_path(SHUT, 0)
+def shut(error: int = 0) -> bytes:
+    """The end of the return path: all went well, and COLO messages follow, or the stream is refused."""
+    return _on_return_path(SHUT, error)
 
 
 def _on_return_path(message: int, value: int) -> bytes:

@@ -53,6 +53,8 @@ def check_loads(vm: VmCheckpoint, command: str) -> str:
             return _loaded(vm, qemu, monitor, incoming)
         except (OSError, ValueError) as error:
             why = _last_words(qemu) or str(error)
+            if folder in why or "AF_UNIX" in why:
+                why += "; let TMPDIR name a short folder that this QEMU sees, too"
             raise CheckFailed(f"checkpoint {vm.number} does not load: {why}") from None
         finally:
             qemu.kill()

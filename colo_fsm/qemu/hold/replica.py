@@ -13,14 +13,18 @@ from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, lost
+from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, Truncated, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
+from colo_fsm.replica.door import LET_RUN, Door, Visitors, let_run
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
-from colo_fsm.stream import Blocks, RoundSections, StreamError, VmLiveDecoder
+from colo_fsm.stream import Blocks, RoundSections, StreamError, VmLiveDecoder, shut
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
+
+_REFUSED = 1
+"""A return path that ends with anything but 0 fails the migration."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -105,7 +109,7 @@ class StandbyReplica(SecondaryReplica):
         """Why nothing was claimed, if a VM was lost before it was protected."""
         self._memory_limit = memory_limit
         self._after_initial = self._protected = after_initial
-        self._heard = False
+        self._heard = self._taken = False
         self._sections: RoundSections | None = None
         self._vm = self._new_vm()
 
@@ -143,6 +147,39 @@ class StandbyReplica(SecondaryReplica):
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
+        self._taken = True
+
+    # -- a VM that is not taken runs on
+
+    def refusal(self, error: ProtocolError) -> str:
+        why = super().refusal(error)
+        state, vm = self._vm.initial, self._vm.initial.vm
+        hung_up = isinstance(error, LinkLost | Truncated)
+        if isinstance(self.visitors, Door) and self.visitors.multifd and (hung_up or "multifd" in why):
+            return ""
+        if hung_up:
+            return why
+        if vm.return_path:
+            return f"{why}; its VM runs on"
+        if state.complete and not vm.says_colo:
+            return f"{why}; x-colo is off there: `cont` runs its VM again"
+        return f"{why}; its VM runs on, and `x-colo-lost-heartbeat` ends a migration that stays at `colo`"
+
+    def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
+        self._let_run()
+        yield from super()._show_out(visitors, error)
+
+    def hang_up(self) -> None:
+        if not self._taken and not isinstance(self.session.error, LinkLost | Truncated):
+            self._let_run()
+        super().hang_up()
+
+    def _let_run(self) -> None:
+        """Nobody is protected by this: nothing is stored of it, and nothing claimed."""
+        if self.link is not None:
+            let_run(self.link, shut(_REFUSED) if self._vm.initial.vm.return_path else LET_RUN)
+
+    # -- its rounds
 
     def arrived(self, data: bytes) -> Effects:
         """What still belongs to the initial state, its description, is no message."""
@@ -184,7 +221,10 @@ class StandbyReplica(SecondaryReplica):
     def _why_unprotected(self) -> str:
         vm, error = self._vm.initial.vm, self.session.error
         if not isinstance(error, LinkLost) or self._heard or vm.says_colo:
-            return f"the VM was lost before its first round was whole, nothing is claimed: {error}"
+            return (
+                f"the VM was lost before its first round was whole, nothing is claimed: {error}; if it "
+                "stands still, `x-colo-lost-heartbeat` there lets it run on"
+            )
         if vm.return_path:  # a plain migration may have one, and a QEMU 11 with x-colo has nothing else
             return (
                 "nothing is claimed: x-colo is off on the Primary (a plain migration; `cont` there runs its "
