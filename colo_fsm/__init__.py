@@ -47,6 +47,7 @@ if typing.TYPE_CHECKING:
         StateGuest,
         blocking,
         link_pair,
+        quick,
     )
     from .replica.aio import primary, secondary
 
@@ -91,6 +92,7 @@ __all__ = [
     "open_arbiter",
     "otherwise",
     "primary",
+    "quick",
     "recv",
     "row",
     "secondary",

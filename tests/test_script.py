@@ -48,7 +48,7 @@ from colo_fsm.fsm import (
     row,
     send,
 )
-from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, Options
+from colo_fsm.replica import ClaimAnswered, ClaimUnanswered, MemoryStore, Options
 from colo_fsm.replica.wish import Wait
 
 P, S = Side.PRIMARY, Side.SECONDARY

@@ -15,7 +15,7 @@ from .events import (
     Serving,
 )
 from .gate import NotRunning
-from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest
+from .guest import AsyncGuest, BytesState, CapacityExceeded, Guest, Saved, StateGuest, quick
 from .link import link_pair
 from .options import Options
 from .outbox import NotCommitted, Outbox
@@ -52,5 +52,6 @@ __all__ = [
     "blocking",
     "link_pair",
     "primary",
+    "quick",
     "secondary",
 ]

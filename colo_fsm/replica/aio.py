@@ -1,7 +1,8 @@
 """The asyncio driver: serves a script on the event loop, and the pair that embedders use.
 
-Hooks of a blocking guest, the store and the arbiter are called on one thread of the pair's own; those of
-an `AsyncGuest` on the loop. The thread is a daemon, and one that does not return is left alone.
+Hooks of a blocking guest and the store are called on one thread of the pair's own, which begins with the first
+of them; the arbiter on one that ends with its answer; an `AsyncGuest`, and what is `quick`, on the loop. The
+threads are daemons, and one that does not return is left alone.
 """
 
 from __future__ import annotations
@@ -180,6 +181,10 @@ class LoopDriver:
         if iscoroutinefunction(call.hook):
             self._task = task = self._loop.create_task(call.hook(*call.args))
             task.add_done_callback(partial(self._task_done, call))
+        elif call.seldom:
+            hooks = Hooks()
+            hooks.call(call, partial(self._tell, call))
+            hooks.end()
         else:
             self._hooks = self._hooks or Hooks()
             self._hooks.call(call, partial(self._tell, call))

@@ -60,7 +60,7 @@ class Life:
         if replica.session.side is Side.PRIMARY:
             timeout = replica.options.connect_timeout
             return (yield from connect(place, timeout, replica.clock, self._given_up))
-        listener = yield Call(place.listen)
+        listener = yield Call(place.listen, seldom=True)
         end.callback(listener.close)
         listener.setblocking(False)
         self.address = address_of(listener)

@@ -142,7 +142,7 @@ def _connect(
     place: Place, end: float, clock: Callable[[], float], given_up: Callable[[], bool]
 ) -> Script[Link | None]:
     """One try of every way there; each has its share of the time."""
-    ways = yield Call(place.resolve, timeout=end - clock())
+    ways = yield Call(place.resolve, timeout=end - clock(), seldom=True)
     refused: OSError | None = None
     for left, (family, where) in zip(range(len(ways), 0, -1), ways, strict=True):
         link = place.new_socket(family)

@@ -43,7 +43,8 @@ class Outbox:
 
     @property
     def _wants(self) -> bool:
-        return any(queue and queue[-1][0] == self._epoch for queue in (self._held, self._promised))
+        held, promised = self._held, self._promised
+        return bool((held and held[-1][0] == self._epoch) or (promised and promised[-1][0] == self._epoch))
 
     def hold(self, deliver: Action, drop: Action = lambda: None) -> None:
         """Call `deliver` when a checkpoint covers what is true now, or `drop` when none ever will.

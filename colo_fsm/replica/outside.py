@@ -207,13 +207,13 @@ class Outside:
 
     # -- hooks --------------------------------------------------------------------------------
 
-    def call(self, name: str, hook: Callable[..., Any], *args: Any) -> Script[Any]:
+    def call(self, name: str, hook: Callable[..., Any], *args: Any, quick: bool | None = None) -> Script[Any]:
         """Call a hook of the embedder's; `name` says in the error which one failed.
 
-        None is called while one before it hangs, and what it works on stays as it is. One that says it is
-        `quick` is called at once: messages go on gathering.
+        None is called while one before it hangs, and what it works on stays as it is. One that is `quick`
+        (None: if it says so) is called at once: messages go on gathering.
         """
-        if not self._ahead and is_quick(hook):
+        if not self._ahead and (is_quick(hook) if quick is None else quick):
             return self.call_here(name, hook, *args)
         if self._outgoing and (rest := self._flush()):
             yield from rest
@@ -221,7 +221,8 @@ class Outside:
         work: Callable[..., Any] = self._named_async if self.awaited(hook) else self._named
         hooks, self._ahead = (*self._ahead, (name, hook, args)), []
         patience = self.options.hook_deadline * (FIRST_COPY if self._first_copy else 1)
-        self._hook = call = Call(work, hooks, patience, self._meanwhile, self.sign_interval)
+        seldom = name == "arbiter"
+        self._hook = call = Call(work, hooks, patience, self._meanwhile, self.sign_interval, seldom)
         try:
             return (yield call)
         except TimeoutError:
@@ -241,6 +242,8 @@ class Outside:
         """The same where nobody looks at the outcome before the next hook: it goes along with that."""
         if self.awaited(hook):
             yield from self.call(name, hook, *args)
+        elif is_quick(hook):
+            self.call_here(name, hook, *args)
         else:
             self._ahead.append((name, hook, args))
 

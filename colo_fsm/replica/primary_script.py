@@ -13,7 +13,7 @@ from colo_fsm import stream
 from colo_fsm.fsm import Do, Effects, LinkLost, NoReturnPath, SendFailed, encode_size
 from colo_fsm.stream.memory import Buffer
 
-from .guest import Saved, is_quick, quick
+from .guest import Saved, is_quick
 from .link import receive
 from .script import Replica, Round, Step
 from .wish import Script
@@ -89,8 +89,8 @@ class PrimaryReplica(Replica):
             return encode(guest.save(full))  # type: ignore[arg-type]
 
         if not self.awaited(guest.save):
-            hook = quick(save) if is_quick(guest.save) else save
-            return (yield from self.call("guest.save", hook))  # type: ignore[no-any-return]
+            quick = is_quick(guest.save)
+            return (yield from self.call("guest.save", save, quick=quick))  # type: ignore[no-any-return]
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]
 

@@ -402,9 +402,8 @@ class Replica(Outside):
         """The arbiter's answer. One that hangs is not asked a second time until it has come back."""
         if self._claim is not None and not self._claim.over:
             raise TimeoutError(f"no answer in {self.options.hook_deadline:g} s, and it is not back yet")
-        self._claim = Call(
-            self.arbiter.claim, (self.generation, self.session.side), self.options.hook_deadline
-        )
+        asked = self.generation, self.session.side
+        self._claim = Call(self.arbiter.claim, asked, self.options.hook_deadline, seldom=True)
         try:
             return (yield self._claim)
         except TimeoutError as cause:

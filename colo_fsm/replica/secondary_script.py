@@ -34,7 +34,7 @@ from colo_fsm.stream import (
 
 from .door import Visitors
 from .events import CheckpointTaken, Refused
-from .guest import is_quick, quick
+from .guest import is_quick
 from .outside import FIRST_COPY
 from .script import Replica, Round, Step
 from .store.base import Checkpoint, MemoryStore, Store
@@ -75,6 +75,7 @@ class SecondaryReplica(Replica):
 
     def __init__(self, *args: Any, store: Store, **kwargs: Any) -> None:
         self.store = store
+        self._in_memory = type(store) is MemoryStore
         self.visitors: Visitors | None = None
         """Where the next link comes from when this one was the wrong one; None: there is only this one."""
         self.ram: Ram | None = None
@@ -187,7 +188,8 @@ class SecondaryReplica(Replica):
             self.after_hooks(decoder.close)
             raise
         self.ram, self.generation = decoder.ram, decoder.generation
-        yield from self.call("store", self.store.complete, decoder.generation, decoder.device)
+        first = decoder.generation, decoder.device
+        yield from self.call("store", self.store.complete, *first, quick=self._in_memory)
         yield from self.load()
 
     def _still_saving(self) -> None:
@@ -270,10 +272,8 @@ class SecondaryReplica(Replica):
 
     def store_round(self) -> Script[None]:
         """Make the round the newest checkpoint."""
-        if type(self.store) is MemoryStore and len(self.round.delta) <= QUICK_PAGES:
-            self.call_here("store", self._commit)
-        else:
-            yield from self.call("store", self._commit)
+        quick = self._in_memory and len(self.round.delta) <= QUICK_PAGES
+        yield from self.call("store", self._commit, quick=quick)
 
     def _commit(self) -> None:
         self.store.commit(self.round.delta, self.round.device)
@@ -282,8 +282,7 @@ class SecondaryReplica(Replica):
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
         if not self.awaited(self.guest.load):
-            hook = quick(self._load_here) if is_quick(self.guest.load) else self._load_here
-            yield from self.call("guest.load", hook)
+            yield from self.call("guest.load", self._load_here, quick=is_quick(self.guest.load))
         else:
             newest = yield from self.call("store", self._newest)
             if (wanted := self._wanted(newest)) is not None:

@@ -52,6 +52,8 @@ class Call:
     timeout: float | None = None
     meanwhile: Callable[[], object] | None = None
     every: float = math.inf
+    seldom: bool = False
+    """Whether no thread should be kept for the next one."""
     over: bool = attrs.field(default=False, init=False)
     """Whether the hook has returned, in time or not."""
     _then: list[Callable[[], object]] = attrs.field(factory=list, init=False)

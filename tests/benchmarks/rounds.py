@@ -1,4 +1,4 @@
-"""How long a checkpoint of one page takes, beside the floor: TCP ping-pong of two processes."""
+"""How many checkpoints a second the drivers make, against the floor: TCP ping-pong of two processes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import colo_fsm
-from colo_fsm import Options, StateGuest
+from colo_fsm import StateGuest
+from colo_fsm import quick as returning_at_once
 from colo_fsm.replica import blocking
 
 from .table import Row
 
 ROUNDS = 1000
 ANSWERS = 3000
+
+
 ROUND_TRIPS = 2
 """In the critical path of a checkpoint: request and reply; state and loaded."""
 
@@ -64,26 +67,78 @@ def floor(count: int = ROUNDS) -> float:
     return 20 * count / took
 
 
-def _secondary(told: Connection, claim: str) -> None:
-    with blocking.secondary(StateGuest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
+def _echo_on_a_loop(told: Connection) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4):
+            writer.write(data)
+        over.set()
+
+    async def main() -> None:
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            told.send(server.sockets[0].getsockname()[1])
+            await over.wait()
+
+    over = asyncio.Event()
+    asyncio.run(main())
+
+
+async def asyncio_floor(count: int = ROUNDS) -> float:
+    """The same through asyncio streams on both ends."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_echo_on_a_loop, args=(there,), daemon=True)
+    process.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.recv())
+    began = time.perf_counter()
+    for _ in range(5 * count):
+        writer.write(b"ping")
+        await reader.read(4)
+    took = time.perf_counter() - began
+    writer.close()
+    process.join()
+    return 5 * count / took
+
+
+class QuickGuest(StateGuest):
+    """One whose service hands out its state at once, and takes it at once."""
+
+    save = returning_at_once(StateGuest.save)
+    load = returning_at_once(StateGuest.load)
+
+
+NewGuest = Callable[[Counter, int], StateGuest]
+
+
+def _blocking_secondary(told: Connection, claim: str, guest: NewGuest) -> None:
+    with blocking.secondary(guest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
         told.send(str(pair.address))
         pair.wait()
 
 
-def _with_secondary(claim: str) -> tuple[multiprocessing.Process, str]:
+def _asyncio_secondary(told: Connection, claim: str, guest: NewGuest) -> None:
+    async def main() -> None:
+        async with colo_fsm.secondary(
+            guest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim
+        ) as pair:
+            told.send(str(pair.address))
+            await pair.wait()
+
+    asyncio.run(main())
+
+
+def _with_secondary(
+    claim: str, guest: NewGuest = StateGuest, secondary: Callable[..., None] = _blocking_secondary
+) -> tuple[multiprocessing.Process, str]:
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_secondary, args=(there, claim), daemon=True)
+    process = multiprocessing.Process(target=secondary, args=(there, claim, guest), daemon=True)
     process.start()
     return process, here.recv()
 
 
-def blocking_rounds(claim: str, count: int = ROUNDS) -> float:
-    """Checkpoints a second of the blocking driver, two processes."""
-    process, address = _with_secondary(claim)
+def blocking_rounds(claim: str, guest: NewGuest = StateGuest, count: int = ROUNDS) -> float:
+    """Checkpoints a second of the blocking driver on both sides, two processes."""
+    process, address = _with_secondary(claim, guest)
     counter = Counter()
-    with blocking.primary(
-        StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
-    ) as pair:
+    with blocking.primary(guest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
         for _ in range(count):
             with pair.turn():
@@ -95,13 +150,11 @@ def blocking_rounds(claim: str, count: int = ROUNDS) -> float:
     return rounds / took
 
 
-async def asyncio_rounds(claim: str, count: int = ROUNDS) -> float:
-    """The same with asyncio on the Primary's side."""
-    process, address = _with_secondary(claim)
+async def asyncio_rounds(claim: str, guest: NewGuest = StateGuest, count: int = ROUNDS) -> float:
+    """The same with asyncio on both sides."""
+    process, address = _with_secondary(claim, guest, _asyncio_secondary)
     counter = Counter()
-    async with colo_fsm.primary(
-        StateGuest(counter, 4096), peer=address, arbiter=claim, options=Options(interval=0)
-    ) as pair:
+    async with colo_fsm.primary(guest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
         for _ in range(count):
             async with pair.turn():
@@ -139,19 +192,24 @@ async def answers(claim: str, waiters: int, count: int = ANSWERS) -> tuple[float
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Rounds beside the floor, and the answers that they cover."""
+    """Rounds beside the floor of each driver, and the answers that they cover.
+
+    A guest that says that its hooks are quick saves the switches of threads; many pairs are in `growth`.
+    """
     logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # killing the Secondary is how each ends
     count, waited = (20, (1,)) if quick else (ROUNDS, (1, 10, 100))
-    least = ROUND_TRIPS / floor(count) * 1e6
+    trip, trip_on_loops = 1e6 / floor(count), 1e6 / asyncio.run(asyncio_floor(count))
     with tempfile.TemporaryDirectory() as folder:
         claim = f"sqlite:{Path(folder) / 'claim.db'}"
-        for name, rate in (
-            ("blocking", blocking_rounds(claim, count)),
-            ("asyncio", asyncio.run(asyncio_rounds(claim, count))),
-        ):
-            yield Row(f"round of one page, {name}", 1e6 / rate, "us", "two TCP round trips", least)
+        for what, guest in (("", QuickGuest), (", hooks on a thread", StateGuest)):
+            took = 1e6 / blocking_rounds(claim, guest, count)
+            work = f"round of one page, blocking{what}"
+            yield Row(work, took, "us", "two TCP round trips", ROUND_TRIPS * trip)
+            took = 1e6 / asyncio.run(asyncio_rounds(claim, guest, count))
+            work = f"round of one page, asyncio{what}"
+            yield Row(work, took, "us", "two of asyncio streams", ROUND_TRIPS * trip_on_loops)
         for waiters in waited:
             rate, wait = asyncio.run(answers(claim, waiters, ANSWERS * count // ROUNDS))
-            what = f"answers, asyncio, {waiters} at a time"
-            yield Row(what, rate, "answers/s")
-            yield Row(f"{what}, p50", wait * 1e3, "ms", "a TCP round trip", least / ROUND_TRIPS / 1e3)
+            work = f"answers, asyncio, {waiters} at a time"
+            yield Row(work, rate, "answers/s")
+            yield Row(f"{work}, p50", wait * 1e3, "ms", "a TCP round trip", trip / 1e3)
