@@ -1,6 +1,6 @@
 """The asyncio driver: serves a script on the event loop, and the pair that embedders use.
 
-Hooks of a blocking guest and the store are called on one thread of the pair's own, which begins with the first
+Hooks of a blocking guest and the store are called on one thread of the pair's own, begun with the first
 of them; the arbiter on one that ends with its answer; an `AsyncGuest`, and what is `quick`, on the loop. The
 threads are daemons, and one that does not return is left alone.
 """
