@@ -94,6 +94,7 @@ async def asyncio_floor(count: int = ROUNDS) -> float:
         await reader.read(4)
     took = time.perf_counter() - began
     writer.close()
+    await writer.wait_closed()
     process.join()
     return 5 * count / took
 
@@ -201,7 +202,7 @@ def rows(quick: bool) -> Iterator[Row]:
     trip, trip_on_loops = 1e6 / floor(count), 1e6 / asyncio.run(asyncio_floor(count))
     with tempfile.TemporaryDirectory() as folder:
         claim = f"sqlite:{Path(folder) / 'claim.db'}"
-        for what, guest in (("", QuickGuest), (", hooks on a thread", StateGuest)):
+        for what, guest in ((", quick hooks", QuickGuest), (", hooks on a thread", StateGuest)):
             took = 1e6 / blocking_rounds(claim, guest, count)
             work = f"round of one page, blocking{what}"
             yield Row(work, took, "us", "two TCP round trips", ROUND_TRIPS * trip)
