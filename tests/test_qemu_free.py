@@ -204,22 +204,28 @@ class WatchProcess:
     """The command with --json in a `with` block, beside a QEMU with `-qmp unix:FOLDER/w`."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self._out = folder / "watch.out"
+        self._out, self._log = folder / "watch.out", folder / "watch.log"
         here = str(Path(__file__).parent.parent)
         environment = {**os.environ, "PYTHONPATH": here}  # tests/qemu.py is no package that has a qmp
         command = [*COMMAND, "watch-primary", "--json", "--qmp", f"unix:{folder}/w", *options]
-        with self._out.open("wb") as out:
+        with self._out.open("wb") as out, self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment
             )
 
     @property
+    def said(self) -> str:
+        """What is on its standard error."""
+        return self._log.read_text()
+
+    @property
     def told(self) -> list[Mapping[str, Any]]:
-        return [json.loads(line) for line in self._out.read_text().splitlines()]
+        *whole, _ = self._out.read_text().split("\n")
+        return [json.loads(line) for line in whole]
 
     def comes_to(self, state: str) -> None:
         def there() -> bool | None:
-            assert self.process.poll() is None, self._out.read_text()
+            assert self.process.poll() is None, self.said
             return state in [told["state"] for told in self.told] or None
 
         until(there, state)
@@ -248,6 +254,7 @@ def watched_vm(
         finally:
             watch.process.kill()
             watch.process.wait()
+    assert not watch.said
 
 
 def runs_alone(primary: Qemu) -> None:
@@ -257,9 +264,9 @@ def runs_alone(primary: Qemu) -> None:
     runs_on(primary, count(primary.read))
 
 
-@each_version
 @needs_kvm
 class TestProcess:
+    @each_version
     @pytest.mark.parametrize("_n", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 12))])
     def test_a_standby_is_killed_at_any_moment_and_the_vm_runs(self, tmp_path: Path, _n: int) -> None:
         with watched_vm(tmp_path) as (primary, standby, watch):
@@ -344,7 +351,7 @@ class TestEnds:
 def test_nobody_at_that_address(tmp_path: Path) -> None:
     watch = WatchProcess(tmp_path, "--no-arbiter")
     assert watch.wait() == 1
-    assert "no QMP at" in (tmp_path / "watch.out").read_text()
+    assert "no QMP at" in watch.said
 
 
 def test_a_claim_needs_its_generation() -> None:

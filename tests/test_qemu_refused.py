@@ -10,7 +10,7 @@ import pytest
 import qemus
 from qemu import Qemu, each_version, needs_kvm, refused_capabilities
 from qemu_guest import count, counting_guest
-from standby_process import REPLACE, StandbyProcess
+from standby_process import StandbyProcess
 
 pytestmark = needs_kvm
 
@@ -109,15 +109,15 @@ class TestRefused:
                 counts_on(primary)
             held.checkpoint()
 
-    def test_a_standby_that_is_ended_meanwhile(self, tmp_path: Path) -> None:
-        for _ in range(3):
-            with StandbyProcess(tmp_path, REPLACE) as standby, a_vm(tmp_path) as primary:
-                primary.enable_colo(DELAY)
-                primary.migrate(standby.uri)
-                time.sleep(random.uniform(0, 0.1))
-                standby.terminate()
-                standby.wait()
-                counts_on(primary)
+    @pytest.mark.parametrize("_n", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 12))])
+    def test_a_standby_that_is_ended_meanwhile(self, tmp_path: Path, _n: int) -> None:
+        with StandbyProcess(tmp_path) as standby, a_vm(tmp_path) as primary:
+            primary.enable_colo(DELAY)
+            primary.migrate(standby.uri)
+            time.sleep(random.uniform(0, 0.1))
+            standby.terminate()
+            standby.wait()
+            counts_on(primary)
 
     def test_a_store_that_fails_in_the_first_round(self, tmp_path: Path) -> None:
         with StandbyProcess(tmp_path) as standby, a_vm(tmp_path) as primary:
