@@ -49,6 +49,7 @@ from colo_fsm.qemu.watch.channel import (
 from colo_fsm.qemu.watch.rounds import Kind, Round, Verdict, Watch
 from colo_fsm.qemu.watch.tap import review
 from colo_fsm.replica import MemoryStore
+from colo_fsm.replica.link import READ_SIZE
 from colo_fsm.stream import StreamError, pong, shut
 
 M = COLOMessage
@@ -453,12 +454,12 @@ class TestCapture:
         tracemalloc.stop()
 
     def test_a_large_piece_comes_in_parts(self, tmp_path: Path) -> None:
-        data = bytes(range(256)) * 4096
+        data = bytes(range(256)) * (4 * READ_SIZE // 256)
         with Recorder(tmp_path / "c") as recorder:
             recorder.write(0.0, P2S, data)
         parts = list(Capture(tmp_path / "c"))
         assert b"".join(part.data for part in parts) == data
-        assert max(len(part.data) for part in parts) == len(data) // 4
+        assert max(len(part.data) for part in parts) == READ_SIZE
 
     def test_damage_is_told(self, tmp_path: Path) -> None:
         path = tmp_path / "c"

@@ -89,9 +89,11 @@ class LoopDriver:
         try:
             wish = step(answer)
         except StopIteration:
-            return self._end(None)
+            self._end(None)
+            return
         except BaseException as error:  # noqa: BLE001 - raised where somebody waits
-            return self._end(error)
+            self._end(error)
+            return
         if self._watched is not None and self._watched[0].fileno() < 0:
             self._unwatch()  # closed: its number may be another file's soon
         self._wish = wish
@@ -169,7 +171,8 @@ class LoopDriver:
         if now >= self._due:
             if isinstance(wish, Call):
                 self._leave_alone()
-            return self._answer(self._script.throw, TimeoutError())
+            self._answer(self._script.throw, TimeoutError())
+            return
         if now >= self._beat and isinstance(wish, Call) and wish.meanwhile is not None:
             self._beat = now + wish.every
             wish.meanwhile()

@@ -199,7 +199,7 @@ def held(size: int, *, on_disk: bool) -> tuple[Held, Held]:
 
 def rows(quick: bool) -> Iterator[Row]:
     """By how much a round and the memory of each side grow with the guest."""
-    size, rounds, name = (4 * MIB, 5, "4 MiB") if quick else (GIB, 300, "1 GiB")
+    size, rounds, name = (64 * MIB, 5, "64 MiB") if quick else (GIB, 300, "1 GiB")
     small, large = cost("Memory", size // 64, rounds), cost("Memory", size, rounds)
     what = f"pause, {name} Guest, {DIRTY} dirty pages"
     yield Row(f"{what}, p50", large.pause * 1e3, "ms")
