@@ -9,6 +9,7 @@ FILE keeps the parts that are not run again, if they are of this machine. The se
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -59,4 +60,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # that a side is killed is how most parts end
     sys.exit(main())

@@ -22,7 +22,7 @@ MIB = 1 << 20
 KILLS = ((16 * MIB, 5, True), (1024 * MIB, 1, True), (1024 * MIB, 1, False))
 """Capacity, how often the Primary is killed with it, and whether a client works meanwhile."""
 IDLE = ("--alone-interval-ms", "3000")
-"""For a survivor whom nobody asks: else it looks all the time whether anything of 1 GiB has changed."""
+"""For a survivor whom nobody asks: the copy for its new Secondary has the process for itself."""
 SWITCHOVERS = 10
 ROWS = 50
 VALUE = 500_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import socket
 import statistics
@@ -197,7 +196,6 @@ def rows(quick: bool) -> Iterator[Row]:
 
     A guest that says that its hooks are quick saves the switches of threads; many pairs are in `growth`.
     """
-    logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # killing the Secondary is how each ends
     count, waited = (20, (1,)) if quick else (ROUNDS, (1, 10, 100))
     trip, trip_on_loops = 1e6 / floor(count), 1e6 / asyncio.run(asyncio_floor(count))
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,6 @@ The service is in `sqlite_service`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import statistics
 import tempfile
@@ -87,7 +86,6 @@ def rounds(size: int, count: int = ROUNDS) -> Rounds:
 
 def rows(quick: bool) -> Iterator[Row]:
     """The same round as the database grows."""
-    logging.getLogger("colo_fsm").setLevel(logging.CRITICAL)  # a process that is killed is how each ends
     sizes, count = ((MIB,), 10) if quick else (SIZES, ROUNDS)
     found = [rounds(size, count) for size in sizes]
     what = "SQLite, a row a commit, round at"
