@@ -154,7 +154,7 @@ class StandbyReplica(SecondaryReplica):
     def refusal(self, error: ProtocolError) -> str:
         why = super().refusal(error)
         state, vm = self._vm.initial, self._vm.initial.vm
-        hung_up = isinstance(error, LinkLost | Truncated)
+        hung_up = _hung_up(error)
         if isinstance(self.visitors, Door) and self.visitors.multifd and (hung_up or "multifd" in why):
             return ""
         if hung_up:
@@ -166,11 +166,12 @@ class StandbyReplica(SecondaryReplica):
         return f"{why}; its VM runs on, and `x-colo-lost-heartbeat` ends a migration that stays at `colo`"
 
     def _show_out(self, visitors: Visitors, error: ProtocolError) -> Script[None]:
-        self._let_run()
+        if not _hung_up(error):
+            self._let_run()
         yield from super()._show_out(visitors, error)
 
     def hang_up(self) -> None:
-        if not self._taken and not isinstance(self.session.error, LinkLost | Truncated):
+        if not self._taken and not _hung_up(self.session.error):
             self._let_run()
         super().hang_up()
 
@@ -238,6 +239,11 @@ class StandbyReplica(SecondaryReplica):
     def _refuse_disks(self, found: list[str]) -> None:
         if found and not self._disks_elsewhere:
             raise InvalidState(HasDisks(found))
+
+
+def _hung_up(error: BaseException | None) -> bool:
+    """Whether it was the Primary that ended the link: then no QEMU waits for a word of ours."""
+    return isinstance(error, LinkLost | Truncated)
 
 
 def _what_to_switch_on(machine: str) -> str:
