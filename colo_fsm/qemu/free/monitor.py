@@ -12,6 +12,9 @@ from colo_fsm.replica import Address
 PATIENCE = 60.0
 """Seconds for an answer. A QEMU that is busy with a round may take some."""
 
+TRIES = 20
+"""To be greeted first."""
+
 
 class MonitorError(OSError):
     """QEMU refuses a command; the text is QEMU's."""
@@ -35,15 +38,12 @@ class Monitor(Protocol):
 async def connected(address: Address) -> AsyncIterator[Monitor]:
     """The monitor that listens at `address`; it takes one visitor at a time. Raises MonitorError."""
     try:
-        from qemu.qmp import ConnectError, EventListener, QMPClient
+        from qemu.qmp import ConnectError
     except ImportError:
         raise MonitorError("QMP needs pip install 'colo-fsm[qemu]'") from None
-    client = QMPClient("colo-fsm")
-    heard = EventListener(("COLO_EXIT", "STOP", "RESUME"))
-    client.register_listener(heard)
     where: Any = address.path or (address.host, address.port)
     try:
-        await asyncio.wait_for(client.connect(where), PATIENCE)
+        client, heard = await asyncio.wait_for(_greeted(where), PATIENCE)
     except (ConnectError, TimeoutError) as error:
         raise MonitorGone(
             f"no QMP at {address}: {error or 'no greeting, another one is connected'}"
@@ -55,6 +55,27 @@ async def connected(address: Address) -> AsyncIterator[Monitor]:
         ended.cancel()
         with suppress(Exception):  # it has gone, whatever it was
             await client.disconnect()
+
+
+async def _greeted(where: Any) -> tuple[Any, Any]:
+    """A client, and what hears its events. Raises ConnectError.
+
+    A QEMU whose guest stops or runs on at that moment may tell of it before it greets: then we come again.
+    """
+    from qemu.qmp import ConnectError, EventListener, QMPClient
+
+    for left in reversed(range(TRIES)):
+        client = QMPClient("colo-fsm")
+        heard = EventListener(("COLO_EXIT", "STOP", "RESUME"))
+        client.register_listener(heard)
+        try:
+            await client.connect(where)
+        except ConnectError as error:
+            if isinstance(error.exc, OSError | EOFError) or not left:
+                raise
+        else:
+            break
+    return client, heard
 
 
 async def _end(client: Any) -> None:
