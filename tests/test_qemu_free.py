@@ -354,6 +354,23 @@ def test_nobody_at_that_address(tmp_path: Path) -> None:
     assert "no QMP at" in watch.said
 
 
+def test_a_qemu_that_tells_of_its_guest_before_it_greets_is_asked_again(tmp_path: Path) -> None:
+    event = b'{"timestamp": {"seconds": 1, "microseconds": 1}, "event": "STOP"}\n'
+    version = b'{"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}'
+    greeting = b'{"QMP": {"version": ' + version + b', "capabilities": []}}\n'
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/w")
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        watch = WatchProcess(tmp_path, "--no-arbiter")
+        with listener.accept()[0] as first:
+            first.sendall(event + greeting)
+            with listener.accept()[0] as second:
+                second.sendall(greeting)
+                assert b"qmp_capabilities" in second.recv(1000)
+    assert watch.wait() == 1  # it has hung up
+
+
 def test_a_claim_needs_its_generation() -> None:
     done = subprocess.run(
         [*COMMAND, "watch-primary", "--qmp", "unix:x", "--arbiter", "sqlite:x"],
