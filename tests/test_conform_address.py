@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from colo_fsm.conform.case import Verdict
-from colo_fsm.conform.link import CannotTest
+from colo_fsm.conform.link import CannotTest, SocketLink
 from colo_fsm.conform.plan import plan
 from colo_fsm.conform.play import play_all
 from colo_fsm.conform.talk import Pace
@@ -121,3 +121,35 @@ def test_a_link_that_was_accepted_sends_at_once() -> None:
         link = accepted(listener, address, TIMEOUT)
         with link:
             assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_what_is_sent_apart_is_read_apart() -> None:
+    """Whether a message is read whole must not hang on who is faster."""
+    ours, theirs = socket.socketpair()
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        while data := theirs.recv(100):
+            pieces.append(data)
+
+    reader = threading.Thread(target=read)
+    link = SocketLink(ours, TIMEOUT)
+    with theirs:
+        reader.start()
+        for number in range(100):
+            link.send((bytes((number,)),))
+            link.apart()
+        link.close()
+        reader.join()
+    assert pieces == [bytes((number,)) for number in range(100)]
+
+
+def test_a_side_that_waits_for_more_gets_it() -> None:
+    ours, theirs = socket.socketpair()
+    link = SocketLink(ours, TIMEOUT)
+    with theirs:
+        link.send((b"\0",))
+        link.apart()
+        link.send((b"\0\0\1",))
+        assert theirs.recv(4) == b"\0\0\0\1"
+        link.close()

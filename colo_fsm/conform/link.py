@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import struct
+import termios
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
@@ -15,6 +18,9 @@ from colo_fsm.stream import Buffer
 
 from .voice import Voice
 
+TAKEN, TCP_TAKEN = 0.25, 0.001
+"""Seconds: for how long a piece that was written is waited for, and by how much the next follows over TCP."""
+
 
 class CannotTest(Exception):
     """The side under test cannot be reached or started: nothing can be said of it. The text says why."""
@@ -25,6 +31,9 @@ class Link(Protocol):
 
     def send(self, data: Iterable[Buffer]) -> None:
         """Write all of it; what a side that has ended does not take is dropped."""
+
+    def apart(self) -> None:
+        """What is sent next is to be read apart from what was sent, as far as that is in our hands."""
 
     def receive(self, timeout: float) -> bytes | None:
         """What has come, b"" once the side has given the pair up; None: nothing in `timeout` seconds."""
@@ -74,6 +83,18 @@ class SocketLink(Link):
                     break
                 self._socket.sendall(buffer)
 
+    def apart(self) -> None:
+        """Wait until the side has read it all, or for a moment: it may want more than that.
+
+        Over TCP nobody can tell what a peer has read, only what its kernel has.
+        """
+        if self._socket.family != socket.AF_UNIX:
+            time.sleep(TCP_TAKEN)
+        until = moment() + TAKEN
+        with suppress(OSError):
+            while _unread(self._socket) and moment() < until:
+                time.sleep(TCP_TAKEN / 10)
+
     def receive(self, timeout: float) -> bytes | None:
         if self._ended:
             return b""
@@ -101,3 +122,9 @@ class SocketLink(Link):
 def moment() -> float:
     """Seconds of the clock that exchanges are noted by."""
     return time.monotonic()
+
+
+def _unread(sock: socket.socket) -> int:
+    """How much of what was written waits on the way; 0: nothing does."""
+    (left,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))
+    return int(left)

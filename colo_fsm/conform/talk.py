@@ -148,7 +148,9 @@ class Talk:
         noted = act.ends
         if noted:
             self._note("->", str(act))
-        for piece in act.pieces(self._voice):
+        for number, piece in enumerate(act.pieces(self._voice)):
+            if number:
+                self._link.apart()
             for buffer in piece:
                 if len(buffer) and not noted:
                     self._note("->", str(act))
