@@ -109,7 +109,7 @@ def test_the_primary_is_paused_from_the_reply_until_the_state_is_loaded() -> Non
     assert [text for text, _, _ in chart.lane(Side.SECONDARY, "guest")] == ["paused"]
 
 
-@pytest.mark.parametrize("release_on", ReleaseOn)
+@pytest.mark.parametrize("release_on", [ReleaseOn.RECEIVED, ReleaseOn.LOADED])
 def test_packets_are_let_out_by_the_message_that_releases_them(release_on: ReleaseOn) -> None:
     chart = Chart(colo(Variant(release_on=release_on)))
     at = chart.arrow(f"vmstate-{release_on}")[1][0]
@@ -118,6 +118,13 @@ def test_packets_are_let_out_by_the_message_that_releases_them(release_on: Relea
     assert first[2] == near(at)
     assert second[1] == near(chart.arrow("vmstate-loaded")[1][0])
     assert chart.let_out == [near(at)]
+
+
+def test_at_a_gate_packets_are_let_out_by_the_secondary_before_the_guest_runs_on() -> None:
+    chart = Chart(colo(Variant(release_on=ReleaseOn.GATE)))
+    (sent, _), (taken, _) = chart.arrow("vmstate-loaded")
+    assert chart.let_out == [near(sent)]
+    assert sent < taken
 
 
 def test_in_hybrid_mode_both_run_and_their_packets_are_compared() -> None:

@@ -64,3 +64,8 @@ def test_the_union_has_every_event() -> None:
         Serving, Transition, CheckpointTaken, ClaimAnswered, ClaimUnanswered, Dropped, NotServing, Refused,
         MemberMoved,
     }  # fmt: skip
+
+
+def test_a_gate_is_a_standbys() -> None:
+    with pytest.raises(ValueError, match="release_on gate is for a standby's gate"):
+        Options(release_on=ReleaseOn.GATE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from pair import differences, unnoticed_mutants
 
-from colo_fsm.colo import SECONDARY, COLOMessage, Mode, Profile, State, Variant
+from colo_fsm.colo import SECONDARY, COLOMessage, Mode, Profile, ReleaseOn, State, Variant
 from colo_fsm.fsm import complete
 
 REST: dict[str, str] = {
@@ -31,6 +31,7 @@ def rest(variant: Variant) -> dict[str, str]:
 
 def by_hand(variant: Variant) -> dict[str, str]:
     """The written rows: "state trigger" -> "dest: effects"."""
+    gate = variant.release_on is ReleaseOn.GATE
     rows = {
         # colo_process_incoming_thread(): the initial work, ready, then the loop
         "init done_receive_initial": "ready: send checkpoint-ready",
@@ -39,7 +40,7 @@ def by_hand(variant: Variant) -> dict[str, str]:
         "loaded recv_checkpoint_request": "requested: suspend",
         # one checkpoint
         "requested done_suspend": "replied: send checkpoint-reply",
-        "received done_load": "loaded: send vmstate-loaded",
+        "received done_load": "loaded: " + "release, " * gate + "send vmstate-loaded",
         # a fault while loading: finish the load, send nothing; one that fails twice leaves nothing to run
         "finishing done_load": "failover: disconnect, claim",
         "finishing fault_guest_failed": "stopped: disconnect, suspend, discard",

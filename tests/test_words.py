@@ -29,15 +29,21 @@ def test_each_side_has_the_other_as_its_peer() -> None:
     assert Side.SECONDARY.peer is Side.PRIMARY
 
 
-def test_there_are_24_variants() -> None:
+def test_there_are_32_variants() -> None:
     assert {str(v) for v in Variant.all()} == {
         f"{profile}/{mode}/{release}{resume}"
         for profile in ("patch", "qemu")
         for mode in ("periodic", "hybrid")
-        for release in ("received", "loaded")
+        for release in ("received", "loaded", "gate")
         for resume in ("/resume-saved", "/resume-received", "")
+        if (release, resume) != ("gate", "/resume-saved")
     }
-    assert len(Variant.all()) == 24
+    assert len(Variant.all()) == 32
+
+
+def test_with_a_gate_the_guest_stands_until_its_checkpoint_is_stored() -> None:
+    with pytest.raises(ValueError, match="the guest stands until its checkpoint is stored"):
+        Variant(release_on=ReleaseOn.GATE, resume_on=ResumeOn.SAVED)
 
 
 def test_the_default_variant_is_what_qemu_speaks_with_the_safe_release() -> None:

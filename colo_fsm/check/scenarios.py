@@ -43,6 +43,7 @@ _LOADED = Variant()
 _HYBRID = Variant(mode=Mode.HYBRID, release_on=ReleaseOn.RECEIVED)
 _HYBRID_LOADED = Variant(mode=Mode.HYBRID)
 _SAVED = Variant(resume_on=ResumeOn.SAVED)
+_GATE = Variant(release_on=ReleaseOn.GATE)
 _PATCH = Variant(Profile.PATCH, release_on=ReleaseOn.RECEIVED)
 _PATCH_LOADED = Variant(Profile.PATCH)
 
@@ -106,6 +107,10 @@ MATRIX: tuple[Documented[Scenario], ...] = (
     # what pairs of this package are: the guest runs on once its state is taken
     _claim("everything-saved", BREAKS | DISTURBANCES, variant=_SAVED),
     _claim("two-disturbed-saved", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_SAVED, budget=2),
+    # a standby of QEMU's with a gate: the Secondary lets the packets out
+    _claim("gate-all-breaks", BREAKS, variant=_GATE),
+    _claim("gate-everything", BREAKS | DISTURBANCES, variant=_GATE),
+    _claim("gate-two-disturbed", _BREAKS | _WIRE | {Strike.PAYLOAD}, variant=_GATE, budget=2),
     # the other variants
     _claim("hybrid-all-breaks", BREAKS, variant=_HYBRID),
     _claim("hybrid-disturbed", _BREAKS | _WIRE, variant=_HYBRID),

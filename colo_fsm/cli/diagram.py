@@ -53,7 +53,10 @@ def diagram(
     specs = {side: spec for side, spec in zip(Side, (primary, secondary), strict=True) if spec}
     what = what or (str(*specs) if len(specs) == 1 else "pair")
     chosen = chosen or _by_ending(output) or "dot"
-    variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on), ResumeOn(resume_on))
+    try:
+        variant = Variant(Profile(profile), Mode(mode), ReleaseOn(release_on), ResumeOn(resume_on))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if what in ("member", "watch-primary"):
         if specs:
             raise click.UsageError(f"a {what} has its own rows: leave --primary and --secondary out")

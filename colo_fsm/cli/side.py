@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from colo_fsm.colo import ReleaseOn, ResumeOn
-from colo_fsm.fsm import ProtocolError, Session, begin
+from colo_fsm.fsm import ProtocolError, Session, Side, begin
 from colo_fsm.replica import (
     AsyncGuest,
     DirectoryStore,
@@ -63,7 +63,7 @@ def common(command: Command) -> Command:
             fence_option,
             click.option(
                 "--release-on",
-                type=click.Choice([r.value for r in ReleaseOn]),
+                type=click.Choice([r.value for r in ReleaseOn if r.by is Side.PRIMARY]),
                 default=ReleaseOn.LOADED.value,
                 show_default=True,
                 help="The message that lets packets out. Same on both sides.",

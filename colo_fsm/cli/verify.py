@@ -59,7 +59,7 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option("--profile", type=_choice(Profile), help="Default: qemu.")
 @click.option("--mode", type=_choice(Mode), help="Default: periodic.")
 @click.option("--release-on", type=_choice(ReleaseOn), help="Default: loaded, as pairs do.")
-@click.option("--resume-on", type=_choice(ResumeOn), help="Default: saved, as pairs do.")
+@click.option("--resume-on", type=_choice(ResumeOn), help="Default: saved, as pairs do; with a gate loaded.")
 @click.option("--arbiter", type=_choice(Arbiter), help="Default: claim.")
 @click.option(
     "--faults",
@@ -198,12 +198,17 @@ def _members(options: dict[str, Any]) -> MemberScenario:
 
 
 def _described(options: dict[str, Any]) -> Scenario:
-    variant = Variant(
-        Profile(options["profile"] or Profile.QEMU),
-        Mode(options["mode"] or Mode.PERIODIC),
-        ReleaseOn(options["release_on"] or ReleaseOn.LOADED),
-        ResumeOn(options["resume_on"] or ResumeOn.SAVED),
-    )
+    release_on = ReleaseOn(options["release_on"] or ReleaseOn.LOADED)
+    resume_on = ResumeOn.LOADED if release_on is ReleaseOn.GATE else ResumeOn.SAVED
+    try:
+        variant = Variant(
+            Profile(options["profile"] or Profile.QEMU),
+            Mode(options["mode"] or Mode.PERIODIC),
+            release_on,
+            ResumeOn(options["resume_on"] or resume_on),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     budget = 1 if options["budget"] is None else options["budget"]
     scenario = Scenario(
         "yours", variant, Arbiter(options["arbiter"] or Arbiter.CLAIM), _faults(options["faults"]), budget,

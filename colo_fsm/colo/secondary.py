@@ -5,6 +5,7 @@ receives, stores, loads. In mode `periodic` its guest does not run between check
 
 Rules that hold here:
 - A checkpoint is in the store before `vmstate-received` is sent: that message lets packets out.
+- With a gate the Primary's packets come here. They leave before `vmstate-loaded` does: its guest still stands.
 - A half-loaded guest never runs: a fault met while storing or loading loads the newest checkpoint first
   (QEMU's `relaunch`), and then sends nothing. A load that fails is tried once more; then there is
   nothing to run, and nothing to claim for: a Secondary claims only with what it has loaded.
@@ -21,11 +22,12 @@ from colo_fsm.fsm.table import Table, begin, done, fault, lost, otherwise, recv,
 from colo_fsm.fsm.terms import Do as do
 from colo_fsm.fsm.terms import Fault, Side
 
-from .words import COLO, Mode, Profile
+from .words import COLO, Mode, Profile, ReleaseOn
 from .words import COLOMessage as M
 from .words import State as S
 
 HYBRID, PATCH, QEMU = Mode.HYBRID, Profile.PATCH, Profile.QEMU
+WITH_GATE = ReleaseOn.GATE
 
 # fmt: off
 SECONDARY = Table(
@@ -45,7 +47,7 @@ SECONDARY = Table(
         row(S.SIZED,             done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=QEMU),
         row(S.REPLIED,           recv(M.VMSTATE_SEND),       S.SENDING,   do.store, when=PATCH),
         row(S.SENDING,           done(do.store),             S.RECEIVED,  send(M.VMSTATE_RECEIVED), do.load, when=PATCH),
-        row(S.RECEIVED,          done(do.load),              S.LOADED,    send(M.VMSTATE_LOADED), do.resume(HYBRID)),
+        row(S.RECEIVED,          done(do.load),              S.LOADED,    do.release(WITH_GATE), send(M.VMSTATE_LOADED), do.resume(HYBRID)),
         # a fault once a checkpoint may be stored: load it, send nothing; a load that fails twice leaves nothing to claim for
         row((S.SIZED, S.RECEIVED), otherwise,                S.FINISHING, do.load, when=QEMU),
         row((S.SENDING, S.RECEIVED), otherwise,              S.FINISHING, do.load, when=PATCH),

@@ -70,12 +70,19 @@ class Mode(StrEnum):
 
 
 class ReleaseOn(StrEnum):
-    """The message that lets the Primary's packets out."""
+    """What lets the Primary's packets out: a message, or the Secondary itself."""
 
     RECEIVED = "received"
     """As published: the Secondary holds the checkpoint."""
     LOADED = "loaded"
     """The safe one: the Secondary has proved that it can load it."""
+    GATE = "gate"
+    """They come to the Secondary, and it passes them on once it has loaded the checkpoint."""
+
+    @property
+    def by(self) -> Side:
+        """Who holds the packets."""
+        return Side.SECONDARY if self is ReleaseOn.GATE else Side.PRIMARY
 
 
 class ResumeOn(StrEnum):
@@ -89,18 +96,31 @@ class ResumeOn(StrEnum):
     """The patch's order, and QEMU's: the Secondary has loaded it."""
 
 
+def _sound(release_on: ReleaseOn, resume_on: ResumeOn) -> bool:
+    return release_on is not ReleaseOn.GATE or resume_on is not ResumeOn.SAVED
+
+
 @attrs.frozen
 class Variant:
-    """Which of the choices a table is for: what QEMU speaks today, with the safe release."""
+    """Which of the choices a table is for: what QEMU speaks today, with the safe release. Raises ValueError.
+
+    A gate cannot tell what a guest says that runs on at `saved` from what it said before: no such variant.
+    """
 
     profile: Profile = Profile.QEMU
     mode: Mode = Mode.PERIODIC
     release_on: ReleaseOn = ReleaseOn.LOADED
-    resume_on: ResumeOn = ResumeOn.LOADED
+    resume_on: ResumeOn = attrs.field(default=ResumeOn.LOADED)
+
+    @resume_on.validator
+    def _stands_at_the_gate(self, _: object, on: ResumeOn) -> None:
+        if not _sound(self.release_on, on):
+            raise ValueError("with a gate the guest stands until its checkpoint is stored: not resume_on saved")
 
     @classmethod
     def all(cls) -> tuple[Self, ...]:
-        return tuple(starmap(cls, product(Profile, Mode, ReleaseOn, ResumeOn)))
+        choices = product(Profile, Mode, ReleaseOn, ResumeOn)
+        return tuple(starmap(cls, (choice for choice in choices if _sound(*choice[2:]))))
 
     def __contains__(self, choice: object) -> bool:
         """Whether something marked with this choice belongs to this variant.

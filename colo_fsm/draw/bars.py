@@ -5,7 +5,7 @@ All of it follows from the effects of the rows that fire, one after the other, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from enum import StrEnum
 from math import inf
 
@@ -67,12 +67,12 @@ def guest(table: CompleteTable, steps: Sequence[Step]) -> Iterator[Bar]:
 
 
 def packets(table: CompleteTable, steps: Sequence[Step]) -> list[Packets]:
-    """What this side's guest sends, a part for each save: the row that releases lets out what is saved."""
+    """What this side's guest sends, a part for each save: the row that releases, of either side, lets it out."""
     parts: list[Packets] = []
     saved: list[Packets] = []
     written: Packets | None = None
     runs, tone = False, Tone.HELD
-    for at, effects in _asked(table, steps):
+    for at, effects in _asked(table, steps, peer=(Do.release,)):
         for effect in effects:
             match effect:
                 case Do.resume | Do.suspend:
@@ -104,9 +104,14 @@ def work(table: CompleteTable, steps: Iterable[Step]) -> Iterator[Bar]:
             yield Bar(Tone.WORK, step.at, step.at + 1, asked(own))
 
 
-def _asked(table: CompleteTable, steps: Iterable[Step]) -> Iterator[tuple[float, tuple[Effect, ...]]]:
+def _asked(
+    table: CompleteTable, steps: Iterable[Step], peer: Container[Effect] = ()
+) -> Iterator[tuple[float, tuple[Effect, ...]]]:
+    """When this side's rows ask for what, and those of its peer for any of `peer`."""
     yield 0, table.start
-    yield from ((step.at, step.row.effects) for step in steps if step.side is table.side)
+    for step in steps:
+        own = step.side is table.side
+        yield step.at, step.row.effects if own else tuple(e for e in step.row.effects if e in peer)
 
 
 def _bars(changes: Iterable[tuple[float, Tone]], end: float) -> Iterator[Bar]:

@@ -8,6 +8,7 @@ import attrs
 
 from colo_fsm.arbiter.base import a_time
 from colo_fsm.colo import ReleaseOn, ResumeOn, Variant
+from colo_fsm.fsm import Side
 
 _above_0: Any = attrs.validators.gt(0)
 _a_time_above_0: Any = attrs.validators.and_(_above_0, a_time)
@@ -33,7 +34,7 @@ class Options:
     - `state_limit`: the largest device state accepted, in bytes (Secondary).
     """
 
-    release_on: ReleaseOn = ReleaseOn.LOADED
+    release_on: ReleaseOn = attrs.field(default=ReleaseOn.LOADED)
     resume_on: ResumeOn = ResumeOn.SAVED
     interval: float = attrs.field(default=0.1, validator=a_time)
     min_interval: float = attrs.field(default=0.0, validator=a_time)
@@ -43,6 +44,11 @@ class Options:
     connect_timeout: float = attrs.field(default=10.0, validator=a_time)
     greeting_deadline: float = attrs.field(default=5.0, validator=_a_time_above_0)
     state_limit: int = attrs.field(default=1 << 30, validator=_above_0)
+
+    @release_on.validator
+    def _a_message(self, _: object, on: ReleaseOn) -> None:
+        if on.by is not Side.PRIMARY:
+            raise ValueError(f"release_on {on} is for a standby's gate: a pair's Primary holds its own packets")
 
     @min_interval.validator
     def _least_and_most(self, _: object, least: float) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import attrs
 
-from colo_fsm.colo import Variant
+from colo_fsm.colo import Profile, ReleaseOn, Variant
 from colo_fsm.fsm import Do, Effect, Send, Side
 
 from ..found import TooLarge
@@ -135,12 +135,14 @@ class Draft:
         if self.facts.comparing and self.own.running and self.own.connected:
             self.broken.add(Property.COMPARING)
         self.set(running=False)
+        self._speaks(False)
         self._not_alone()
         self._svm(Vcpu.STOPPED)
 
     def _resume(self) -> None:
         facts = self.facts
         self.set(running=True)
+        self._speaks(True)
         if self.own.output is Output.NONE:
             self.set(output=Output.HELD)
         if self.side is Side.SECONDARY and (self.own.torn or facts.loaded != facts.stored):
@@ -164,15 +166,16 @@ class Draft:
             self.facts = self.facts.with_alone(self.side, Lone.WAS)
 
     def release(self) -> None:
-        """Let out what the newest save covers."""
+        """Let out what the newest save covers; a gate lets out what was there when the state began to come."""
         facts = self.facts
-        if facts.stored != 0:
+        out = facts.sealed if self.side is Side.SECONDARY else 0
+        if out == NEVER or not _covers(facts.stored, out):
             self.broken.add(Property.OUTPUT_COMMIT)
         elif not facts.loadable:
             self.broken.add(Property.LOADABLE)
         if facts.secondary_alone is not Lone.NEVER and facts.loaded != 0:
             self.broken.add(Property.TAKEOVER)
-        self.fact(released=0)
+        self.fact(released=0 if out == NEVER else out)  # all that came is out
 
     def _release_all(self) -> None:
         if not (self.own.running and self.own.state in self.law.alone):
@@ -200,6 +203,14 @@ class Draft:
         if self.side is Side.SECONDARY:
             self.fact(received=NEVER, intact=True)
 
+    @property
+    def _gate(self) -> bool:
+        return self.variant.release_on is ReleaseOn.GATE
+
+    def _speaks(self, runs: bool) -> None:
+        if self.side is Side.PRIMARY and self._gate:
+            self.fact(heard=runs and self.own.state not in self.law.alone)
+
     def _svm(self, svm: Vcpu) -> None:
         if self.hybrid and self.side is Side.SECONDARY:
             left = self.facts.svm is Vcpu.LEFT or not self.own.connected
@@ -209,6 +220,7 @@ class Draft:
         """The side is gone; its peer comes to the end of the link, or (SILENT) to nothing at all."""
         self.take = Take.HANG_UP if seen is End.CLOSED else Take.VANISH
         self._ends(seen)
+        self._speaks(False)
         self._not_alone()
         if self.hybrid and self.side is Side.SECONDARY:
             self.fact(svm=Vcpu.LEFT)
@@ -221,7 +233,10 @@ class Draft:
 
     def _begins(self, effect: Do) -> None:
         """An effect that takes time begins."""
-        own, later = self.own, self.own.todo[1:]
+        own, later, facts = self.own, self.own.todo[1:], self.facts
+        first = Do.receive_live if self.variant.profile is Profile.QEMU else Do.store
+        if self._gate and effect is first:  # the gate's mark: what has come is the round's
+            self.fact(sealed=NEVER if facts.heard else 0)
         if effect in (Do.save, Do.load) and own.running:
             self.broken.add(Property.SUSPENDED)
         if any(isinstance(each, Send) for each in later):

@@ -180,6 +180,10 @@ class Facts(NamedTuple):
     secondary_alone: Lone = Lone.NEVER
     comparing: bool = False
     svm: Vcpu = Vcpu.STOPPED
+    heard: bool = False
+    """Whether the Primary's guest runs and its packets come to the Secondary's gate (`release_on` gate), before it is alone."""
+    sealed: int = NEVER
+    """The newest checkpoint whose packets wait at the gate apart from those that come, as a lag."""
 
     def alone(self, side: Side) -> Lone:
         return self.primary_alone if side is Side.PRIMARY else self.secondary_alone
@@ -196,6 +200,7 @@ class Facts(NamedTuple):
             stored=older(self.stored),
             loaded=older(self.loaded),
             received=older(self.received),
+            sealed=older(self.sealed),
         )
 
 

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from colo_fsm.colo import ReleaseOn
+from colo_fsm.fsm import Side
 from colo_fsm.services.sqlite_server import CAPACITY
 
 from ..numbers import MILLISECONDS, Number
@@ -46,7 +47,7 @@ EXIT_CODES = exit_codes(
 )
 @click.option(
     "--release-on",
-    type=click.Choice([r.value for r in ReleaseOn]),
+    type=click.Choice([r.value for r in ReleaseOn if r.by is Side.PRIMARY]),
     default=ReleaseOn.LOADED.value,
     show_default=True,
     help="The message that lets replies out.",
