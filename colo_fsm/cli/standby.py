@@ -29,6 +29,7 @@ from colo_fsm.replica import (
 from colo_fsm.replica.address import address_of
 
 from . import options
+from .gate import Gate, gate_options
 from .handles import Handles, handles, watched_beside
 from .held import StandbyFigures
 from .judge import arbiter_option, fence_option, judge
@@ -109,6 +110,7 @@ make its QEMU quit, before --on-failover starts the VM from DIR. See docs/standb
     is_flag=True,
     help="Claim for a VM that was lost before its first round, too: it goes on from where it was copied.",
 )
+@gate_options
 @options.greeting_deadline
 @click.option(
     "--deadline",
@@ -135,6 +137,7 @@ def standby(
     size_limit: int,
     memory_limit: int | None,
     after_initial: bool,
+    gate: Gate,
     greeting_deadline: float,
     deadline: float,
     handles: Handles,
@@ -156,7 +159,10 @@ def standby(
     with telling(missing_object if as_json else in_words) as voices:
         log_to_stderr(logging.DEBUG if verbose else logging.CRITICAL)
         teller = Teller(voices, as_json, level)
-        with one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener:
+        with (
+            one_line_errors(), DirectoryStore(store, fsync=fsync) as kept, address.listen() as listener,
+            gate.listening(teller.line) as packets,
+        ):  # fmt: skip
             if not replace_store:
                 refuse_what_is_kept(store, kept)
             number = decides.open() if generation is None else generation
@@ -164,7 +170,7 @@ def standby(
             make = partial(
                 StandbyReplica, guest=Held(), arbiter=decides, options=options, store=kept,
                 generation=number, disks_elsewhere=disks_elsewhere, memory_limit=memory_limit,
-                after_initial=after_initial,
+                after_initial=after_initial, gate=packets,
             )  # fmt: skip
 
             def happened(event: Event) -> None:
@@ -175,12 +181,14 @@ def standby(
                 figures.leaves()
                 holder.end()
 
-            holder = Standby(listener, make, happened)
+            holder = Standby(listener, make, happened, packets)
             figures = StandbyFigures(holder)
             with ended_by_signals(end), watched_beside(figures, handles):
                 teller.line(f"listening at {address_of(listener)}, generation {number}", Loud.CHANGES)
                 figures.started()
                 outcome = holder.run()
+        if outcome.state is not State.ALONE:
+            gate.open(teller.line)
         teller.over(outcome)
         if outcome.state is State.ALONE and on_failover is not None:
             facts = {

@@ -115,7 +115,9 @@ class Variant:
     @resume_on.validator
     def _stands_at_the_gate(self, _: object, on: ResumeOn) -> None:
         if not _sound(self.release_on, on):
-            raise ValueError("with a gate the guest stands until its checkpoint is stored: not resume_on saved")
+            raise ValueError(
+                "with a gate the guest stands until its checkpoint is stored: not resume_on saved"
+            )
 
     @classmethod
     def all(cls) -> tuple[Self, ...]:

@@ -34,6 +34,7 @@ class Link(Protocol):
 
     def apart(self) -> None:
         """What is sent next is to be read apart from what was sent, as far as that is in our hands."""
+        return
 
     def receive(self, timeout: float) -> bytes | None:
         """What has come, b"" once the side has given the pair up; None: nothing in `timeout` seconds."""

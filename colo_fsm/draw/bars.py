@@ -67,7 +67,7 @@ def guest(table: CompleteTable, steps: Sequence[Step]) -> Iterator[Bar]:
 
 
 def packets(table: CompleteTable, steps: Sequence[Step]) -> list[Packets]:
-    """What this side's guest sends, a part for each save: the row that releases, of either side, lets it out."""
+    """What this guest sends, a part for each save: the row that releases, on either side, lets it out."""
     parts: list[Packets] = []
     saved: list[Packets] = []
     written: Packets | None = None

@@ -83,8 +83,11 @@ class Address:
         """
         listener: socket.socket
         if self.path:
-            _remove_stale(self.path)
-            listener = UnixListener(self.path, mode)
+            try:
+                _remove_stale(self.path)
+                listener = UnixListener(self.path, mode)
+            except OSError as error:  # which of several it is, nobody would see
+                raise OSError(error.errno, f"{error.strerror or error}: {self}") from error
         else:
             family, where = self.resolve()[0]
             listener = socket.create_server(where[:2], family=family)

@@ -48,7 +48,9 @@ class Options:
     @release_on.validator
     def _a_message(self, _: object, on: ReleaseOn) -> None:
         if on.by is not Side.PRIMARY:
-            raise ValueError(f"release_on {on} is for a standby's gate: a pair's Primary holds its own packets")
+            raise ValueError(
+                f"release_on {on} is for a standby's gate: a pair's Primary holds its own packets"
+            )
 
     @min_interval.validator
     def _least_and_most(self, _: object, least: float) -> None:

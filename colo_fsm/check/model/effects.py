@@ -166,7 +166,7 @@ class Draft:
             self.facts = self.facts.with_alone(self.side, Lone.WAS)
 
     def release(self) -> None:
-        """Let out what the newest save covers; a gate lets out what was there when the state began to come."""
+        """Let out what the newest save covers; a gate what was there when the state began to come."""
         facts = self.facts
         out = facts.sealed if self.side is Side.SECONDARY else 0
         if out == NEVER or not _covers(facts.stored, out):

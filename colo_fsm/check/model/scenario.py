@@ -116,6 +116,8 @@ class Scenario:
         count = f" (at most {self.budget} on the wire)" if self.disturbances else ""
         if self.law.words is not COLO:
             return f"{self.law.words.name}, arbiter {self.arbiter}: {faults}{count}"
-        on = "" if self.variant.release_on is ReleaseOn.RECEIVED else f", release on {self.variant.release_on}"
+        on = (
+            "" if self.variant.release_on is ReleaseOn.RECEIVED else f", release on {self.variant.release_on}"
+        )
         on += "" if self.variant.resume_on is ResumeOn.LOADED else f", resume on {self.variant.resume_on}"
         return f"{self.variant.profile}, {self.variant.mode}, arbiter {self.arbiter}{on}: {faults}{count}"

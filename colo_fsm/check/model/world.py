@@ -181,7 +181,7 @@ class Facts(NamedTuple):
     comparing: bool = False
     svm: Vcpu = Vcpu.STOPPED
     heard: bool = False
-    """Whether the Primary's guest runs and its packets come to the Secondary's gate (`release_on` gate), before it is alone."""
+    """Whether the Primary's guest runs, not yet alone, and what it says comes to the Secondary's gate."""
     sealed: int = NEVER
     """The newest checkpoint whose packets wait at the gate apart from those that come, as a lag."""
 

@@ -34,6 +34,13 @@ class Monitor(Protocol):
         """The name of the next event, or None after `timeout` seconds. Raises MonitorGone."""
 
 
+async def open_gate(monitor: Monitor, gate: str) -> None:
+    """Delete the filter of this QOM id; one that is not there holds nothing. Raises MonitorError."""
+    found = await monitor.ask("qom-list", path="/objects")
+    if any(child["name"] == gate for child in found):
+        await monitor.ask("object-del", id=gate)
+
+
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[Monitor]:
     """The monitor that listens at `address`; it takes one visitor at a time. Raises MonitorError."""

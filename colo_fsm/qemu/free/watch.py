@@ -12,7 +12,7 @@ from colo_fsm.arbiter import Arbiter
 from colo_fsm.fsm import Side
 
 from .machine import OVER, On, S, WatchMachine
-from .monitor import Monitor, MonitorError, MonitorGone
+from .monitor import Monitor, MonitorError, MonitorGone, open_gate
 
 POLL = 0.5
 """Seconds between two looks at what no event tells."""
@@ -121,19 +121,13 @@ class PrimaryWatch:
             if not await self._runs():
                 await self.monitor.ask("cont")
             for gate in self.gates:
-                await self._open(gate)
+                await open_gate(self.monitor, gate)
         except MonitorGone:
             raise
         except MonitorError as error:
             await asyncio.sleep(self.claim_retry)
             return On.UNANSWERED, str(error)
         return On.RUNS, ""
-
-    async def _open(self, gate: str) -> None:
-        """One that is not there holds nothing."""
-        found = await self.monitor.ask("qom-list", path="/objects")
-        if any(child["name"] == gate for child in found):
-            await self.monitor.ask("object-del", id=gate)
 
     async def _stop(self) -> None:
         if await self._runs():

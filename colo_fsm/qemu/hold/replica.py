@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
-from colo_fsm.fsm import Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, Truncated, lost
+from colo_fsm.fsm import Do, Effects, GuestFailed, InvalidState, LinkLost, ProtocolError, Truncated, lost
 from colo_fsm.replica import Checkpoint, CheckpointTaken, Saved
 from colo_fsm.replica.door import LET_RUN, Door, Visitors, let_run
+from colo_fsm.replica.script import Step
 from colo_fsm.replica.secondary_script import ReceivedRound, SecondaryReplica
 from colo_fsm.replica.wish import Script
 from colo_fsm.stream import Blocks, RoundSections, StreamError, VmLiveDecoder, shut
 
 from ..incoming import IncomingVm, what_fits
 from .disks import disks
+from .gate import NoPackets, PacketGate
 
 _REFUSED = 1
 """A return path that ends with anything but 0 fails the migration."""
@@ -87,7 +90,8 @@ class StandbyReplica(SecondaryReplica):
 
     `generation` is the arbiter's: QEMU's stream carries none. `memory_limit` is the most RAM, in bytes,
     that a Primary may declare; None: what the store's disk and this machine can hold. A VM is protected,
-    and claimed for, from its first round on, or `after_initial` already.
+    and claimed for, from its first round on, or `after_initial` already. `gate`: where its packets wait, for
+    a session with `ReleaseOn.GATE`.
     """
 
     round: ReceivedVm
@@ -100,8 +104,10 @@ class StandbyReplica(SecondaryReplica):
         disks_elsewhere: bool,
         memory_limit: int | None = None,
         after_initial: bool = False,
+        gate: PacketGate | None = None,
         **kwargs: Any,
     ) -> None:
+        self._gate = gate
         super().__init__(*args, **kwargs)
         self.generation = generation
         self._disks_elsewhere = disks_elsewhere
@@ -128,6 +134,11 @@ class StandbyReplica(SecondaryReplica):
         """Whether there is a checkpoint of this VM to claim for."""
         return self._protected
 
+    def effects(self) -> Mapping[Do, Step]:
+        if self._gate is None:
+            return super().effects()
+        return {**super().effects(), Do.release: self._at_once(self._gate.release)}
+
     def new_round(self) -> ReceivedVm:
         return ReceivedVm(self.clock())
 
@@ -141,13 +152,23 @@ class StandbyReplica(SecondaryReplica):
     def receive_initial(self) -> Script[None]:
         self._vm, self._sections = self._new_vm(), None
         yield from self.call("arbiter", self.arbiter.check, self.generation)
+        self._need_gate(lambda gate: gate.check())
         yield from self.decode(self._vm.initial)
         vm = self._vm.initial.vm
         self._refuse_disks(disks(self._vm.initial.sections, vm.devices))
         yield from self.call("store", self._vm.complete)
         self.send(*vm.answers)
         yield from self.load()
+        self._need_gate(lambda gate: gate.hold())
         self._taken = True
+
+    def _need_gate(self, of: Callable[[PacketGate], None]) -> None:
+        """A VM whose packets would not be held is refused: before it is copied, and behind that."""
+        try:
+            if self._gate is not None:
+                of(self._gate)
+        except NoPackets as error:
+            raise InvalidState(error) from error
 
     # -- a VM that is not taken runs on
 
@@ -194,6 +215,8 @@ class StandbyReplica(SecondaryReplica):
         return self.session.receive_data(data[used:])
 
     def receive_live(self) -> Script[None]:
+        if self._gate is not None:
+            self._gate.seal()
         self.round.live = live = self._vm.live()
         yield from self.decode(live)
         self.round.sent = live.bytes

@@ -10,7 +10,7 @@ from functools import partial
 
 import attrs
 
-from colo_fsm.colo import SecondarySession, State
+from colo_fsm.colo import ReleaseOn, SecondarySession, State, Variant
 from colo_fsm.fsm import ProtocolError, Transition
 from colo_fsm.replica import Event, Refused
 from colo_fsm.replica.blocking import Pair
@@ -18,6 +18,7 @@ from colo_fsm.replica.door import Door
 from colo_fsm.replica.outside import FIRST_COPY
 
 from ..listening import vms
+from .gate import PacketGate
 from .replica import StandbyReplica
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Standby:
     """Holds the VM of whoever migrates to `listener`, which is closed when this is over.
 
     `make` makes a `StandbyReplica` of a session. `tell` is called with every event of every connection, on
-    the thread that runs this; what it raises is logged, and changes nothing.
+    the thread that runs this; what it raises is logged, and changes nothing. `gate`: where `make` lets the
+    VM's packets wait; without one they are none of ours.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Standby:
         listener: socket.socket,
         make: Callable[[SecondarySession], StandbyReplica],
         tell: Callable[[Event], object],
+        gate: PacketGate | None = None,
     ) -> None:
         self._listener = listener
+        self._gate = gate
         self._make = make
         self._tell = tell
         self._pair: Pair | None = None
@@ -63,7 +67,7 @@ class Standby:
         door: Door | None = None
         try:
             while True:
-                replica = self._make(SecondarySession())
+                replica = self._make(SecondarySession(self._variant))
                 door = door or self._door(replica)
                 door.knock = partial(_wake, replica)
                 if (outcome := self._hold(replica, door)) is not None:
@@ -71,6 +75,10 @@ class Standby:
         finally:
             if door is not None:
                 door.close()
+
+    @property
+    def _variant(self) -> Variant:
+        return Variant() if self._gate is None else Variant(release_on=ReleaseOn.GATE)
 
     def _door(self, replica: StandbyReplica) -> Door:
         options = replica.options
@@ -100,6 +108,8 @@ class Standby:
 
     def _hold(self, replica: StandbyReplica, door: Door) -> Outcome | None:
         """Hold one Primary's VM; None if it was never protected, so that another may come."""
+        if self._gate is not None:
+            self._gate.let_pass()
         pair = Pair(replica, door)
         table = pair.session.table
         reached: set[StrEnum] = set()
