@@ -276,6 +276,7 @@ class TestPacketGate:
             made.close()
             comes_line(told, "do not come to this gate any more")
             made = connect(gate)
+            until(lambda: sum("0 come to this gate" in line for line in told) == 2 or None, "the next QEMU")
             made.out.sendall(THREE)
             gate.seal()
             gate.release()
