@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from qemu_lines import PATIENCE
+from packet_filter import Filter, packet
 from standby_process import until
 
 from colo_fsm.qemu import NoPackets, PacketGate
 from colo_fsm.qemu.hold.packets import LONGEST, NotPackets, Packets
 from colo_fsm.replica import Address
-
-
-def packet(text: bytes) -> bytes:
-    return struct.pack(">I", len(text)) + text
-
 
 ONE, TWO, THREE = map(packet, (b"one", b"two", b"three"))
 
@@ -135,32 +130,6 @@ class TestPackets:
         assert len(out(packets)) == LONGEST + 4
 
 
-class Filter:
-    """QEMU's end: it sends what the guest sends, and takes what goes on."""
-
-    def __init__(self, gate: PacketGate, card: int = 0) -> None:
-        self.out, self.into = (address.connect(PATIENCE) for address in gate.addresses[card])
-        for link in (self.out, self.into):
-            link.settimeout(PATIENCE)
-
-    def takes(self, data: bytes) -> None:
-        """Exactly this goes on."""
-        got = b""
-        while len(got) < len(data):
-            got += self.into.recv(len(data) - len(got))
-        assert got == data
-
-    def takes_nothing(self) -> None:
-        self.into.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            self.into.recv(1)
-        self.into.settimeout(PATIENCE)
-
-    def close(self) -> None:
-        self.out.close()
-        self.into.close()
-
-
 Connect = Callable[..., Filter]
 
 
@@ -170,7 +139,7 @@ def connect() -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
         def connected(gate: PacketGate, card: int = 0) -> Filter:
-            made = Filter(gate, card)
+            made = Filter(*gate.addresses[card])
             stack.callback(made.close)
             return made
 
