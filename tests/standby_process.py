@@ -88,6 +88,12 @@ class StandbyProcess:
         """What it has printed."""
         return [json.loads(line) for line in self._out.read_text().splitlines()]
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it has in memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) << 10
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

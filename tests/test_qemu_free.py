@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ import qemus
 from qemu import Qemu, each_version, needs_kvm
 from qemu_guest import count, counting_guest, runs_on
 from qemu_lines import PATIENCE
-from standby_process import COMMAND, StandbyProcess, until
+from standby_process import COMMAND, StandbyProcess
+from watch_process import WatchProcess
 
 from colo_fsm.arbiter import Arbiter, ArbiterUnreachable, Claim, SqliteArbiter
 from colo_fsm.fsm import Side
@@ -39,10 +38,14 @@ class FakeQemu:
         self.asked: list[str] = []
         self.running = running
         self.gates = {"gate": "child<filter-redirector>"}
+        self.behind = [True]
+        """Whether somebody is behind its gate, look by look."""
         self.refuses: dict[str, int] = {}
         """Commands, and how many times each is refused."""
         self._events = [*events]
         self._colo = True
+        self.replicates = [True]
+        """Whether its migration has come to COLO, look by look."""
 
     async def ask(self, command: str, **arguments: object) -> Any:
         await asyncio.sleep(0)
@@ -51,11 +54,17 @@ class FakeQemu:
             raise MonitorError(f"{command}: not now")
         match command:
             case "query-migrate":
-                return {"status": "colo" if self._colo else "completed"}
+                colo, self.replicates = self.replicates[0], self.replicates[1:] or self.replicates
+                return {"status": "colo" if self._colo and colo else "completed"}
             case "query-status":
                 return {"running": self.running, "status": "running" if self.running else "colo"}
             case "query-migrate-parameters":
                 return {"x-checkpoint-delay": 0}
+            case "query-chardev":
+                here, self.behind = self.behind[0], self.behind[1:] or self.behind
+                return [{"label": "go", "filename": "unix:/there" if here else "disconnected:unix:/there"}]
+            case "qom-get":
+                return {"outdev": "go", "indev": "gi"}[str(arguments["property"])]
             case "qom-list":
                 return [{"name": name, "type": type} for name, type in self.gates.items()]
             case "x-colo-lost-heartbeat":
@@ -113,7 +122,7 @@ def watched(qemu: FakeQemu, arbiter: Arbiter | None = None, **more: Any) -> list
 
 class TestMachine:
     def test_every_state_is_reached_and_only_the_last_ones_are_left_by_nothing(self) -> None:
-        assert {row.dest for row in ROWS} == set(S) - {S.WAITING}
+        assert {row.dest for row in ROWS} == set(S)
         assert {row.source for row in ROWS} == set(S) - set(OVER)
         assert len({(row.source, row.trigger) for row in ROWS}) == len(ROWS)
 
@@ -142,6 +151,21 @@ class TestWatch:
         assert arbiter.while_claimed == [False]
         assert qemu.asked == ["stop", "x-colo-lost-heartbeat", "cont", "object-del"]
         assert (qemu.running, qemu.gates) == (True, {})
+
+    def test_a_gate_that_nobody_is_behind_is_opened_while_the_vm_is_not_replicated(self) -> None:
+        qemu = FakeQemu([], running=True)
+        qemu.behind, qemu.replicates = [True, True, False], [False] * 4 + [True]
+        told = watched(qemu, gates=["gate"], deadline=0.0)
+        assert [(h.state, h.on) for h in told[:2]] == [(S.WAITING, On.GATE_SHUT), (S.WATCHING, On.COLO)]
+        assert "nobody was at gate any more" in told[0].why
+        assert qemu.asked[0] == "object-del"
+
+    def test_a_gate_that_nobody_is_behind_is_a_loss_while_it_is(self) -> None:
+        qemu = FakeQemu([], running=True)
+        qemu.behind = [False]
+        told = watched(qemu, gates=["gate"], poll=0.0)
+        assert [h.on for h in told] == [On.COLO, On.GATE_SHUT, On.WON, On.RUNS]
+        assert qemu.asked == ["stop", "x-colo-lost-heartbeat", "cont", "object-del"]
 
     def test_a_gate_that_is_not_there_holds_nothing(self) -> None:
         assert watched(FakeQemu(), gates=["another"])[-1].state is S.ALONE
@@ -200,40 +224,6 @@ class TestWatch:
 # -- with a real QEMU
 
 
-class WatchProcess:
-    """The command with --json in a `with` block, beside a QEMU with `-qmp unix:FOLDER/w`."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._out, self._log = folder / "watch.out", folder / "watch.log"
-        here = str(Path(__file__).parent.parent)
-        environment = {**os.environ, "PYTHONPATH": here}  # tests/qemu.py is no package that has a qmp
-        command = [*COMMAND, "watch-primary", "--json", "--qmp", f"unix:{folder}/w", *options]
-        with self._out.open("wb") as out, self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment
-            )
-
-    @property
-    def said(self) -> str:
-        """What is on its standard error."""
-        return self._log.read_text()
-
-    @property
-    def told(self) -> list[Mapping[str, Any]]:
-        *whole, _ = self._out.read_text().split("\n")
-        return [json.loads(line) for line in whole]
-
-    def comes_to(self, state: str) -> None:
-        def there() -> bool | None:
-            assert self.process.poll() is None, self.said
-            return state in [told["state"] for told in self.told] or None
-
-        until(there, state)
-
-    def wait(self) -> int:
-        return self.process.wait(PATIENCE)
-
-
 @contextlib.contextmanager
 def watched_vm(
     folder: Path, *options: str, delay: int = 5
@@ -246,14 +236,10 @@ def watched_vm(
         Qemu(folder, "p", memory=16, extra=extra) as primary,
     ):
         claimed = ("--arbiter", arbiter, "--generation", str(standby.generation))
-        watch = WatchProcess(folder, *claimed, *options)
-        try:
+        with WatchProcess(folder, *claimed, *options) as watch:
             primary.replicate(standby.uri, delay)
             watch.comes_to("watching")
             yield primary, standby, watch
-        finally:
-            watch.process.kill()
-            watch.process.wait()
     assert not watch.said
 
 

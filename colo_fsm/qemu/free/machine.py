@@ -41,6 +41,8 @@ class On(StrEnum):
     """QEMU has met the end of its link, or a message that does not belong there."""
     LATE = "late"
     """Neither STOP nor RESUME came in time: the link is silent, or COLO_EXIT was before we came."""
+    GATE_SHUT = "gate_shut"
+    """Nobody is behind a filter that holds its packets: whoever let them out has gone."""
     UNANSWERED = "unanswered"
     """The arbiter does not answer, or QEMU refuses a command: again, later."""
     WON = "won"
@@ -65,7 +67,9 @@ OVER = (S.ALONE, S.STOPPED, S.ENDED)
 # fmt: off
 ROWS = (
     Row(S.WAITING,  On.COLO,       S.WATCHING),
+    Row(S.WAITING,  On.GATE_SHUT,  S.WAITING),
     Row(S.WATCHING, On.COLO_EXIT,  S.CLAIMING),
+    Row(S.WATCHING, On.GATE_SHUT,  S.CLAIMING),
     Row(S.WATCHING, On.LATE,       S.CLAIMING),
     Row(S.CLAIMING, On.UNANSWERED, S.CLAIMING),
     Row(S.CLAIMING, On.WON,        S.FREEING),

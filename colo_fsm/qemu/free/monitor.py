@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -32,6 +32,25 @@ class Monitor(Protocol):
 
     async def event(self, timeout: float) -> str | None:
         """The name of the next event, or None after `timeout` seconds. Raises MonitorGone."""
+
+
+async def shut_gate(monitor: Monitor, gates: Sequence[str]) -> str | None:
+    """One of these filters whose packets go to nobody any more. Raises MonitorError."""
+    if not gates:
+        return None
+    objects: set[str] = {child["name"] for child in await monitor.ask("qom-list", path="/objects")}
+    gone = {
+        chardev["label"]
+        for chardev in await monitor.ask("query-chardev")
+        if chardev["filename"].startswith("disconnected:")
+    }
+    for gate in objects.intersection(gates):
+        ends = [
+            await monitor.ask("qom-get", path=f"/objects/{gate}", property=end) for end in ("outdev", "indev")
+        ]
+        if gone.intersection(ends):
+            return gate
+    return None
 
 
 async def open_gate(monitor: Monitor, gate: str) -> None:

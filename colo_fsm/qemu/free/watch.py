@@ -12,10 +12,7 @@ from colo_fsm.arbiter import Arbiter
 from colo_fsm.fsm import Side
 
 from .machine import OVER, On, S, WatchMachine
-from .monitor import Monitor, MonitorError, MonitorGone, open_gate
-
-POLL = 0.5
-"""Seconds between two looks at what no event tells."""
+from .monitor import Monitor, MonitorError, MonitorGone, open_gate, shut_gate
 
 MOMENT = 0.05
 """The same while a migration is put away."""
@@ -40,7 +37,8 @@ class PrimaryWatch:
 
     `deadline`, in seconds: for how long a guest may stand still in a round, and a round be overdue. Make it
     longer than the longest pause of the guest. `gates`: QOM ids of the filters that hold the guest's packets.
-    `claim_retry`: seconds until what was not answered is asked again.
+    `claim_retry`: seconds until what was not answered is asked again. `poll`: seconds between two looks at what
+    no event tells.
     """
 
     monitor: Monitor
@@ -50,6 +48,7 @@ class PrimaryWatch:
     deadline: float = 10.0
     gates: Sequence[str] = ()
     claim_retry: float = 1.0
+    poll: float = 0.5
     machine: WatchMachine = attrs.Factory(WatchMachine)
     token: int = 0
 
@@ -77,14 +76,21 @@ class PrimaryWatch:
 
     async def _wait(self) -> tuple[On, str]:
         while not await self._replicates():
-            await self.monitor.event(POLL)
+            if (gate := await shut_gate(self.monitor, self.gates)) is not None:
+                await open_gate(self.monitor, gate)
+                return On.GATE_SHUT, f"nobody was at {gate} any more: it is open"
+            await self.monitor.event(self.poll)
         return On.COLO, ""
 
     async def _watch(self) -> tuple[On, str]:
         """A QEMU that believes in COLO begins a round every x-checkpoint-delay."""
-        moved = time.monotonic()
+        looked = moved = time.monotonic()
         while True:
-            event = await self.monitor.event(POLL)
+            event = await self.monitor.event(self.poll)
+            if time.monotonic() - looked >= self.poll:
+                if (gate := await shut_gate(self.monitor, self.gates)) is not None:
+                    return On.GATE_SHUT, f"nobody is at {gate} any more"
+                looked = time.monotonic()
             if event == "COLO_EXIT":
                 return On.COLO_EXIT, "QEMU has left COLO"
             if event is not None:
