@@ -38,20 +38,24 @@ def gate_filter(folder: Path, n: int = 0) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def answering_vm(folder: Path, *network: str, filters: Sequence[str] = (), cards: int = 1) -> Iterator[Qemu]:
-    """It runs, and is not replicated yet; `network` are its netdevs."""
+def answering_vm(
+    folder: Path, *network: str, filters: Sequence[str] = (), cards: int = 1, inherits: Sequence[int] = ()
+) -> Iterator[Qemu]:
+    """It runs, and is not replicated yet; `network` are its netdevs, and `inherits` descriptors of theirs."""
     watched = ("-qmp", f"unix:{folder}/{WATCHED},server=on,wait=off")
     extra = (*answering_guest(folder, cards), *network, *filters, *watched)
-    with Qemu(folder, "primary", memory=MEMORY, extra=extra) as qemu:
+    with Qemu(folder, "primary", memory=MEMORY, extra=extra, inherits=inherits) as qemu:
         yield qemu
 
 
 @contextlib.contextmanager
-def restored_vm(standby: StandbyProcess, folder: Path, *network: str, cards: int = 1) -> Iterator[Qemu]:
+def restored_vm(
+    standby: StandbyProcess, folder: Path, *network: str, cards: int = 1, inherits: Sequence[int] = ()
+) -> Iterator[Qemu]:
     """What a standby that has taken over holds, running in another QEMU."""
-    restore = " ".join([*COMMAND, "restore", str(standby.store), "-o", "-"])
+    restore = "exec:" + " ".join([*COMMAND, "restore", str(standby.store), "-o", "-"])
     extra = (*answering_guest(folder, cards), *network)
-    with Qemu(folder, "restored", memory=MEMORY, incoming=f"exec:{restore}", extra=extra) as qemu:
+    with Qemu(folder, "restored", memory=MEMORY, incoming=restore, extra=extra, inherits=inherits) as qemu:
         qemu.wait_loaded()
         yield qemu
 

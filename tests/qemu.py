@@ -76,7 +76,7 @@ class Qemu:
     It also dies with the thread that entered the block: do not enter from a thread that ends earlier.
     `folder` gets NAME.log (its stderr) and, if `trace` is set, the trace file. `incoming` is a migration
     URI; `tcp:127.0.0.1:0` picks a free port, and `uri` says which. `paused` is `-S`. `extra` is appended
-    to the command line. Several threads may use one `Qemu`.
+    to the command line, and `inherits` are descriptors that it names. Several threads may use one `Qemu`.
 
     `events` has every QMP event since the start. A thread reads them as they come; `read_events` makes
     sure of those that are already there.
@@ -95,6 +95,7 @@ class Qemu:
         extra: Sequence[str] = (),
         trace: Path | None = None,
         paused: bool = False,
+        inherits: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -102,6 +103,7 @@ class Qemu:
         self.stops = self.resumes = 0
         self.left_colo = False
         self.checkpoint_delay_ms: int | None = None
+        self._inherits = [*inherits]
         self.arguments = ["-machine", machine, "-accel", accel, "-m", str(memory), "-smp", str(smp)]
         self.arguments += ["-nodefaults", "-display", "none", "-vga", "none"]
         self.arguments += ["-incoming", incoming] if incoming else []
@@ -121,9 +123,14 @@ class Qemu:
         command += ["-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"]
         command += ["-chardev", f"socket,id=qtest,fd={qtest}", "-qtest", "chardev:qtest"]
         command += ["-qtest-log", "/dev/null"]
+        kept = [qmp, qtest, *self._inherits]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[qmp, qtest]
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=kept,
             )
         self._qmp.theirs.close()
         self._qtest.theirs.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from answering_guest import Asker, Burst, Pcap, user_netdev
+from frames import Wire, answered, request, tap
 from gated_vm import answering_vm, counted, gate_filter, gates, restored_vm
 from qemu import ON_DEMAND, each_version, free_port, needs_kvm
+from qemu_lines import PATIENCE
 from standby_process import StandbyProcess
 from watch_process import WatchProcess
 
@@ -107,6 +112,65 @@ def test_several_cards(tmp_path: Path, cards: int) -> None:
         assert all(each.hears() is not None for each in askers)
     for each in askers:
         each.close()
+
+
+@pytest.mark.parametrize("kind", ["stream", "socket", "dgram"])
+def test_netdevs(tmp_path: Path, kind: str) -> None:
+    wire = Wire(kind, tmp_path)
+    with (
+        StandbyProcess(tmp_path, *gates(tmp_path)) as standby,
+        answering_vm(tmp_path, "-netdev", wire.options, filters=gate_filter(tmp_path)) as primary,
+        wire.connected(),
+    ):
+        wire.send(request(1))
+        while wire.hears(0.1) is None:  # it comes up
+            wire.send(request(1))
+        primary.replicate(standby.uri, ON_DEMAND)
+        while wire.hears(0.2):
+            pass
+        wire.send(request(2))
+        assert wire.hears(0.3) is None
+        primary.checkpoint()
+        answer = wire.hears()
+        assert answer is not None
+        assert answered(answer)[0] == 2
+
+
+@each_version
+def test_a_tcp_connection_outlives_the_primary(tmp_path: Path) -> None:
+    """Over a tap, with the kernel's own TCP: every request is answered once, in order."""
+    with ThreadPoolExecutor(1) as thread:  # which has a network of its own from then on
+        thread.submit(_tcp_over_a_tap, tmp_path).result()
+
+
+def _tcp_over_a_tap(folder: Path) -> None:
+    listen = f"unix:{folder}/standby"
+    with tap() as fd:
+        network = ("-netdev", f"tap,id=n0,fd={fd}")
+        with (
+            StandbyProcess(folder, *gates(folder), listen=listen) as standby,
+            answering_vm(folder, *network, filters=gate_filter(folder), inherits=[fd]) as primary,
+            socket.create_connection(("10.0.2.15", 7), PATIENCE) as client,
+        ):
+            counts = list(asked_over_tcp(client, 5))
+            primary.replicate(standby.uri, DELAY)
+            counts += asked_over_tcp(client, 20)
+            client.sendall(struct.pack(">Q", 77))
+            primary.kill()
+            assert standby.wait() == 0
+            with restored_vm(standby, folder, *network, inherits=[fd]):
+                number, count = struct.unpack(">QI", client.recv(12, socket.MSG_WAITALL))
+                assert number == 77
+                counts += [count, *asked_over_tcp(client, 5)]
+    assert counts == list(range(1, 32))
+
+
+def asked_over_tcp(client: socket.socket, times: int) -> Iterator[int]:
+    for asked in range(times):
+        client.sendall(struct.pack(">Q", asked))
+        number, count = struct.unpack(">QI", client.recv(12, socket.MSG_WAITALL))
+        assert number == asked
+        yield count
 
 
 def test_a_burst_that_finds_no_room_stops_neither_qemu_nor_its_rounds(tmp_path: Path, asker: Asker) -> None:
