@@ -66,7 +66,8 @@ def user_netdev(port: int, n: int = 0) -> tuple[str, str]:
 class Asker:
     """A client over UDP of `port`, one request at a time, that sends again what was not answered."""
 
-    AGAIN = 0.05
+    AGAIN, WAIT = 0.05, 0.5
+    """Seconds: when to send again, and when to look whether it is over."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -106,7 +107,7 @@ class Asker:
         """Ask on and on; the last count."""
         last = 0
         while not over():
-            last = self.ask(self.AGAIN) or last
+            last = self.ask(self.WAIT) or last
         return last
 
     def asks_for(self, seconds: float) -> int:

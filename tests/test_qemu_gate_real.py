@@ -79,6 +79,16 @@ def test_without_a_gate_answers_are_taken_back(tmp_path: Path, asker: Asker) -> 
     assert last >= first
 
 
+@pytest.mark.soak
+@each_version
+def test_at_random_moments_answers_are_taken_back_without_one(tmp_path: Path, asker: Asker) -> None:
+    """A round every 100 ms: of five Primaries one at least dies with an answer that no round has covered."""
+    folders = [tmp_path / str(n) for n in range(5)]
+    for folder in folders:
+        folder.mkdir()
+    assert sum(taken_back(folder, asker, gated=False, delay=100) for folder in folders) > 0
+
+
 @each_version
 def test_an_answer_comes_with_its_round(tmp_path: Path, asker: Asker) -> None:
     network = user_netdev(asker.port)

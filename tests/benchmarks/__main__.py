@@ -21,7 +21,7 @@ from .table import HEAD, TARGETS, Part, Row, line, title
 
 PARTS = (
     "machine", "explore", "rounds", "orderbook", "memory", "sqlite", "sqlite_service", "growth", "members",
-    "qemu", "standby",
+    "qemu", "standby", "gate",
 )  # fmt: skip
 
 
