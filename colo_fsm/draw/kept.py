@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from colo_fsm.colo import PRIMARY, SECONDARY, ResumeOn, Variant
+from colo_fsm.colo import PRIMARY, SECONDARY, ReleaseOn, ResumeOn, Variant
 from colo_fsm.fsm import complete
 from colo_fsm.membership.machine import ROWS, S
 from colo_fsm.qemu.free import machine as watch
@@ -18,13 +18,17 @@ KEPT = ("dot", "mermaid", "markdown", "svg")
 
 
 def pictures() -> Mapping[str, Picture]:
-    """By name: COLO's in the patch's order, `checkpoint-saved` as our own pairs take one; rows of ours."""
-    tables, ours = (
+    """By name: COLO's in the patch's order; `checkpoint-saved` as our pairs take one, `checkpoint-gate` as a
+    standby with a gate; rows of ours.
+    """
+    tables, ours, gate = (
         [complete(table, variant) for table in (PRIMARY, SECONDARY)]
-        for variant in (Variant(), Variant(resume_on=ResumeOn.SAVED))
+        for variant in (Variant(), Variant(resume_on=ResumeOn.SAVED), Variant(release_on=ReleaseOn.GATE))
     )
     sides = {str(table.side): side(table) for table in tables}
-    rounds = {"checkpoint": checkpoint(*tables), "checkpoint-saved": checkpoint(*ours)}
+    rounds = {
+        f"checkpoint{of}": checkpoint(*pair) for of, pair in (("", tables), ("-saved", ours), ("-gate", gate))
+    }
     member = machine("A member", ROWS, S.LOOKING, (S.ALONE, S.PRIMARY))
     watching = machine("A watch of a Primary", watch.ROWS, watch.S.WAITING, (watch.S.WATCHING, watch.S.ALONE))
     return sides | {"pair": pair(*tables), **rounds, "member": member, "watch-primary": watching}

@@ -37,7 +37,7 @@ class PrimaryWatch:
 
     `deadline`, in seconds: for how long a guest may stand still in a round, and a round be overdue. Make it
     longer than the longest pause of the guest. `gates`: QOM ids of the filters that hold the guest's packets.
-    `claim_retry`: seconds until what was not answered is asked again. `poll`: seconds between two looks at what
+    `claim_retry`: seconds until what was not answered is asked again. `poll`: seconds between looks at what
     no event tells.
     """
 
