@@ -238,7 +238,7 @@ def test_a_unix_socket_goes_with_its_process_and_a_stale_one_is_taken_over(
         assert process.stdout.readline().startswith("listening at unix:at")
         with running([*side("secondary"), "--listen", "unix:at"], folder) as other:
             _, said = other.communicate(timeout=PATIENCE)
-            assert (other.returncode, said) == (1, "Error: [Errno 98] Address already in use\n")
+            assert (other.returncode, said) == (1, "Error: [Errno 98] Address already in use: 'unix:at'\n")
         assert listens(at), "one in use is left alone"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=SOON)

@@ -411,7 +411,11 @@ def test_every_run_draws_the_same(written: Path, tmp_path: Path) -> None:
         f"{name}.{end}"
         for name in ("primary", "secondary", "pair", "member", "watch-primary")
         for end in ("dot", "mmd", "md", "svg")
-    } | {f"{name}.{end}" for name in ("checkpoint", "checkpoint-saved") for end in ("dot", "svg")}
+    } | {
+        f"{name}.{end}"
+        for name in ("checkpoint", "checkpoint-saved", "checkpoint-gate")
+        for end in ("dot", "svg")
+    }
     assert {path.name for path in tmp_path.iterdir()} == expected
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (written / path.name).read_bytes()

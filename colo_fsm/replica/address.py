@@ -87,7 +87,7 @@ class Address:
                 _remove_stale(self.path)
                 listener = UnixListener(self.path, mode)
             except OSError as error:  # which of several it is, nobody would see
-                raise OSError(error.errno, f"{error.strerror or error}: {self}") from error
+                raise OSError(error.errno, error.strerror or str(error), str(self)) from error
         else:
             family, where = self.resolve()[0]
             listener = socket.create_server(where[:2], family=family)
