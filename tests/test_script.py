@@ -239,7 +239,7 @@ class TestSlowIsNotDead:
 
     def test_none_once_the_round_is_broken(self) -> None:
         """The Secondary still loads what it has stored; the Primary must hear the end, and nothing else."""
-        made = at(S, State.SIZED)
+        made = at(S, State.SIZED, store=Elsewhere())
         loads: list[int] = []
 
         def at_work() -> None:

@@ -28,6 +28,7 @@ from .events import Event, EventQueue
 from .gate import Attempt, Changing, NotRunning, TurnBlock
 from .guest import AsyncGuest, Guest
 from .options import Options
+from .outbox import NotCommitted
 from .pair import PairBase, Where, primary_parts, secondary_parts
 from .store.base import Store
 from .wish import Call, Script, Wait, Wish
@@ -234,17 +235,27 @@ class LoopDriver:
         self._ended(error)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _nobody() -> None:
+    """Whoever looks whether an attempt succeeds at once does not wait."""
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
         future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
-def _settle_from_anywhere(loop: asyncio.AbstractEventLoop, thread: int, future: asyncio.Future[None]) -> None:
+def _settle_from_anywhere(
+    loop: asyncio.AbstractEventLoop, thread: int, future: asyncio.Future[None], error: Exception | None = None
+) -> None:
     if threading.get_ident() == thread:
-        _settle(future)
+        _settle(future, error)
     else:
         with suppress(RuntimeError):  # the loop has ended, and who waited there with it
-            loop.call_soon_threadsafe(_settle, future)
+            loop.call_soon_threadsafe(_settle, future, error)
 
 
 async def until(source: Changing, attempt: Attempt[T]) -> T:
@@ -278,7 +289,10 @@ class AsyncTurn(TurnBlock):
     """See `Pair.turn`."""
 
     async def __aenter__(self) -> None:
-        self.turn = await until(self.gate, self.gate.enter)
+        self.turn = self.gate.enter(_nobody)
+        if self.turn is None:
+            self.gate.forget(_nobody)
+            self.turn = await until(self.gate, self.gate.enter)
 
     async def __aexit__(self, *_: object) -> None:
         self.leave()
@@ -352,8 +366,12 @@ class Pair(PairBase):
 
         Raises NotCommitted when this side stopped first: then do not answer.
         """
-        promise = self._promise()
-        await until(promise, promise.get)
+        self._replica.gate.check_outside("wait for committed()")
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
+        covered: asyncio.Future[None] = loop.create_future()
+        settle = partial(_settle_from_anywhere, loop, thread, covered)
+        self.outbox.hold(settle, partial(settle, NotCommitted("this side has stopped")))
+        await covered
 
     async def wait(self) -> StrEnum:
         """Until this side is over; where it ended."""

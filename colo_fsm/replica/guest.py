@@ -10,10 +10,10 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from io import BytesIO
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import attrs
 
@@ -93,13 +93,24 @@ class AsyncGuest(Protocol):
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
 
-def quick(hook: HookT) -> HookT:
+@overload
+def quick(hook: HookT) -> HookT: ...
+
+
+@overload
+def quick(*, when: Callable[..., bool]) -> Callable[[HookT], HookT]: ...
+
+
+def quick(hook: Any = None, *, when: Callable[..., bool] | None = None) -> Any:
     """Say of a hook that it returns at once and waits for nothing: a decorator for the hooks of a `Guest`.
 
     It is called where its turn comes, on the event loop too, which saves two switches of threads. Nobody can
-    go on without one that hangs all the same: no `hook_deadline` holds for it. Raises TypeError for a
-    coroutine function, which is on the loop as it is.
+    go on without one that hangs all the same: no `hook_deadline` holds for it. `@quick(when=f)`: where `f`,
+    asked with the hook's own arguments just before, says so; it must return at once itself. Raises TypeError
+    for a coroutine function, which is on the loop as it is.
     """
+    if hook is None:
+        return partial(quick, when=when)
     if iscoroutinefunction(hook):
         raise TypeError(f"{hook.__name__} is a coroutine function: it is called on the event loop as it is")
 
@@ -107,13 +118,17 @@ def quick(hook: HookT) -> HookT:
     def at_once(*args: Any, **kwargs: Any) -> Any:
         return hook(*args, **kwargs)
 
-    vars(at_once)["quick"] = True
-    return cast(HookT, at_once)
+    vars(at_once)["quick"] = True if when is None else when
+    return at_once
 
 
-def is_quick(hook: Callable[..., Any]) -> bool:
-    """Whether this hook was said to be."""
-    return getattr(hook, "quick", False) is True
+def is_quick(hook: Callable[..., Any], *args: Any) -> bool:
+    """Whether this hook was said to be, called with these."""
+    said = getattr(hook, "quick", False)
+    if said is True or not callable(said):
+        return said is True
+    owner = getattr(hook, "__self__", None)
+    return bool(said(*args) if owner is None else said(owner, *args))
 
 
 class BytesState(Protocol):

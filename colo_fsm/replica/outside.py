@@ -213,7 +213,7 @@ class Outside:
         None is called while one before it hangs, and what it works on stays as it is. One that is `quick`
         (None: if it says so) is called at once: messages go on gathering.
         """
-        if not self._ahead and (is_quick(hook) if quick is None else quick):
+        if not self._ahead and (is_quick(hook, *args) if quick is None else quick):
             return self.call_here(name, hook, *args)
         if self._outgoing and (rest := self._flush()):
             yield from rest
@@ -242,7 +242,7 @@ class Outside:
         """The same where nobody looks at the outcome before the next hook: it goes along with that."""
         if self.awaited(hook):
             yield from self.call(name, hook, *args)
-        elif is_quick(hook):
+        elif is_quick(hook, *args):
             self.call_here(name, hook, *args)
         else:
             self._ahead.append((name, hook, args))

@@ -89,7 +89,7 @@ class PrimaryReplica(Replica):
             return encode(guest.save(full))  # type: ignore[arg-type]
 
         if not self.awaited(guest.save):
-            quick = is_quick(guest.save)
+            quick = is_quick(guest.save, full)
             return (yield from self.call("guest.save", save, quick=quick))  # type: ignore[no-any-return]
         saved = yield from self.call("guest.save", guest.save, full)
         return (yield from self.call("guest.save", encode, saved))  # type: ignore[no-any-return]

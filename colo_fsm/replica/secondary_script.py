@@ -34,7 +34,6 @@ from colo_fsm.stream import (
 
 from .door import Visitors
 from .events import CheckpointTaken, Refused
-from .guest import is_quick
 from .outside import FIRST_COPY
 from .script import Replica, Round, Step
 from .store.base import Checkpoint, MemoryStore, Store
@@ -272,8 +271,12 @@ class SecondaryReplica(Replica):
 
     def store_round(self) -> Script[None]:
         """Make the round the newest checkpoint."""
-        quick = self._in_memory and len(self.round.delta) <= QUICK_PAGES
-        yield from self.call("store", self._commit, quick=quick)
+        yield from self.call("store", self._commit, quick=self._few)
+
+    @property
+    def _few(self) -> bool:
+        """Whether the store is quick in this round."""
+        return self._in_memory and len(self.round.delta) <= QUICK_PAGES
 
     def _commit(self) -> None:
         self.store.commit(self.round.delta, self.round.device)
@@ -281,10 +284,10 @@ class SecondaryReplica(Replica):
 
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
-        if not self.awaited(self.guest.load):
-            yield from self.call("guest.load", self._load_here, quick=is_quick(self.guest.load))
+        if not (self.awaited(self.guest.load) or self._few):
+            yield from self.call("guest.load", self._load_here)
         else:
-            newest = yield from self.call("store", self._newest)
+            newest = yield from self.call("store", self._newest, quick=self._few)
             if (wanted := self._wanted(newest)) is not None:
                 yield from self.call("guest.load", self.guest.load, wanted)
             self._held(newest)

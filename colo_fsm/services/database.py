@@ -38,6 +38,9 @@ _DEVICE = struct.Struct(">QQ")
 FOLD = 128
 """Frames in the log from which on they go into the database file, between two rounds: 0.2 ms."""
 
+FEW = 128
+"""Pages that are read or written in no time where all is in memory: in a millisecond."""
+
 LEAST_LOG = 16384
 """Frames to which the log may grow where there are no rounds, or as many as there are pages."""
 
@@ -56,8 +59,11 @@ class OpenTransaction(RuntimeError):
 class Database:
     """In a directory of its own. See `SqliteGuest` for what this raises."""
 
-    def __init__(self, capacity: int, schema: str, directory: Path | None) -> None:
+    def __init__(
+        self, capacity: int, schema: str, directory: Path | None, cached_statements: int = 0
+    ) -> None:
         self._capacity = capacity
+        self._cached_statements = cached_statements
         self._settings = settings(schema)
         self._workspace = Workspace(capacity, directory)
         self._fd: int | None = None
@@ -138,10 +144,10 @@ class Database:
 
     def _connected(self) -> sqlite3.Connection:
         # The guest's hooks have a thread of their own; the pair's gate keeps them apart from turns.
-        # No statement is kept: an authorizer sees a statement when it is prepared, not when it is run again.
         connection = sqlite3.connect(
-            self._path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=0
-        )
+            self._path, timeout=0, isolation_level=None, check_same_thread=False,
+            cached_statements=self._cached_statements,
+        )  # fmt: skip
         connection.execute("PRAGMA synchronous = OFF")
         return connection
 
@@ -202,6 +208,25 @@ class Database:
         except sqlite3.Error as error:  # a statement is open, or there is no room: another time
             _log.debug("the log of %s stays: %s", self._path, error)
         wal.saw(wal.ends())
+
+    # ---- what returns at once -----------------------------------------------------------------------
+
+    @property
+    def _at_hand(self) -> Log | None:
+        """Its log, if it is open, and in memory."""
+        return self._wal if self._workspace.in_memory and self._connection is not None else None
+
+    def resumes_at_once(self) -> bool:
+        return self._at_hand is not None and not self._at_hand.long(FOLD + FEW)
+
+    def saves_at_once(self, full: bool) -> bool:
+        known = not full and self._sums is not None and self._at_hand is not None
+        return known and self._at_hand is not None and not self._at_hand.grown(FEW)
+
+    def loads_at_once(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.changed is None or self._connection is not None or not self._workspace.in_memory:
+            return False
+        return sum(size for _, size in checkpoint.changed.get(BLOCK, ())) <= FEW * PAGE_SIZE
 
     # ---- checkpoints ------------------------------------------------------------------------------
 

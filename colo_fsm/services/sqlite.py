@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from colo_fsm.replica.guest import Saved
+from colo_fsm.replica.guest import Saved, quick
 from colo_fsm.replica.store import Checkpoint
 from colo_fsm.stream.memory import PAGE_SIZE, Blocks
 
@@ -84,6 +84,9 @@ class SqliteGuest:
     that. The directory is gone at `close` and at the end of the interpreter; what a killed process has left
     is removed when the next guest is made.
 
+    `cached_statements` is that of `sqlite3.connect`: with some, statements that come again cost less. With
+    `Statements`, and so with a server, none may be kept: an authorizer sees what is being prepared.
+
     A transaction must end within its turn: one that is open when a checkpoint is taken raises
     OpenTransaction, which breaks the pair. It is not rolled back, because somebody may count on it.
     Raises ValueError for a capacity that cannot be, CapacityExceeded if the schema does not fit.
@@ -92,9 +95,12 @@ class SqliteGuest:
     BLOCK = BLOCK
 
     def __init__(
-        self, capacity: int, *, schema: str = "", directory: str | os.PathLike[str] | None = None
-    ) -> None:
-        self._database = Database(capacity, schema, None if directory is None else Path(directory).absolute())
+        self, capacity: int, *, schema: str = "", directory: str | os.PathLike[str] | None = None,
+        cached_statements: int = 0,
+    ) -> None:  # fmt: skip
+        where = None if directory is None else Path(directory).absolute()
+        self._database = Database(capacity, schema, where, cached_statements)
+        self.cached_statements = cached_statements
         self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
 
     @property
@@ -111,13 +117,16 @@ class SqliteGuest:
         """After a takeover: what SQLite's quick_check, beside the service, finds; "ok" if nothing."""
         return self._database.checked
 
+    @quick
     def suspend(self) -> None:
         """Nothing to do: the database changes in turns only, and none is open."""
 
+    @quick(when=lambda self: self._database.resumes_at_once())
     def resume(self) -> None:
         """Open the database, if it is not, and keep its log short."""
         self._database.resume()
 
+    @quick(when=lambda self, full: self._database.saves_at_once(full))
     def save(self, full: bool) -> Saved:
         """See `Guest.save`: a cost of the pages that have changed. Raises OpenTransaction."""
         return self._database.save(full)
@@ -130,6 +139,7 @@ class SqliteGuest:
         """See `keeper.Remembers`."""
         self._database.stored(checkpoint)
 
+    @quick(when=lambda self, checkpoint: self._database.loads_at_once(checkpoint))
     def load(self, checkpoint: Checkpoint) -> None:
         """See `Guest.load`: what has changed is written into the file, and nothing is opened.
 

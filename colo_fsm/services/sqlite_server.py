@@ -76,10 +76,13 @@ class SqliteServer:
     Entering waits until the guest runs on this side, which on a Secondary is after a failover: only then
     does it listen. Raises what `Pair.running` raises, OSError, sqlite3.Error. A Secondary that cannot
     listen, because its Primary has not let go of the address yet perhaps, says so (`NotServing`) and tries
-    again for ever: nobody else would serve. Raises ValueError for `max_clients` that cannot be.
+    again for ever: nobody else would serve. Raises ValueError for `max_clients` that cannot be, and for
+    a guest with `cached_statements`.
     """
 
     def __init__(self, pair: Host, guest: SqliteGuest, listen: str, max_clients: int | None = None) -> None:
+        if guest.cached_statements:
+            raise ValueError("a server's guest keeps no statements: make it without cached_statements")
         self.pair = pair
         self.memory = Memory()
         self.max_clients = checked_clients(max_clients)

@@ -86,6 +86,11 @@ class Log:
         """All up to here is known."""
         self._seen = now
 
+    def grown(self, frames: int) -> bool:
+        """Whether so many frames are there that were not seen, or it cannot be told."""
+        now = self.ends()
+        return now.salts != self._seen.salts or now.frames - self._seen.frames >= frames
+
     def long(self, frames: int) -> bool:
         """Whether so many frames are there, all seen."""
         return self._seen.frames >= frames and self.ends() == self._seen

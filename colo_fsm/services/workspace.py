@@ -33,6 +33,8 @@ class Workspace:
         parent = _with_room(size, _candidates() if parent is None else [parent])
         sweep(parent)
         self.path, lock = _made(parent)
+        self.in_memory = parent == SHARED_MEMORY
+        """Whether nothing of it waits for a disk."""
         self._remove = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
     def close(self) -> None:

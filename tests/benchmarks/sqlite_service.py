@@ -44,7 +44,7 @@ def _alone(folder: Path) -> Apply:
 
 
 def _guest() -> tuple[SqliteGuest, Callable[[], Apply]]:
-    guest = SqliteGuest(CAPACITY, schema=SCHEMA)
+    guest = SqliteGuest(CAPACITY, schema=SCHEMA, cached_statements=128)  # as sqlite3.connect has
     return guest, lambda: _apply(guest.connection)
 
 
