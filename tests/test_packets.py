@@ -270,6 +270,15 @@ class TestPacketGate:
             with pytest.raises(NoPackets):
                 gate.hold()
 
+    def test_exchanged_ends_are_told(self, tmp_path: Path, connect: Connect) -> None:
+        with gate_of(tmp_path) as (gate, told):
+            made = connect(gate)
+            gate.check()
+            made.into.sendall(ONE)
+            comes_line(told, "outdev and indev are exchanged")
+            with pytest.raises(NoPackets):
+                gate.hold()
+
     def test_an_address_that_is_taken(self, tmp_path: Path) -> None:
         with gate_of(tmp_path), pytest.raises(OSError, match="out0"), gate_of(tmp_path):
             pass

@@ -137,17 +137,20 @@ class _Card:
                 return
 
     def _write_or_end(self) -> None:
-        """QEMU says nothing on IN: what can be read there is its end."""
+        """QEMU says nothing on IN: what can be read there is its end, or somebody's mistake."""
         link = self._links[1]
         assert link is not None
+        said: bytes | None = b""
         try:
-            ended = not link.recv(_READ)
+            said = link.recv(_READ)
         except BlockingIOError:
-            ended = False
+            said = None
         except OSError:
-            ended = True
-        if ended:
-            self._part(1)
+            pass
+        if said is not None:
+            self._part(
+                1, ": they come where they are to go to, its outdev and indev are exchanged" if said else ""
+            )
         else:
             self.write()
 
