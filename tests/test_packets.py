@@ -106,9 +106,10 @@ class TestPackets:
         packets.release()
         assert out(packets) == ONE + TWO
         assert packets.dropped == 4, "three of the last three, and the one before that"
-        packets.feed(THREE)
+        packets.feed(ONE + TWO + THREE)
+        assert packets.dropped == 5, "as many as there is room for are kept"
         packets.let_pass()
-        assert out(packets) == THREE, "there is room again"
+        assert out(packets) == ONE + TWO
 
     def test_those_that_were_leaving_to_nobody_are_dropped(self) -> None:
         packets = Packets(1000)
