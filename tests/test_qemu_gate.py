@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from handles import status
 from packet_filter import Filter, packet
 from standby_process import (
     LOADED,
@@ -125,13 +126,34 @@ def test_a_vm_whose_packets_do_not_come_is_refused_before_it_is_copied(tmp_path:
 
 
 def test_a_filter_that_goes_is_told_and_the_vm_is_still_held(tmp_path: Path) -> None:
-    with GatedStandby(tmp_path) as standby, standby.filter() as card:
+    control = tmp_path / "ctl"
+    with GatedStandby(tmp_path, "--control", str(control)) as standby, standby.filter() as card:
         with StreamPrimary(standby.connect()).begin() as primary:
+            primary.round(1)
+            assert status(control)["why"] is None
             card.close()
             standby.says("the packets of network card 0 do not come to this gate any more")
-            primary.round(1)
+            assert (
+                status(control)["why"]
+                == "the VM's packets do not come to its gate any more: nothing holds them"
+            )
+            primary.round(2)
             standby.terminate()
         assert standby.wait() == 0
+
+
+def test_packets_for_which_there_was_no_room_are_told_by_its_handles(tmp_path: Path) -> None:
+    control = tmp_path / "ctl"
+    handles = ("--control", str(control), "--gate-limit", "10")
+    with (
+        GatedStandby(tmp_path, *handles) as standby,
+        standby.filter() as card,
+        StreamPrimary(standby.connect()).begin() as primary,
+    ):
+        card.out.sendall(ONE + TWO + THREE)
+        primary.round(1)
+        card.takes(ONE)
+        assert status(control)["why"] == "2 packets of the VM found no room at its gate"
 
 
 @pytest.mark.parametrize(

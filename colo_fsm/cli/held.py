@@ -61,6 +61,15 @@ class StandbyFigures(Figures):
         return 0 if self.pair is None else self.pair.token
 
     @property
+    def remark(self) -> str:
+        gate = self._holder.gate
+        if gate is None:
+            return ""
+        if self.ready and not gate.connected:
+            return "the VM's packets do not come to its gate any more: nothing holds them"
+        return f"{gate.dropped} packets of the VM found no room at its gate" if gate.dropped else ""
+
+    @property
     def _not_yet(self) -> str:
         if self.pair is None:
             return "no Primary has come yet"

@@ -218,6 +218,12 @@ class PacketGate:
         return tuple(card.addresses for card in self._cards)
 
     @property
+    def connected(self) -> bool:
+        """Whether the packets of every card come here."""
+        with self._lock:
+            return all(card.connected for card in self._cards)
+
+    @property
     def waiting(self) -> int:
         """Bytes that wait, for a checkpoint or to be taken."""
         with self._lock:

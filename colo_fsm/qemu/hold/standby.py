@@ -52,7 +52,7 @@ class Standby:
         gate: PacketGate | None = None,
     ) -> None:
         self._listener = listener
-        self._gate = gate
+        self.gate = gate
         self._make = make
         self._tell = tell
         self._pair: Pair | None = None
@@ -78,7 +78,7 @@ class Standby:
 
     @property
     def _variant(self) -> Variant:
-        return Variant() if self._gate is None else Variant(release_on=ReleaseOn.GATE)
+        return Variant() if self.gate is None else Variant(release_on=ReleaseOn.GATE)
 
     def _door(self, replica: StandbyReplica) -> Door:
         options = replica.options
@@ -108,8 +108,8 @@ class Standby:
 
     def _hold(self, replica: StandbyReplica, door: Door) -> Outcome | None:
         """Hold one Primary's VM; None if it was never protected, so that another may come."""
-        if self._gate is not None:
-            self._gate.let_pass()
+        if self.gate is not None:
+            self.gate.let_pass()
         pair = Pair(replica, door)
         table = pair.session.table
         reached: set[StrEnum] = set()
