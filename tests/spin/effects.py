@@ -30,6 +30,11 @@ inline vcpu(what) {
     fi
 }
 
+/* What the Primary's guest says comes to the Secondary's gate. */
+inline speaks(what) {
+    if :: GATE && x_me == PRI -> world.w_heard = (what && ME.s_state != ALONE) :: else fi
+}
+
 inline alone_no_more() {
     if :: world.w_alone[x_me] == NOW_ALONE -> world.w_alone[x_me] = WAS_ALONE :: else fi
 }
@@ -37,12 +42,14 @@ inline alone_no_more() {
 inline suspends() {
     if :: world.w_comparing && ME.s_running && ME.s_connected -> BROKEN(P_COMPARING) :: else fi;
     ME.s_running = NO;
+    speaks(NO);
     alone_no_more();
     vcpu(STOPPED_VCPU)
 }
 
 inline resumes() {
     ME.s_running = YES;
+    speaks(YES);
     if :: ME.s_output == NO_OUTPUT -> ME.s_output = HELD :: else fi;
     if
     :: x_me == SEC && (ME.s_torn || world.w_loaded != world.w_stored) -> BROKEN(P_WHOLE)
@@ -66,14 +73,18 @@ inline resumes() {
     vcpu(RUNS_VCPU)
 }
 
+/* The Secondary lets out what was there when the state began to come: all that came, if the guest ran. */
+#define OUT_NOW (x_me == SEC -> world.w_sealed : 0)
+#define UNCOVERED (OUT_NOW == NEVER || world.w_stored == NEVER || world.w_stored > OUT_NOW)
+
 inline releases() {
     if
-    :: world.w_stored != 0 -> BROKEN(P_OUTPUT_COMMIT)
-    :: world.w_stored == 0 && !world.w_loadable -> BROKEN(P_LOADABLE)
+    :: UNCOVERED -> BROKEN(P_OUTPUT_COMMIT)
+    :: !UNCOVERED && !world.w_loadable -> BROKEN(P_LOADABLE)
     :: else
     fi;
     if :: world.w_alone[SEC] != NOT_ALONE && world.w_loaded != 0 -> BROKEN(P_TAKEOVER) :: else fi;
-    world.w_released = 0
+    world.w_released = (OUT_NOW == NEVER -> 0 : OUT_NOW)
 }
 
 inline empties_way(way, how) {
@@ -129,6 +140,10 @@ inline drops_head() {
 
 /* An effect that takes time begins. */
 inline begins() {
+    if
+    :: GATE && x_head == (PATCH -> STORE : RECEIVE_LIVE) -> world.w_sealed = (world.w_heard -> NEVER : 0)
+    :: else
+    fi;
     if :: (x_head == SAVE || x_head == LOAD) && ME.s_running -> BROKEN(P_SUSPENDED) :: else fi;
     x_i = 1;
     do

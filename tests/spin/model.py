@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from colo_fsm.check import Arbiter, Policy, Scenario, Strike
 from colo_fsm.check.model.world import FAR, ROOM
-from colo_fsm.colo import Mode, Profile
+from colo_fsm.colo import Mode, Profile, ReleaseOn
 from colo_fsm.fsm import Side
 
 from .effects import EFFECTS
@@ -119,6 +119,7 @@ def _constants(scenario: Scenario) -> str:
     variant, policy = scenario.variant, scenario.policy
     values = {
         "HYBRID": variant.mode is Mode.HYBRID,
+        "GATE": variant.release_on is ReleaseOn.GATE,
         "PATCH": variant.profile is Profile.PATCH,
         "ARBITER": scenario.arbiter is Arbiter.CLAIM,
         "BUDGET": scenario.disturbances,

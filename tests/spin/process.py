@@ -32,6 +32,7 @@ inline is_born() {
     :: x_me == PRI ->
         world.w_loadable = YES; world.w_intact = YES; world.w_arbiter_up = YES;
         world.w_stored = NEVER; world.w_loaded = NEVER; world.w_received = NEVER;
+        world.w_sealed = NEVER;
         world.w_budget = BUDGET
     :: else
     fi;

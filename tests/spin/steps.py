@@ -142,6 +142,7 @@ inline saves() {
     world.w_stored = OLDER(world.w_stored);
     world.w_loaded = OLDER(world.w_loaded);
     world.w_received = OLDER(world.w_received);
+    world.w_sealed = OLDER(world.w_sealed);
     x_i = 0;
     do
     :: x_i < OUT.y_count ->
@@ -217,6 +218,7 @@ inline dies(seen) {
     empties_way(INC, (seen == CLOSED -> GONE : SILENT));
     if :: OUT.y_end == OPEN -> OUT.y_end = seen :: else fi;
     alone_no_more();
+    speaks(NO);
     if :: HYBRID && x_me == SEC -> world.w_svm = LEFT_VCPU :: else fi;
     does_nothing_more();
     ME.s_half = NO; ME.s_connected = NO; ME.s_running = NO; ME.s_output = NO_OUTPUT; ME.s_torn = NO;

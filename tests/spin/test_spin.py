@@ -165,13 +165,13 @@ def as_bytes(world: World, number: Mapping[str, int]) -> bytes:
             *(*side(world.primary), *side(world.secondary), *way(world.forward), *way(world.back)),
             *(released, stored, facts.loadable, loaded, received, facts.intact),
             *(winner, facts.arbiter_up, facts.primary_alone, facts.secondary_alone),
-            *(facts.comparing, facts.svm, world.budget),
+            *(facts.comparing, facts.svm, facts.heard, lag(facts.sealed), world.budget),
         ]
     )
 
 
 @needs_spin
-@pytest.mark.parametrize("name", ["claim-damaged", "hybrid-all-breaks", "patch-disturbed"])
+@pytest.mark.parametrize("name", ["claim-damaged", "hybrid-all-breaks", "patch-disturbed", "gate-all-breaks"])
 def test_the_states_are_the_same_ones(name: str, tmp_path: Path) -> None:
     scenario = documented(name).scenario
     model = export(scenario)

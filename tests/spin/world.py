@@ -49,7 +49,7 @@ typedef World_t {
     byte w_winner;          /* 0: nobody; else the side + 1 */
     byte w_arbiter_up;
     byte w_alone[2];
-    byte w_comparing; byte w_svm; byte w_budget
+    byte w_comparing; byte w_svm; byte w_heard; byte w_sealed; byte w_budget
 };
 
 World_t world;
