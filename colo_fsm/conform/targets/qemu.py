@@ -53,6 +53,8 @@ BARE = (
     "-name", "conformance,debug-threads=on",
 )  # fmt: skip
 """Its threads have names: those of the guest begin with CPU."""
+TCG_AGAIN = 2
+"""Tries more: a QEMU up to 10.0 may stand still in a round under TCG, by a deadlock of its own."""
 DELAY = 1
 """Milliseconds from one round of a Primary to its next."""
 COLO_ALONE = ("x-colo",)
@@ -261,7 +263,12 @@ class QemuTarget:
 
     def _captured(self, folder: Path) -> Source:
         """The initial state of a Primary, and one round."""
-        at = folder / "capture"
+        for number in range(0 if self._kvm else TCG_AGAIN):
+            with suppress(QemuError):
+                return self._captured_at_once(folder, folder / f"capture{number}")
+        return self._captured_at_once(folder, folder / "capture")
+
+    def _captured_at_once(self, folder: Path, at: Path) -> Source:
         with ExitStack() as stack, Recorder(at) as recorder:
 
             def keep(data: bytes) -> None:
