@@ -56,11 +56,13 @@ def answering_guest(folder: Path, cards: int = 1) -> tuple[str, ...]:
     return tuple(options)
 
 
-def user_netdev(port: int, n: int = 0) -> tuple[str, str]:
-    """QEMU's own network: `port` of 127.0.0.1 leads to answers over UDP and TCP, the next one to bursts."""
+def user_netdev(port: int, n: int = 0, *, bursts: bool = False) -> tuple[str, str]:
+    """QEMU's own network: `port` of 127.0.0.1 leads to answers over UDP and TCP, the next one to `bursts`."""
     net, guest = f"10.0.{2 + n}.0/24", f"10.0.{2 + n}.15:7"
     forward = ",".join(f"hostfwd={kind}:127.0.0.1:{port}-{guest}" for kind in ("udp", "tcp"))
-    return "-netdev", f"user,id=n{n},net={net},{forward},hostfwd=udp:127.0.0.1:{port + 1}-{guest[:-1]}9"
+    if bursts:
+        forward += f",hostfwd=udp:127.0.0.1:{port + 1}-{guest[:-1]}9"
+    return "-netdev", f"user,id=n{n},net={net},{forward}"
 
 
 class Asker:

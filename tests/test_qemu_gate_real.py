@@ -108,7 +108,7 @@ def test_an_answer_comes_with_its_round(tmp_path: Path, asker: Asker) -> None:
 
 @pytest.mark.parametrize("cards", [2])
 def test_several_cards(tmp_path: Path, cards: int) -> None:
-    askers = [Asker(free_port() + 2 * n) for n in range(cards)]
+    askers = [Asker(free_port()) for _ in range(cards)]
     network = [word for n, each in enumerate(askers) for word in user_netdev(each.port, n)]
     filters = [word for n in range(cards) for word in gate_filter(tmp_path, n)]
     with (
@@ -188,7 +188,9 @@ def test_a_burst_that_finds_no_room_stops_neither_qemu_nor_its_rounds(tmp_path: 
     with (
         contextlib.closing(Burst(asker.port)) as burst,
         StandbyProcess(tmp_path, *gates(tmp_path), "--gate-limit", str(2 << 20)) as standby,
-        answering_vm(tmp_path, *user_netdev(asker.port), filters=gate_filter(tmp_path)) as primary,
+        answering_vm(
+            tmp_path, *user_netdev(asker.port, bursts=True), filters=gate_filter(tmp_path)
+        ) as primary,
     ):
         assert asker.ask() is not None  # its address is known then: what tells it would wait, too
         primary.replicate(standby.uri, ON_DEMAND)
