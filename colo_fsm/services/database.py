@@ -217,11 +217,12 @@ class Database:
         return self._wal if self._workspace.in_memory and self._connection is not None else None
 
     def resumes_at_once(self) -> bool:
-        return self._at_hand is not None and not self._at_hand.long(FOLD + FEW)
+        log = self._at_hand
+        return log is not None and not log.long(FOLD + FEW)
 
     def saves_at_once(self, full: bool) -> bool:
-        known = not full and self._sums is not None and self._at_hand is not None
-        return known and self._at_hand is not None and not self._at_hand.grown(FEW)
+        log = None if full or self._sums is None else self._at_hand
+        return log is not None and not log.grown(FEW)
 
     def loads_at_once(self, checkpoint: Checkpoint) -> bool:
         if checkpoint.changed is None or self._connection is not None or not self._workspace.in_memory:

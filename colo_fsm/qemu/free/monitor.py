@@ -38,13 +38,12 @@ async def shut_gate(monitor: Monitor, gates: Sequence[str]) -> str | None:
     """One of these filters whose packets go to nobody any more. Raises MonitorError."""
     if not gates:
         return None
-    objects: set[str] = {child["name"] for child in await monitor.ask("qom-list", path="/objects")}
     gone = {
         chardev["label"]
         for chardev in await monitor.ask("query-chardev")
         if chardev["filename"].startswith("disconnected:")
     }
-    for gate in objects.intersection(gates):
+    for gate in (await _objects(monitor)).intersection(gates):
         ends = [
             await monitor.ask("qom-get", path=f"/objects/{gate}", property=end) for end in ("outdev", "indev")
         ]
@@ -55,9 +54,12 @@ async def shut_gate(monitor: Monitor, gates: Sequence[str]) -> str | None:
 
 async def open_gate(monitor: Monitor, gate: str) -> None:
     """Delete the filter of this QOM id; one that is not there holds nothing. Raises MonitorError."""
-    found = await monitor.ask("qom-list", path="/objects")
-    if any(child["name"] == gate for child in found):
+    if gate in await _objects(monitor):
         await monitor.ask("object-del", id=gate)
+
+
+async def _objects(monitor: Monitor) -> set[str]:
+    return {child["name"] for child in await monitor.ask("qom-list", path="/objects")}
 
 
 @asynccontextmanager

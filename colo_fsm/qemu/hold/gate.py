@@ -41,7 +41,6 @@ class _Card:
     def __init__(self, name: str, out: Address, into: Address, limit: int, said: list[str]) -> None:
         self._name, self._said = name, said
         self.packets = Packets(limit)
-        self.dropped = 0
         self._full = False
         self._listeners: list[socket.socket] = []
         self._links: list[socket.socket | None] = [None, None]
@@ -93,6 +92,7 @@ class _Card:
         """Take what has come, and about so many bytes at most."""
         link = self._links[0]
         while link is not None and most > 0:
+            before = self.packets.dropped
             try:
                 data = link.recv(_READ)
                 self.packets.feed(data)
@@ -105,12 +105,12 @@ class _Card:
                 self._part(0)
                 return
             most -= len(data)
-            self._count()
+            if self.packets.dropped > before:
+                self._is_full()
 
-    def _count(self) -> None:
+    def _is_full(self) -> None:
         """A burst is told of once a round."""
-        new, self.dropped = self.packets.dropped - self.dropped, self.packets.dropped
-        if new and not self._full:
+        if not self._full:
             self._full = True
             self._said.append(
                 f"the gate of {self._name} is full: packets are dropped until a round lets some go"
