@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,24 @@ def test_who_wakes_a_loop_from_another_thread_does_it_as_asyncio_asks() -> None:
         thread.start()
         assert await waiting is True
         thread.join()
+
+    run(main())
+
+
+def test_where_the_next_checkpoint_is_asked_for_an_answer_takes_it_on_the_spot() -> None:
+    """There is nobody to wait for. Else the loop goes on first, and those that come meanwhile join."""
+
+    async def main() -> None:
+        out: list[str] = []
+        async with both(options=Options(interval=NEVER)) as (here, _):
+            stood: list[object] = []
+            for word in ("first", "second"):
+                here.outbox.hold(partial(out.append, word))
+                stood.append(here.state)
+                async with asyncio.timeout(PATIENCE):
+                    while not here._replica.pace.replied:
+                        await asyncio.sleep(0)
+            assert (stood, out) == ([State.READY, State.REPLIED], ["first", "second"])
 
     run(main())
 

@@ -141,7 +141,7 @@ class TestWhenItBegins:
 
     def test_a_request_begins_at_once_and_once(self) -> None:
         made = primary(options=Options(interval=2.0))
-        made.replica.checkpoint_requested = True
+        made.replica.pace.requested = True
         made.wake()
         assert made.state is State.REQUESTED
         made.receive(ROUND)
@@ -153,14 +153,14 @@ class TestWhenItBegins:
         made.replica.outbox.hold(lambda: out.append("a"))
         assert made.wake().state is State.REQUESTED
         made.receive(ROUND)
-        assert (made.state, made.wait.timeout, out) == (State.LOADED, 77.0, ["a"])
+        assert (made.replica.checkpoint, out) == (1, ["a"])
 
     def test_whoever_waits_for_a_promise_asks_for_it_too(self) -> None:
         made = primary(options=Options(interval=77.0))
         kept: list[str] = []
         made.replica.outbox.promise(lambda: kept.append("kept"), lambda: kept.append("broken"))
         made.wake().receive(ROUND)
-        assert (made.state, kept) == (State.LOADED, ["kept"])
+        assert (made.replica.checkpoint, kept) == (1, ["kept"])
 
     def test_answers_that_come_while_one_is_under_way_share_the_next(self) -> None:
         made = primary(options=Options(interval=77.0))
@@ -182,7 +182,7 @@ class TestWhenItBegins:
 
     def test_a_request_inside_a_round_begins_the_next(self) -> None:
         made = primary(options=Options(interval=2.0)).lapse()
-        made.replica.checkpoint_requested = True
+        made.replica.pace.requested = True
         made.wake().receive(ROUND)
         assert made.state is State.REQUESTED
 

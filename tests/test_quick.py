@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import colo_fsm
-from colo_fsm.replica.guest import is_quick
+from colo_fsm.replica.guest import QUICK_STATE, StateGuest, is_quick
 from colo_fsm.services.database import FEW
 from colo_fsm.services.sqlite import SqliteGuest
 from colo_fsm.services.sqlite_server import SqliteServer
@@ -60,6 +60,23 @@ def test_a_coroutine_is_on_the_loop_as_it_is() -> None:
         colo_fsm.quick(save)
     with pytest.raises(TypeError, match="save is a coroutine function"):
         colo_fsm.quick(when=lambda: True)(save)
+
+
+class Service:
+    """Its state is handed out at once, taken when it suits."""
+
+    @colo_fsm.quick
+    def get_state(self) -> bytes:
+        return b""
+
+    def set_state(self, state: bytes) -> None: ...
+
+
+@pytest.mark.parametrize(("capacity", "saves"), [(1, True), (QUICK_STATE, True), (QUICK_STATE + 1, False)])
+def test_a_small_state_is_as_quick_as_its_service(capacity: int, saves: bool) -> None:
+    guest = StateGuest(Service(), capacity)
+    assert is_quick(guest.save, True) is is_quick(guest.save, False) is saves
+    assert not is_quick(guest.load, None)
 
 
 def noting(guest: SqliteGuest, who: str, called: dict[str, bool]) -> None:

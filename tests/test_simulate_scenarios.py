@@ -27,6 +27,8 @@ def fault(kind: Kind, target: Side, when: tuple[Side, State], visit: int = 3, **
 
 
 def run(bench: Bench, *faults: Fault, **options: Any) -> Outcome:
+    """Who waits for a `loaded` Primary wants one whose answers do not ask for the next checkpoint ahead."""
+    options.setdefault("on_demand", all((f.side, f.state) != LOADED for f in faults))
     outcome = bench.run(Schedule(noise=1, faults=faults, **options), trace=True)
     assert outcome.ok, "\n".join(outcome.trace)
     assert len(outcome.strikes) == len(faults), "\n".join(outcome.trace)

@@ -180,17 +180,22 @@ class Session:
         row: Row = event.trigger(self)
         if row.dest is None:
             return row.effects
-        error = self._error(row, cause) if row.implied or trigger.kind is Kind.FAULT else None
         _log.debug("Change '%s' => '%s'", source, row.dest)
-        if error is not None:
-            self.error = error.worded(self.table.words.texts)
-            if link_ended(error) and self._between_rounds(source):
-                _log.info("The link ended")
-            else:
-                _log.error("%s", error)
+        error = self._wrong(row, cause) if row.implied or trigger.kind is Kind.FAULT else None
         if not self._observers:
             return row.effects
-        return row.effects + self._tell(Transition(self.side, source, trigger.name, row.dest, error))
+        side = self.machine.table.side
+        return row.effects + self._tell(Transition(side, source, trigger.name, row.dest, error))
+
+    def _wrong(self, row: Row, cause: BaseException | None) -> ProtocolError:
+        """Note what was wrong, and say it."""
+        error = self._error(row, cause)
+        self.error = error.worded(self.table.words.texts)
+        if link_ended(error) and self._between_rounds(row.source):
+            _log.info("The link ended")
+        else:
+            _log.error("%s", error)
+        return error
 
     def _between_rounds(self, state: StrEnum) -> bool:
         """Whether a pair may end here: no round is under way, or all that has happened is its request."""
@@ -255,16 +260,18 @@ class Session:
     # -- what is told -------------------------------------------------------------------------
 
     def _tell(self, transition: Transition) -> Effects:
-        raised: list[Exception] = []
+        raised: tuple[Exception, ...] = ()
         self._telling = True
         for state, observer in self._observers:
             if state is None or state is transition.dest:
                 try:
                     observer(transition)
                 except Exception as cause:  # noqa: BLE001 - whatever an observer raises is its fault
-                    raised.append(cause)
+                    raised += (cause,)
         self._telling = False
-        if raised and not self.over and self.failover_status is FailoverStatus.NONE:
+        if not raised:
+            return ()
+        if not self.over and self.failover_status is FailoverStatus.NONE:
             return self.fire(fault(Fault.GUEST_FAILED), GuestFailed("observer", raised[0]))
         for late in raised:
             _log.error("%s", GuestFailed("observer", late))

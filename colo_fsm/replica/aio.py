@@ -134,13 +134,15 @@ class LoopDriver:
         else:
             self._unwatch()
 
-    def wake(self) -> None:
-        """See `Driver.wake`. The script goes on later, not inside this, and looks before it waits again."""
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._wake)
-        else:
+    def wake(self, at_once: bool = False) -> None:
+        """See `Driver.wake`. A script that is at work looks before it waits again."""
+        if threading.get_ident() != self._thread:
             with suppress(RuntimeError):  # the loop has ended, and the pair with it
                 self._loop.call_soon_threadsafe(self._wake)
+        elif at_once and isinstance(self._wish, Wait):
+            self._answer(self._script.send, False)
+        else:
+            self._loop.call_soon(self._wake)
 
     def _wake(self) -> None:
         if isinstance(self._wish, Wait):

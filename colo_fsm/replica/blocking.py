@@ -153,8 +153,8 @@ class ThreadDriver:
                 self._watched_until = now + (left if left > 0 else LONGEST)
                 self._changed.wait(self._watched_until - now)
 
-    def wake(self) -> None:
-        """See `Driver.wake`."""
+    def wake(self, at_once: bool = False) -> None:
+        """See `Driver.wake`. It has a thread of its own for that."""
         with self._lock:
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)

@@ -21,6 +21,9 @@ from colo_fsm.stream.memory import PAGE_SIZE, Blocks, Page
 
 from .store.base import Checkpoint
 
+QUICK_STATE = 256 << 10
+"""Bytes that are compared, summed and copied in less time than another thread takes to begin with it."""
+
 _DEVICE = struct.Struct(">QQ")
 _PIECE = 64 * PAGE_SIZE
 
@@ -157,6 +160,8 @@ class StateGuest:
     whole (nothing where `get_state` returns the same object again), a load one copy. The length in use and
     a checksum of the whole, which costs what has changed, travel as the device state: a page that went
     missing on the way is noticed without asking the state.
+
+    Up to QUICK_STATE bytes, save and load are `quick` where the service's `get_state` and `set_state` are.
     """
 
     BLOCK = "state"
@@ -166,6 +171,7 @@ class StateGuest:
             raise ValueError(f"capacity must be positive, not {capacity}")
         self.service = service
         self.blocks: Blocks = {self.BLOCK: -(-capacity // PAGE_SIZE) * PAGE_SIZE}
+        self._small = capacity <= QUICK_STATE
         self._saved, self._saved_sums = b"", _Sums()
         self._loaded_sums: _Sums | None = None
         """Of the checkpoint that was loaded last; None once a load has failed."""
@@ -178,6 +184,13 @@ class StateGuest:
     def resume(self) -> None:
         """Nothing to do."""
 
+    def _saves_at_once(self, _: bool) -> bool:
+        return self._small and is_quick(self.service.get_state)
+
+    def _loads_at_once(self, _: Checkpoint) -> bool:
+        return self._small and is_quick(self.service.set_state)
+
+    @quick(when=_saves_at_once)
     def save(self, full: bool) -> Saved:
         """See `Guest.save`. Raises CapacityExceeded."""
         state = bytes(self.service.get_state())
@@ -203,6 +216,7 @@ class StateGuest:
             whole = len(page) == PAGE_SIZE
             yield Page(self.BLOCK, at, page if whole else bytes(page).ljust(PAGE_SIZE, b"\0"))
 
+    @quick(when=_loads_at_once)
     def load(self, checkpoint: Checkpoint) -> None:
         """See `Guest.load`. Raises DamagedState."""
         length, checksum = _DEVICE.unpack(checkpoint.device)

@@ -226,8 +226,8 @@ class Outgoing:
     """Buffers on their way out, many small ones in one write."""
 
     def __init__(self, buffers: list[Buffer]) -> None:
-        self.left: list[Buffer] = [memoryview(b) for b in buffers if len(b)]
-        self._size = sum(map(len, self.left))
+        self._size = sum(map(len, buffers))
+        self.left = buffers if self._size else []
 
     def send_some(self, link: Link) -> bool:
         """Send what the socket takes now; whether it took anything. Raises OSError."""
@@ -253,4 +253,4 @@ class Outgoing:
             whole += 1
         self.left = self.left[whole:]
         if sent:
-            self.left[0] = self.left[0][sent:]
+            self.left[0] = memoryview(self.left[0])[sent:]

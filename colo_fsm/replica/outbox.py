@@ -77,12 +77,14 @@ class Outbox:
         with self._lock:
             self._epoch += 1
 
-    def release(self) -> None:
-        """The last sealed state is safe: deliver what it covers.
+    def release(self) -> int:
+        """The last sealed state is safe: deliver what it covers. How much that was.
 
         Everything is delivered; what the first failed delivery raised is raised then.
         """
-        _call(deliver for deliver, _ in [*self._take(covered_only=True), *self._kept()])
+        covered = [*self._take(covered_only=True), *self._kept()]
+        _call(deliver for deliver, _ in covered)
+        return len(covered)
 
     def release_all(self) -> None:
         """This side runs alone: deliver everything, now and from now on, in order.

@@ -54,7 +54,7 @@ class Outside:
         self.options = options
         self.clock = clock
         self.link: Link | None = None
-        self.wake: Callable[[], object] = lambda: None
+        self.wake: Callable[..., object] = lambda at_once=False: None
         self.leave_requested = False
         self.failover_requested = False
         self._hook: Call | None = None

@@ -33,8 +33,8 @@ Where = str | socket.socket
 class Driver(Protocol):
     """Serves a script on threads or on an event loop."""
 
-    def wake(self) -> None:
-        """Let a `Wait` be answered. From any thread."""
+    def wake(self, at_once: bool = False) -> None:
+        """Let a `Wait` be answered. From any thread. `at_once`: inside this call, if it may be."""
 
     def interrupt(self, error: BaseException) -> None:
         """Throw this into the script, also in the middle of a wish."""
@@ -247,8 +247,8 @@ class PairBase:
 
     def request_checkpoint(self) -> None:
         """Begin the next checkpoint as soon as the last one is over (Primary)."""
-        if not self._replica.checkpoint_requested:
-            self._replica.checkpoint_requested = True
+        if not self._replica.pace.requested:
+            self._replica.pace.requested = True
             self._replica.wake()
 
     def request_failover(self) -> None:

@@ -15,7 +15,8 @@ from colo_fsm.stream.memory import Buffer
 
 from .guest import Saved, is_quick
 from .link import receive
-from .script import Replica, Round, Step
+from .round import Round
+from .script import Replica, Step
 from .wish import Script
 
 T = TypeVar("T")
@@ -173,4 +174,4 @@ class PrimaryReplica(Replica):
 
     def _release(self) -> None:
         self.checkpoint = self._number
-        self.outbox.release()
+        self.pace.let_out = self.outbox.release()

@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import attrs
-
 from colo_fsm.arbiter import Arbiter, Claim, NotFenced
 from colo_fsm.fsm import (
     Do,
@@ -39,12 +37,14 @@ from colo_fsm.fsm import (
 )
 
 from .door import Visitors
-from .events import CheckpointTaken, ClaimAnswered, ClaimUnanswered, Feed
+from .events import ClaimAnswered, ClaimUnanswered, Feed
 from .gate import Gate
 from .guest import AsyncGuest, Guest
 from .options import Options
 from .outbox import Outbox
 from .outside import Leaving, Outside
+from .pace import Pace
+from .round import Round
 from .wish import Call, Script, Wait
 
 _log = logging.getLogger(__name__)
@@ -54,28 +54,6 @@ FENCE_BACK_OFF: Final = 32
 
 Step = Callable[[], Script[Effects | None] | None]
 """Performs an effect: at once, or as a script, which returns what follows from it at once."""
-
-
-@attrs.define
-class Round:
-    """What is known of a round that is under way. Times by the clock, sizes in bytes."""
-
-    began: float
-    paused: float = 0.0
-    resumed: float | None = None
-    """When the guest ran on, if it did."""
-    number: int = 0
-    pages: int = 0
-    sent: int = 0
-    used: int | None = None
-    over: bool = False
-    """Whether an idle state is reached, and nobody was told yet."""
-
-    def taken(self, now: float) -> CheckpointTaken:
-        """What to tell of it."""
-        pause = (now if self.resumed is None else self.resumed) - self.paused
-        total = now - self.began
-        return CheckpointTaken(self.number, self.pages, self.sent, pause, total, self.used)
 
 
 class Replica(Outside):
@@ -94,24 +72,22 @@ class Replica(Outside):
     ) -> None:
         super().__init__(session, guest, options, clock)
         self.arbiter = arbiter
-        self.outbox = Outbox(lambda: self.wake())
+        self.outbox = Outbox(self._answer_waits)
+        self.pace = Pace(self.table, options, self.outbox, self.sign_interval)
         self.gate = Gate(lambda: self.wake())
         self.events = Feed()
         self.generation: int | None = None
         self.token = 0
         self.checkpoint = 0
         self.started = False
-        self.checkpoint_requested = False
         self._running = False
         self._turns_due: float | None = None
-        self._idle_since: float | None = None
         self._claim_at: float | None = None
         self._claim: Call | None = None
         self._unfenced = 0
         self.unready: ProtocolError | None = None
         """What was wrong before this side was ready for its first round."""
         self._lost_to: Claim | None = None
-        self._begins = {s for s in self.table.states if self.table.may(s, begin.checkpoint)}
         self.round = self.new_round()
         self._effects = self.effects()
         asked = {effect for r in self.table.rows for effect in r.effects} | set(self.table.start)
@@ -241,11 +217,12 @@ class Replica(Outside):
         now = self.clock()
         if self._claim_at is not None and now >= self._claim_at:
             return (Do.claim,)
+        if self.pace.ask_ahead(session.state):
+            return session.fire(begin.checkpoint)
         due = self._checkpoint_due(now)
         if due is not None and now >= due:
-            self.checkpoint_requested, self._idle_since = False, None
-            return session.fire(begin.checkpoint)
-        silent = self._left() if session.awaits_message else None
+            return self._checkpoint()
+        silent = self._left() if session.awaits_message and not self.pace.replied else None
         wait = silent
         for at in (self._claim_at, due):
             if at is not None:
@@ -261,19 +238,32 @@ class Replica(Outside):
         return self.arrived(data) if data is not None else ()
 
     def arrived(self, data: bytes) -> Effects:
-        """Bytes have arrived where a message may begin."""
-        return self.session.receive_data(data)
+        """Bytes have arrived where a message may begin, or the link's end."""
+        pace, session = self.pace, self.session
+        if pace.keep(session.state, data):
+            return ()
+        if pace.replied:
+            session.give_back(pace.take())
+        return session.receive_data(data)
 
     def _checkpoint_due(self, now: float) -> float | None:
-        """When this side begins a checkpoint by itself, by the clock; None: not from this state."""
-        if self.session.state not in self._begins:
-            return None
-        if self._idle_since is None:
-            self._idle_since = now if self.round.resumed is None else self.round.resumed
-        if self.checkpoint_requested:
+        """When this side takes a checkpoint by itself, by the clock; None: not from this state."""
+        if self.leave_requested and self.pace.is_ahead(self.session.state):
             return now
-        wait = self.options.min_interval if self.outbox.wants else self.options.interval
-        return self._idle_since + wait
+        return self.pace.due(self.session.state, self.round.resumed, now)
+
+    def _checkpoint(self) -> Effects:
+        """Begin one, or go on with the one that was asked for ahead."""
+        ahead = self.pace.is_ahead(self.session.state)
+        reply = self.pace.take()
+        if not ahead:
+            return self.session.fire(begin.checkpoint)
+        self.round.began = self.clock()
+        return self.session.receive_data(reply) if reply else ()
+
+    def _answer_waits(self) -> None:
+        """The first that waits for the next checkpoint. Of one that was asked for, it is the only one."""
+        self.wake(at_once=self.pace.is_ahead(self.session.state))
 
     def _failover(self) -> Effects:
         """Feed a failover request that waits, once."""

@@ -35,7 +35,8 @@ from colo_fsm.stream import (
 from .door import Visitors
 from .events import CheckpointTaken, Refused
 from .outside import FIRST_COPY
-from .script import Replica, Round, Step
+from .round import Round
+from .script import Replica, Step
 from .store.base import Checkpoint, MemoryStore, Store
 from .wish import Script
 
@@ -284,10 +285,11 @@ class SecondaryReplica(Replica):
 
     def load(self) -> Script[None]:
         """Load the newest checkpoint, unless the guest holds it already."""
-        if not (self.awaited(self.guest.load) or self._few):
+        few = self._few
+        if not (few or self.awaited(self.guest.load)):
             yield from self.call("guest.load", self._load_here)
         else:
-            newest = yield from self.call("store", self._newest, quick=self._few)
+            newest = yield from self.call("store", self._newest, quick=few)
             if (wanted := self._wanted(newest)) is not None:
                 yield from self.call("guest.load", self.guest.load, wanted)
             self._held(newest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from itertools import chain, islice
 
 from .format import (
@@ -47,6 +48,9 @@ STEP_PAGES = 256
 
 CHUNK = 256 << 10
 """Bytes to join before they are yielded: large enough for a write, small enough for the cache."""
+
+FEW_PAGES = 16
+"""Pages of a round that are joined at once: of those, what lies around them costs more than they do."""
 
 _RAM = SECTION_IDS[RAM]
 _END = U8.pack(END_OF_STREAM)
@@ -127,22 +131,28 @@ def live(blocks: Blocks, pages: Iterable[Page]) -> Iterator[Buffer]:
     Raises ValueError at once if the blocks do not fit the format, while iterating if a page
     does not.
     """
-    _block_list(blocks)
+    _check(tuple(blocks.items()))
+    if isinstance(pages, list) and 0 < len(pages) <= FEW_PAGES:
+        begins, ends = live_frame(_RAM)
+        return iter((b"".join((begins, *_records(blocks, pages), ends)),))
     parts = chain.from_iterable(_parts(blocks, pages, PART_PAGES))
     return _joined(chain(parts, (_END,)))
 
 
 def device_state(device: bytes) -> bytes:
     """The device state of a round; its length is what vmstate-size announces."""
-    return b"".join((*_guest(device), _END))
+    begins, ends = guest_frame()
+    return b"".join((begins, _length(device), device, ends))
 
 
+@cache
 def live_frame(section: int) -> tuple[bytes, bytes]:
     """What stands in a `live` state of one part before its records, and behind them."""
     body_ends = U64.pack(EOS) + _footer(section)
     return _section(SECTION_PART, section), body_ends + _section(SECTION_END, section) + body_ends + _END
 
 
+@cache
 def guest_frame() -> tuple[bytes, bytes]:
     """What stands in a `device_state` before the length of the state, and behind the state."""
     begins, footer = _full(GUEST)
@@ -241,11 +251,16 @@ def _full(name: str, *body: bytes) -> tuple[bytes, ...]:
 
 
 def _guest(device: bytes) -> tuple[bytes, ...]:
+    return _full(GUEST, _length(device), device)
+
+
+def _length(device: bytes) -> bytes:
+    """What stands before a device state; ValueError if the format cannot hold it."""
     if len(device) >= 1 << 32:
         raise ValueError(
             f"device state of {len(device)} bytes: keep it under 4 GiB, and data in memory blocks"
         )
-    return _full(GUEST, U32.pack(len(device)), device)
+    return U32.pack(len(device))
 
 
 def _section(kind: int, number: int) -> bytes:
@@ -273,6 +288,12 @@ def _encoded(text: str) -> bytes:
 def _name(text: str) -> bytes:
     raw = _encoded(text)
     return U8.pack(len(raw)) + raw
+
+
+@lru_cache(maxsize=64)
+def _check(blocks: tuple[tuple[str, int], ...]) -> None:
+    """ValueError if a RAM start section cannot hold these. They are the same ones in every round."""
+    _block_list(dict(blocks))
 
 
 def _block_list(blocks: Blocks) -> bytes:

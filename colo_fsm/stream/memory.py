@@ -76,24 +76,29 @@ class Delta(Sink):
     are kept as such.
     """
 
-    __slots__ = ("_pages", "_zeros")
+    __slots__ = ("_pages", "_runs", "_zeros")
 
     def __init__(self) -> None:
         self._pages: dict[tuple[str, int], bytes] = {}
+        self._runs: list[Run] | None = None
+        """What `runs` has found, until something is put: a round is looked through several times."""
         self._zeros: dict[str, list[tuple[int, int]]] = {}
         """Long runs, by block, where they begin and end: zeros, but where `_pages` has a page."""
 
     def put(self, block: str, offset: int, data: Buffer) -> None:
         """Keep a copy of one page (the buffer may be reused by the caller)."""
+        self._runs = None
         self._pages[block, offset] = bytes(data)
 
     def put_pages(self, block: str, offset: int, pages: Sequence[Buffer]) -> None:
         """See `Sink.put_pages`."""
+        self._runs = None
         for at, data in zip(count(offset, PAGE_SIZE), pages, strict=False):
             self._pages[block, at] = bytes(data)
 
     def put_zeros(self, block: str, offset: int, length: int) -> None:
         """See `Sink.put_zeros`."""
+        self._runs = None
         if length < _LONG:
             self._pages.update(((block, offset + n * PAGE_SIZE), ZERO_PAGE) for n in range(length))
             return
@@ -117,8 +122,13 @@ class Delta(Sink):
             return ZERO_PAGE
         return page
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Sequence[Run]:
         """All of it, each page once; in a block in rising order, those of zeros first."""
+        if self._runs is None:
+            self._runs = list(self._found())
+        return self._runs
+
+    def _found(self) -> Iterator[Run]:
         zeros = {block: list(ranges) for block, ranges in self._zeros.items()}
         offsets: dict[str, list[int]] = {block: [] for block in zeros}
         for block, offset in sorted(self._pages):
@@ -150,7 +160,7 @@ class Delta(Sink):
                 yield Page(block, offset + number * PAGE_SIZE, ZERO_PAGE if pages is None else pages[number])
 
     def __len__(self) -> int:
-        return sum(run.length for run in self.runs())
+        return sum([run.length for run in self.runs()])
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from colo_fsm import StateGuest
+from colo_fsm import StateGuest, quick
 
 from . import served
 from .served import Apply, Service, compared
@@ -46,9 +46,11 @@ class OrderBook:
         self.number += 1
         return b"%d %d\n" % (self.number, int(asked) - left)
 
+    @quick
     def get_state(self) -> bytes:
         return struct.pack("<Q", self.number) + self.wanted.tobytes() + self.offered.tobytes()
 
+    @quick
     def set_state(self, state: bytes) -> None:
         (self.number,) = struct.unpack_from("<Q", state)
         middle = 8 + 8 * LEVELS

@@ -98,26 +98,23 @@ async def asyncio_floor(count: int = ROUNDS) -> float:
     return 5 * count / took
 
 
-class QuickGuest(StateGuest):
-    """One whose service hands out its state at once, and takes it at once."""
+class QuickCounter(Counter):
+    """One that hands out its state at once, and takes it at once."""
 
-    save = returning_at_once(StateGuest.save)
-    load = returning_at_once(StateGuest.load)
-
-
-NewGuest = Callable[[Counter, int], StateGuest]
+    get_state = returning_at_once(Counter.get_state)
+    set_state = returning_at_once(Counter.set_state)
 
 
-def _blocking_secondary(told: Connection, claim: str, guest: NewGuest) -> None:
-    with blocking.secondary(guest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
+def _blocking_secondary(told: Connection, claim: str, new: type[Counter]) -> None:
+    with blocking.secondary(StateGuest(new(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim) as pair:
         told.send(str(pair.address))
         pair.wait()
 
 
-def _asyncio_secondary(told: Connection, claim: str, guest: NewGuest) -> None:
+def _asyncio_secondary(told: Connection, claim: str, new: type[Counter]) -> None:
     async def main() -> None:
         async with colo_fsm.secondary(
-            guest(Counter(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim
+            StateGuest(new(), 4096), listen="tcp:127.0.0.1:0", arbiter=claim
         ) as pair:
             told.send(str(pair.address))
             await pair.wait()
@@ -126,19 +123,19 @@ def _asyncio_secondary(told: Connection, claim: str, guest: NewGuest) -> None:
 
 
 def _with_secondary(
-    claim: str, guest: NewGuest = StateGuest, secondary: Callable[..., None] = _blocking_secondary
+    claim: str, new: type[Counter] = Counter, secondary: Callable[..., None] = _blocking_secondary
 ) -> tuple[multiprocessing.Process, str]:
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=secondary, args=(there, claim, guest), daemon=True)
+    process = multiprocessing.Process(target=secondary, args=(there, claim, new), daemon=True)
     process.start()
     return process, here.recv()
 
 
-def blocking_rounds(claim: str, guest: NewGuest = StateGuest, count: int = ROUNDS) -> float:
+def blocking_rounds(claim: str, new: type[Counter] = Counter, count: int = ROUNDS) -> float:
     """Checkpoints a second of the blocking driver on both sides, two processes."""
-    process, address = _with_secondary(claim, guest)
-    counter = Counter()
-    with blocking.primary(guest(counter, 4096), peer=address, arbiter=claim) as pair:
+    process, address = _with_secondary(claim, new)
+    counter = new()
+    with blocking.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
         for _ in range(count):
             with pair.turn():
@@ -150,11 +147,11 @@ def blocking_rounds(claim: str, guest: NewGuest = StateGuest, count: int = ROUND
     return rounds / took
 
 
-async def asyncio_rounds(claim: str, guest: NewGuest = StateGuest, count: int = ROUNDS) -> float:
+async def asyncio_rounds(claim: str, new: type[Counter] = Counter, count: int = ROUNDS) -> float:
     """The same with asyncio on both sides."""
-    process, address = _with_secondary(claim, guest, _asyncio_secondary)
-    counter = Counter()
-    async with colo_fsm.primary(guest(counter, 4096), peer=address, arbiter=claim) as pair:
+    process, address = _with_secondary(claim, new, _asyncio_secondary)
+    counter = new()
+    async with colo_fsm.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
         for _ in range(count):
             async with pair.turn():
@@ -194,17 +191,17 @@ async def answers(claim: str, waiters: int, count: int = ANSWERS) -> tuple[float
 def rows(quick: bool) -> Iterator[Row]:
     """Rounds beside the floor of each driver, and the answers that they cover.
 
-    A guest that says that its hooks are quick saves the switches of threads; many pairs are in `growth`.
+    A service that says that it is quick saves the switches of threads; many pairs are in `growth`.
     """
     count, waited = (20, (1,)) if quick else (ROUNDS, (1, 10, 100))
     trip, trip_on_loops = 1e6 / floor(count), 1e6 / asyncio.run(asyncio_floor(count))
     with tempfile.TemporaryDirectory() as folder:
         claim = f"sqlite:{Path(folder) / 'claim.db'}"
-        for what, guest in ((", quick hooks", QuickGuest), (", hooks on a thread", StateGuest)):
-            took = 1e6 / blocking_rounds(claim, guest, count)
+        for what, new in ((", quick hooks", QuickCounter), (", hooks on a thread", Counter)):
+            took = 1e6 / blocking_rounds(claim, new, count)
             work = f"round of one page, blocking{what}"
             yield Row(work, took, "us", "two TCP round trips", ROUND_TRIPS * trip)
-            took = 1e6 / asyncio.run(asyncio_rounds(claim, guest, count))
+            took = 1e6 / asyncio.run(asyncio_rounds(claim, new, count))
             work = f"round of one page, asyncio{what}"
             yield Row(work, took, "us", "two of asyncio streams", ROUND_TRIPS * trip_on_loops)
         for waiters in waited:

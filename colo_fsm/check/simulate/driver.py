@@ -70,7 +70,7 @@ class Driver:
         """Begin to serve."""
         self._host.do(lambda: self._go((self._script.send, None)))
 
-    def wake(self) -> None:
+    def wake(self, at_once: bool = False) -> None:
         """Let a `Wait` be answered."""
         self._woken = True
         self.poke()
