@@ -128,6 +128,14 @@ def test_what_is_no_reply_is_out_of_order(strange: bytes) -> None:
     assert made.session.error is not None
 
 
+def test_what_comes_with_the_reply_takes_it_and_the_next_has_its_own_time() -> None:
+    """It cannot be right any more, or it is a round early."""
+    made = answered([])
+    made.now += 1.5
+    made.receive(ROUND)
+    assert (made.state, made.replica.checkpoint, made.wait.timeout) == (State.LOADED, 2, 77.0)
+
+
 def test_the_time_that_it_lies_is_not_the_rounds() -> None:
     made = answered([]).receive(REPLY)
     made.now += 1.5

@@ -242,7 +242,7 @@ class Replica(Outside):
         pace, session = self.pace, self.session
         if pace.keep(session.state, data):
             return ()
-        if pace.replied:
+        if pace.is_ahead(session.state):
             session.give_back(pace.take())
         return session.receive_data(data)
 
