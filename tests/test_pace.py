@@ -8,7 +8,7 @@ import pytest
 from replicas import LOADED, READY, RECEIVED, REPLY, REQUEST, Bench
 
 from colo_fsm.colo import PRIMARY, Mode, State, Variant
-from colo_fsm.fsm import Side, TimedOut
+from colo_fsm.fsm import Side, TimedOut, UnexpectedMessage
 from colo_fsm.fsm.complete import complete
 from colo_fsm.replica import CheckpointTaken, Options
 from colo_fsm.replica.outbox import Outbox
@@ -126,6 +126,11 @@ def test_what_is_no_reply_is_out_of_order(strange: bytes) -> None:
     made.wake()
     assert made.state is State.ALONE
     assert made.session.error is not None
+
+
+def test_what_comes_behind_a_reply_that_lies_is_looked_at_at_once() -> None:
+    made = answered([]).receive(REPLY).receive(LOADED)
+    assert (made.state, type(made.session.error)) == (State.ALONE, UnexpectedMessage)
 
 
 def test_what_comes_with_the_reply_takes_it_and_the_next_has_its_own_time() -> None:

@@ -11,9 +11,11 @@ from colo_fsm.arbiter import Claim, GenerationClaimed, SqliteArbiter
 from colo_fsm.check.simulate import Bench, Outcome, Schedule, generate, shortest
 from colo_fsm.check.simulate.process import Process
 from colo_fsm.check.simulate.service import Verb
-from colo_fsm.fsm import Side
+from colo_fsm.fsm import ProtocolError, Side
+from colo_fsm.replica import Checkpoint, StateGuest
 from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.script import Replica
+from colo_fsm.replica.secondary_script import SecondaryReplica
 from colo_fsm.replica.store import DirectoryStore
 
 MOST_SEEDS = 2000
@@ -28,9 +30,9 @@ def sealed_late(patch: pytest.MonkeyPatch) -> None:
     """A checkpoint lets out what the guest has said since it runs on, too: after its state was taken."""
     release = Outbox.release
 
-    def all_of_it(self: Outbox) -> None:
+    def all_of_it(self: Outbox) -> int:
         self.seal()
-        release(self)
+        return release(self)
 
     patch.setattr(Outbox, "release", all_of_it)
 
@@ -46,6 +48,31 @@ def cached_claim(patch: pytest.MonkeyPatch) -> None:
         return Claim(side, generation)
 
     patch.setattr(SqliteArbiter, "claim", claim)
+
+
+def half_load(patch: pytest.MonkeyPatch) -> None:
+    """What has arrived of a checkpoint is loaded when the rest does not come, and the guest does not look.
+
+    Its checksum would refuse it.
+    """
+    receive_live = SecondaryReplica.receive_live
+
+    def half(self: SecondaryReplica) -> Any:
+        try:
+            return (yield from receive_live(self))
+        except ProtocolError:
+            newest = self.store.newest
+            assert newest is not None
+            self.store.commit(self.round.delta, newest.device)
+            yield from self.load()
+            raise
+
+    def load(self: StateGuest, checkpoint: Checkpoint) -> None:
+        block = checkpoint.blocks[self.BLOCK]
+        self.service.set_state(bytes(block[: int.from_bytes(checkpoint.device[:8])]))
+
+    patch.setattr(SecondaryReplica, "receive_live", half)
+    patch.setattr(StateGuest, "load", load)
 
 
 def reads_not_held(patch: pytest.MonkeyPatch) -> None:
@@ -95,6 +122,7 @@ def find(kind: str) -> Outcome:
         (release_early, "lost", 1),
         (sealed_late, "lost", 1),
         (cached_claim, "split brain", 1),
+        (half_load, "torn", 2),
         (reads_not_held, "linearizability", 2),
         (no_sync, "store", 2),
         (asks_once, "stuck", 2),
