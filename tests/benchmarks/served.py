@@ -25,7 +25,7 @@ from pysyncobj import SyncObj, SyncObjConf, replicated
 import colo_fsm
 from colo_fsm.replica import Guest
 
-from .processes import PATIENCE, processes, told
+from .processes import PATIENCE, on_core, processes, told
 from .table import Row
 
 HOST = "127.0.0.1"
@@ -260,7 +260,10 @@ def pysyncobj(service: Service, tuning: dict[str, Any]) -> Iterator[int]:
 def raw() -> Iterator[int]:
     """The port of a process that sends back what comes, to one client, in no code but a loop."""
     with processes() as running:
-        yield told(running.start(_echo))
+        with on_core(-1):
+            port = told(running.start(_echo))
+        with on_core(0):
+            yield port
 
 
 # -- what they make together ---------------------------------------------------------------------
