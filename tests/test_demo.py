@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,21 @@ def test_a_reader_that_goes_away_ends_nothing() -> None:
         assert process.stdout.readline()
         process.stdout.close()
         assert (process.stderr.read(), process.wait(HANGS)) == ("", 0)
+
+
+def test_a_demo_that_is_killed_leaves_no_side_behind() -> None:
+    told = [sys.executable, "-m", "colo_fsm", "demo", "--kill", "none", "--seconds", str(HANGS)]
+    with subprocess.Popen(told, stdout=subprocess.PIPE) as process, ExitStack() as stack:
+        assert process.stdout is not None
+        assert process.stdout.readline(), "it has begun"
+        sides = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ends = [os.pidfd_open(int(pid)) for pid in sides]
+        for end in ends:
+            stack.callback(os.close, end)
+        process.kill()
+        assert len(sides) == 2
+        for end in ends:  # it can be read once the process has ended
+            assert select.select([end], [], [], HANGS)[0]
 
 
 def test_bad_usage_is_one_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -16,6 +17,16 @@ from colo_fsm.colo import TABLES, Variant
 from colo_fsm.fsm import FailoverStatus, Side, complete
 
 Line = dict[str, Any]
+
+
+_PR_SET_PDEATHSIG = 1
+"""linux/prctl.h"""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _ends_with_us() -> None:
+    """In the child: a demo that is killed cannot end its sides, which would serve on. Source: prctl(2)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class WorkerFailed(Exception):
@@ -43,6 +54,7 @@ class Followed:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 20,
+            preexec_fn=_ends_with_us,
         )
         self._reader = asyncio.create_task(self._read())
         return self
