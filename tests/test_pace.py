@@ -12,11 +12,10 @@ from colo_fsm.fsm import Side, TimedOut, UnexpectedMessage
 from colo_fsm.fsm.complete import complete
 from colo_fsm.replica import CheckpointTaken, Options
 from colo_fsm.replica.outbox import Outbox
-from colo_fsm.replica.pace import Pace
+from colo_fsm.replica.pace import LONGEST_AHEAD, Pace
 
 ROUND = REPLY + RECEIVED + LOADED
-PATIENCE = 2.0
-"""Seconds: a fifth of the deadline."""
+PATIENCE = pytest.approx(LONGEST_AHEAD)
 
 
 def primary(**options: Any) -> Bench:
@@ -71,13 +70,18 @@ def test_who_bounds_the_load_asks_for_nothing_ahead() -> None:
     assert (made.replica.checkpoint, made.state) == (1, State.LOADED)
 
 
-@pytest.mark.parametrize(("interval", "waits"), [(77.0, PATIENCE), (0.5, 0.5)])
-def test_when_nobody_comes_it_is_taken_and_is_the_last(interval: float, waits: float) -> None:
-    """The Secondary counts the time, and does not leave meanwhile."""
-    made = answered([], interval=interval).receive(REPLY)
-    assert made.wait.timeout == waits
+@pytest.mark.parametrize(
+    ("interval", "deadline", "waits"), [(77.0, 10.0, PATIENCE), (0.05, 10.0, 0.05), (77.0, 0.2, 0.04)]
+)
+def test_when_nobody_comes_it_is_taken_and_is_the_last(
+    interval: float, deadline: float, waits: float
+) -> None:
+    """The Secondary counts the time, and does not leave meanwhile: a fifth of its deadline at most."""
+    made = answered([], interval=interval, deadline=deadline).receive(REPLY)
+    assert made.wait.timeout == pytest.approx(waits)
     made.lapse().receive(RECEIVED + LOADED)
-    assert (made.state, made.replica.checkpoint, made.wait.timeout) == (State.LOADED, 2, interval)
+    assert (made.state, made.replica.checkpoint) == (State.LOADED, 2)
+    assert made.wait.timeout == pytest.approx(interval)
 
 
 def test_a_request_takes_it() -> None:
@@ -114,7 +118,7 @@ def test_the_end_of_the_link_is_noticed_at_once(replied: bool) -> None:
 def test_a_reply_that_does_not_come_is_a_fault() -> None:
     made = answered([])
     assert made.lapse().state is State.REQUESTED, "it is due, and waits for the rest of the deadline"
-    assert made.wait.timeout == 10.0 - PATIENCE
+    assert made.wait.timeout == pytest.approx(10.0 - LONGEST_AHEAD)
     made.lapse()
     assert (made.state, type(made.session.error)) == (State.ALONE, TimedOut)
 

@@ -7,6 +7,8 @@ To the session it is a reply that took its time; what is saved, and when, stays 
 
 from __future__ import annotations
 
+from typing import Final
+
 from colo_fsm.fsm import Send
 from colo_fsm.fsm.complete import CompleteTable
 from colo_fsm.fsm.table import begin
@@ -15,13 +17,13 @@ from colo_fsm.fsm.wire import MESSAGE_SIZE
 from .options import Options
 from .outbox import Outbox
 
+LONGEST_AHEAD: Final = 0.1
+"""Seconds that one which was asked for waits at most. A peer that has replied counts the time against its own
+deadline, and leaves only once the checkpoint is over."""
+
 
 class Pace:
-    """When the next checkpoint is due, by the clock.
-
-    `patience`: seconds that one which was asked for may wait at most. A peer that has replied counts the
-    time, and leaves only once it is over.
-    """
+    """When the next checkpoint is due, by the clock. `patience`: as LONGEST_AHEAD, where that is less."""
 
     def __init__(self, table: CompleteTable, options: Options, outbox: Outbox, patience: float) -> None:
         rows = [r for r in table.written if r.trigger is begin.checkpoint]
@@ -31,7 +33,7 @@ class Pace:
         self._may_ask_ahead = not options.min_interval and only_asks
         self._options = options
         self._outbox = outbox
-        self._patience = min(patience, options.interval)
+        self._patience = min(patience, options.interval, LONGEST_AHEAD)
         self._since: float | None = None
         self.let_out = 0
         """How many waited for the last one. More than one join the next, too, while it is asked for."""
