@@ -15,7 +15,7 @@ from colo_fsm.replica.outbox import Outbox
 from colo_fsm.replica.pace import LONGEST_AHEAD, Pace
 
 ROUND = REPLY + RECEIVED + LOADED
-PATIENCE = pytest.approx(LONGEST_AHEAD)
+PATIENCE: Any = pytest.approx(LONGEST_AHEAD)
 
 
 def primary(**options: Any) -> Bench:
