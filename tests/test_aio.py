@@ -214,6 +214,33 @@ class TestStart:
         finally:
             go_on.set()
 
+    def test_a_start_that_is_given_up_listens_to_nobody_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not either where a name server had the address once nobody wanted it any more."""
+        go_on, made, listen = threading.Event(), list[socket.socket](), Address.listen
+
+        def late(address: Address) -> socket.socket:
+            assert go_on.wait(PATIENCE)
+            made.append(listen(address))
+            return made[0]
+
+        monkeypatch.setattr(Address, "listen", late)
+
+        async def main() -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await secondary(Counting(), listen=unix(tmp_path), arbiter=OneShot()).__aenter__()
+            go_on.set()
+            async with asyncio.timeout(PATIENCE):
+                while not made or made[0].fileno() >= 0:
+                    await asyncio.sleep(0.001)
+
+        try:
+            run(main())
+        finally:
+            go_on.set()
+
     def test_a_loop_that_ends_takes_its_pairs_along(self, tmp_path: Path) -> None:
         """Nobody has left this one; `asyncio.run` cancels what is left."""
         pairs: list[Pair] = []

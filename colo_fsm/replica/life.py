@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from colo_fsm.fsm import Do, Side
 
@@ -60,13 +60,20 @@ class Life:
         if replica.session.side is Side.PRIMARY:
             timeout = replica.options.connect_timeout
             return (yield from connect(place, timeout, replica.clock, self._given_up))
-        listener = yield Call(place.listen, seldom=True)
-        end.callback(listener.close)
+        listener = yield from self._listener(place, end)
         listener.setblocking(False)
         self.address = address_of(listener)
         visitors = self._visitors(listener)
         end.callback(visitors.close)
         return (yield from self._first(visitors))
+
+    @staticmethod
+    def _listener(place: Place, end: ExitStack) -> Script[Listener]:
+        """Closed in the end: also one that is made when whoever wanted it has given up."""
+        made = ExitStack()
+        listening = Call(lambda: made.enter_context(closing(place.listen())), seldom=True)
+        end.callback(listening.then, made.close)
+        return (yield listening)  # type: ignore[no-any-return]
 
     def _visitors(self, listener: Listener) -> Visitors:
         """Who comes there: one that begins a stream, where the protocol has any."""
