@@ -451,7 +451,7 @@ def boom(_: Transition) -> None:
 def test_an_observer_that_raises_is_a_failed_guest() -> None:
     session = PrimarySession(PATCH)
     session.on_transition(boom, S.READY)
-    assert session.receive_data(wire(0)) == (Do.resume, Do.disconnect, Do.suspend, Do.claim)
+    assert session.receive_data(wire(0)) == (Do.disconnect, Do.suspend, Do.claim), "not of its own row"
     assert session.state is S.FAILOVER
     assert verdict(session) == (GuestFailed, "observer failed: ValueError: no footer")
     assert isinstance(session.error, GuestFailed)
@@ -471,7 +471,7 @@ def test_an_observer_that_always_raises_comes_to_an_end(caplog: pytest.LogCaptur
     session = PrimarySession(PATCH)
     session.on_transition(boom)
     effects = [session.receive_data(wire(0)), session.fire(lost)]
-    assert effects == [(Do.resume, Do.disconnect, Do.suspend, Do.claim), (Do.discard,)]
+    assert effects == [(Do.disconnect, Do.suspend, Do.claim), (Do.discard,)]
     assert session.state is S.STOPPED
     failed = [r for r in caplog.records if "observer failed" in r.getMessage()]
     assert len(failed) == 3, "each time it raised is said, also where it changes nothing any more"

@@ -153,8 +153,8 @@ class Session:
         """Call `observer` after every transition of this session, or after those into `state`.
 
         It cannot veto, and it cannot feed the session. One that raises is `fault(guest failed)` with
-        its exception as the cause; once the replication is over that is only logged, so that it
-        cannot stop the side that goes on alone.
+        its exception as the cause, and nothing of the row is done, as if its first effect had failed. Once
+        the replication is over that is only logged, so that it cannot stop the side that goes on alone.
         """
         self._observers += ((state, observer),)
 
@@ -184,8 +184,8 @@ class Session:
         error = self._wrong(row, cause) if row.implied or trigger.kind is Kind.FAULT else None
         if not self._observers:
             return row.effects
-        side = self.machine.table.side
-        return row.effects + self._tell(Transition(side, source, trigger.name, row.dest, error))
+        failed = self._tell(Transition(self.machine.table.side, source, trigger.name, row.dest, error))
+        return row.effects if failed is None else failed
 
     def _wrong(self, row: Row, cause: BaseException | None) -> ProtocolError:
         """Note what was wrong, and say it."""
@@ -259,7 +259,8 @@ class Session:
 
     # -- what is told -------------------------------------------------------------------------
 
-    def _tell(self, transition: Transition) -> Effects:
+    def _tell(self, transition: Transition) -> Effects | None:
+        """What to do in place of the row's effects, where an observer has failed: None if none has."""
         raised: tuple[Exception, ...] = ()
         self._telling = True
         for state, observer in self._observers:
@@ -270,12 +271,12 @@ class Session:
                     raised += (cause,)
         self._telling = False
         if not raised:
-            return ()
+            return None
         if not self.over and self.failover_status is FailoverStatus.NONE:
             return self.fire(fault(Fault.GUEST_FAILED), GuestFailed("observer", raised[0]))
         for late in raised:
             _log.error("%s", GuestFailed("observer", late))
-        return ()
+        return None
 
     def _error(self, row: Row, cause: BaseException | None) -> ProtocolError:
         """What was wrong: a fault, or a trigger that the table has no row for."""
