@@ -137,6 +137,18 @@ class TestFrozen:
         assert not outcome.ended_by_fault
 
 
+    def test_an_answer_that_everybody_knows_may_come_late(self, bench: Bench) -> None:
+        """It wakes up two generations later, and reads what it was sent before: that its peer has loaded."""
+        outcome = run(
+            bench,
+            fault(Kind.TIMEOUT, P, (P, State.RECEIVED), 1, seconds=2.5),
+            fault(Kind.RESTART, S, (S, State.ALONE), 1, how="spare", seconds=0.5),
+            fault(Kind.FAILOVER_REQUEST, S, (S, State.REPLIED), 1, delay=0.02),
+            on_demand=True,
+        )
+        assert saw(outcome, "b0 secondary failover -> alone (won)", "b0 begins", "a0 checkpoint 1", "a0 over")
+
+
 class TestRestart:
     @pytest.mark.parametrize("how", ["kill", "power"])
     @pytest.mark.parametrize("target", Side)

@@ -130,15 +130,13 @@ def _split_brain(world: World) -> Iterator[str]:
     newest = -1
     for release in witness.releases:
         grant = granted.get(release.generation)
-        if (
-            grant is not None
-            and grant.claim.winner is not release.side
-            and release.at > grant.at
-            and release.checkpoint > covered.get(release.generation, math.inf)
-        ):
+        lost = grant is not None and grant.claim.winner is not release.side and release.at > grant.at
+        # what the winner goes on from: such an answer is none but one that took its time on the way
+        known = release.checkpoint <= covered.get(release.generation, math.inf)
+        if lost and not known:
             yield f"{release.process} answered {release.request} after its peer had claimed"
         at = order.get(release.generation, newest)
-        if at < newest:
+        if at < newest and not (lost and known):
             yield f"{release.process} answered {release.request} in {release.generation}, an old generation"
         newest = max(newest, at)
 
