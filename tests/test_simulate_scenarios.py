@@ -136,7 +136,6 @@ class TestFrozen:
         assert outcome.counts["generations"] == 2
         assert not outcome.ended_by_fault
 
-
     def test_an_answer_that_everybody_knows_may_come_late(self, bench: Bench) -> None:
         """It wakes up two generations later, and reads what it was sent before: that its peer has loaded."""
         outcome = run(

@@ -60,11 +60,16 @@ class CompleteTable:
 
     def awaits(self, state: StrEnum, effect: Do) -> bool:
         """Whether a row waits in this state for the effect's completion."""
-        return (state, effect) in self._awaits
+        return effect in self.completions.get(state, ())
 
     @cached_property
-    def _awaits(self) -> frozenset[tuple[StrEnum, object]]:
-        return frozenset((r.source, r.trigger.word) for r in self.written if r.trigger.kind is Kind.DONE)
+    def completions(self) -> Mapping[StrEnum, frozenset[object]]:
+        """The effects whose completion a state awaits; a state that awaits none is not there."""
+        found: dict[StrEnum, set[object]] = {}
+        for r in self.written:
+            if r.trigger.kind is Kind.DONE:
+                found.setdefault(r.source, set()).add(r.trigger.word)
+        return {state: frozenset(effects) for state, effects in found.items()}
 
     @cached_property
     def awaited(self) -> frozenset[Do]:

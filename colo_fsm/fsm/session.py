@@ -75,6 +75,8 @@ class Transition:
 
 
 Observer = Callable[[Transition], object]
+Note = Callable[[StrEnum, Row, ProtocolError | None], object]
+"""Told which state was left, by which row, and what was wrong."""
 
 
 @attrs.define(slots=True, eq=False, init=False)
@@ -89,6 +91,8 @@ class Session:
     state: StrEnum
     error: ProtocolError | None
     """What was wrong last, None while nothing was."""
+    note: Note | None = attrs.field(repr=False)
+    """For whoever drives it: called at every transition, before any observer. It must not raise."""
     _observers: tuple[tuple[StrEnum | None, Observer], ...] = attrs.field(repr=False)
     _inbox: Inbox | None = attrs.field(repr=False)
     _telling: bool = attrs.field(repr=False)
@@ -97,6 +101,7 @@ class Session:
         self.machine = machine
         self.state = machine.table.initial
         self.error = None
+        self.note = None
         self._observers = ()
         refusable = self.side is Side.PRIMARY
         self._inbox = Inbox(signs=True, refusable=refusable) if signs else None
@@ -182,6 +187,8 @@ class Session:
             return row.effects
         _log.debug("Change '%s' => '%s'", source, row.dest)
         error = self._wrong(row, cause) if row.implied or trigger.kind is Kind.FAULT else None
+        if self.note is not None:
+            self.note(source, row, error)
         if not self._observers:
             return row.effects
         failed = self._tell(Transition(self.machine.table.side, source, trigger.name, row.dest, error))

@@ -170,6 +170,11 @@ class Feed:
             queue.end()
         return queue
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody may want to know: what nobody follows need not be made."""
+        return bool(self._queues)
+
     def put(self, event: Event) -> None:
         """This has happened."""
         for ref in self._queues:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, Final
 
 from colo_fsm.arbiter import Arbiter, Claim, NotFenced
@@ -25,6 +26,7 @@ from colo_fsm.fsm import (
     Fault,
     GuestFailed,
     ProtocolError,
+    Row,
     Send,
     Session,
     TimedOut,
@@ -93,7 +95,7 @@ class Replica(Outside):
         asked = {effect for r in self.table.rows for effect in r.effects} | set(self.table.start)
         if strange := sorted(str(e) for e in asked if not isinstance(e, Send) and e not in self._effects):
             raise ValueError(f"no {session.side} can do what this table asks for: {', '.join(strange)}")
-        session.on_transition(self._moved)
+        session.note = self._moved
 
     def effects(self) -> Mapping[Do, Step]:
         """What performs each effect: here those of both sides."""
@@ -183,9 +185,10 @@ class Replica(Outside):
             follow = self._failover()
             if session.state is not state:
                 return follow
-        for effect in effects:
-            if isinstance(effect, Do) and session.awaits(effect):
-                return follow + session.fire(done(effect))
+        if awaited := self.table.completions.get(session.state):
+            for effect in effects:
+                if isinstance(effect, Do) and effect in awaited:
+                    return follow + session.fire(done(effect))
         return follow
 
     def _failed(self, error: Exception, dropped: Effects) -> Effects:
@@ -272,24 +275,28 @@ class Replica(Outside):
 
     # -- rounds -------------------------------------------------------------------------------
 
-    def _moved(self, moved: Transition) -> None:
+    def _moved(self, source: StrEnum, row: Row, error: ProtocolError | None) -> None:
         """A round begins where an idle state is left, and is over where one is reached."""
-        idle = self.table.idle
-        if moved.source is self.table.initial:
-            self.unready = moved.error
-        if moved.error is not None:
+        idle, first = self.table.idle, source is self.table.initial
+        if first:
+            self.unready = error
+        if error is not None:
             self.round.over = False
-        elif moved.source in idle:
+        elif source in idle:
             self._tell_of_round()
             self.round = self.new_round()
-        if moved.error is None and moved.source is not self.table.initial:
-            self.round.over = moved.dest in idle
-        self.events.put(moved)
+        if error is None and not first:
+            self.round.over = row.dest in idle
+        if self.events.followed:
+            assert row.dest is not None
+            moved = Transition(self.session.side, source, row.trigger.name, row.dest, error)
+            self.events.put(moved)
 
     def _tell_of_round(self) -> None:
         if self.round.over:
             self.round.over = False
-            self.events.put(self.round.taken(self.clock()))
+            if self.events.followed:
+                self.events.put(self.round.taken(self.clock()))
 
     @staticmethod
     def _at_once(action: Callable[[], object]) -> Step:
