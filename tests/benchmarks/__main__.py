@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append(row)
         finally:
             if options.json:
-                page.keep(options.json, name, title(module), rows)
+                page.keep(options.json, getattr(module, "KEPT_AS", name), title(module), rows)
         measured |= {row.work for row in rows}
     if not options.only and (unmet := TARGETS.keys() - measured):
         print("\nnot measured: " + "; ".join(sorted(unmet)))
