@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from colo_fsm.fsm import Transition
 from colo_fsm.replica.events import Event, EventQueue
 from colo_fsm.replica.pair import PairBase
 from colo_fsm.replica.script import Replica
@@ -47,6 +48,10 @@ class Host:
 
     def tell(self, event: Event) -> None:
         """An event of the pair."""
+        raise NotImplementedError
+
+    def moved(self, moved: Transition) -> None:
+        """The side has moved. What this raises, an observer of the pair has raised."""
         raise NotImplementedError
 
     def ended(self, error: BaseException) -> None:
@@ -206,6 +211,7 @@ class DrivenPair(PairBase):
         self.replica = replica
         self.driver = self._driven_by(Driver(self._life.run(), kernel, host))
         self._told = replica.events.follow(Told(host.tell))
+        self.on_transition(host.moved)
 
     def over(self, error: BaseException | None) -> None:
         """Nothing is served any more."""

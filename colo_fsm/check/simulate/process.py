@@ -304,8 +304,6 @@ class Process(Host):
         """An event of the pair."""
         witness = self._setting.witness
         match event:
-            case Transition():
-                self._moved(event)
             case CheckpointTaken(number) if self.role is Side.PRIMARY:
                 witness.checkpoints += 1
                 self._kernel.note(f"{self.name} checkpoint {number}")
@@ -317,7 +315,8 @@ class Process(Host):
             case ClaimAnswered():
                 witness.claims_lost += 1
 
-    def _moved(self, moved: Transition) -> None:
+    def moved(self, moved: Transition) -> None:
+        """See `Host.moved`."""
         self._kernel.note(f"{self.name} {moved.side} {moved.source} -> {moved.dest} ({moved.trigger})")
         self.steps = 0
         if self.role is Side.SECONDARY and (newest := self._newest()) is not None:

@@ -98,7 +98,6 @@ class Reason:
 
 PASSED = Reason("passed within one step: only an observer of ours can fail in it", never=True)
 NO_LINK = Reason("the side has closed its end of the link, or died with it")
-"""But where an observer of ours has failed, its row is done first, and may wait for what arrives."""
 NOT_WELL = Reason("no such thing happens then while the pair is well")
 STARTED = Reason("strikes before both sides have a link")
 OVER = Reason("a side that has left takes no request")
