@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +34,20 @@ def test_all_holds() -> None:
     assert result.output.startswith("schedules    20: ")
     assert "lost 0, split brain 0, linearizability 0" in result.output
     assert not Path("simulate-failed.json").exists()
+
+
+def test_a_worker_takes_no_interrupt() -> None:
+    """A terminal sends it to all of them: whoever is asked ends them, and says so, whatever comes first."""
+    told = [sys.executable, "-m", "colo_fsm", "simulate", "--seeds", "60", "--jobs", "2"]
+    with subprocess.Popen(told, stdout=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(workers := children.read_text().split()) < 2:
+            assert process.poll() is None
+            time.sleep(0.001)
+        for worker in workers:
+            os.kill(int(worker), signal.SIGINT)
+        said, _ = process.communicate()
+    assert (process.returncode, said.startswith("schedules    60: ")) == (0, True)
 
 
 def test_as_json() -> None:

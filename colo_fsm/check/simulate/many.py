@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,7 +78,10 @@ def run_many(
         while True:
             in_time = deadline is None or time.monotonic() < deadline
             room = 2 * jobs - len(running) if in_time else 0
-            running |= {pool.submit(_run_batch, batch, kinds) for batch in itertools.islice(batches, room)}
+            with _no_interrupt():  # the first one makes the workers
+                running |= {
+                    pool.submit(_run_batch, batch, kinds) for batch in itertools.islice(batches, room)
+                }
             if not running:
                 return total
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -103,6 +107,16 @@ def _workers(jobs: int, tables: Tables) -> Iterator[ProcessPoolExecutor]:
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """What is forked here is never interrupted: on ^C we end it. If it ended by itself it had failed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _batches(first: int, seeds: int | None) -> Iterator[range]:
