@@ -153,14 +153,14 @@ class TestWhenItBegins:
         made.replica.outbox.hold(lambda: out.append("a"))
         assert made.wake().state is State.REQUESTED
         made.receive(ROUND)
-        assert (made.replica.checkpoint, out) == (1, ["a"])
+        assert (made.state, made.replica.checkpoint, out) == (State.REQUESTED, 1, ["a"])
 
     def test_whoever_waits_for_a_promise_asks_for_it_too(self) -> None:
         made = primary(options=Options(interval=77.0))
         kept: list[str] = []
         made.replica.outbox.promise(lambda: kept.append("kept"), lambda: kept.append("broken"))
         made.wake().receive(ROUND)
-        assert (made.replica.checkpoint, kept) == (1, ["kept"])
+        assert (made.state, made.replica.checkpoint, kept) == (State.REQUESTED, 1, ["kept"])
 
     def test_answers_that_come_while_one_is_under_way_share_the_next(self) -> None:
         made = primary(options=Options(interval=77.0))

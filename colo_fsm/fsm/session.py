@@ -191,7 +191,7 @@ class Session:
             self.note(source, row, error)
         if not self._observers:
             return row.effects
-        failed = self._tell(Transition(self.machine.table.side, source, trigger.name, row.dest, error))
+        failed = self._tell(Transition(self.side, source, trigger.name, row.dest, error))
         return row.effects if failed is None else failed
 
     def _wrong(self, row: Row, cause: BaseException | None) -> ProtocolError:
@@ -268,14 +268,14 @@ class Session:
 
     def _tell(self, transition: Transition) -> Effects | None:
         """What to do in place of the row's effects, where an observer has failed: None if none has."""
-        raised: tuple[Exception, ...] = ()
+        raised: list[Exception] = []
         self._telling = True
         for state, observer in self._observers:
             if state is None or state is transition.dest:
                 try:
                     observer(transition)
                 except Exception as cause:  # noqa: BLE001 - whatever an observer raises is its fault
-                    raised += (cause,)
+                    raised.append(cause)
         self._telling = False
         if not raised:
             return None

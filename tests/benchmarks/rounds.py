@@ -57,13 +57,18 @@ def _echo(told: Connection) -> None:
                 peer.sendall(data)
 
 
-def _elsewhere(target: Callable[..., None], *arguments: Any) -> tuple[multiprocessing.Process, Any]:
-    """A process on the last core, and what it tells first."""
+def _started(target: Callable[..., None], *arguments: Any) -> tuple[multiprocessing.Process, Any]:
+    """A process, and what it tells first."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.Process(target=target, args=(there, *arguments), daemon=True)
-    with on_core(-1):
-        process.start()
+    process.start()
     return process, here.recv()
+
+
+def _elsewhere(target: Callable[..., None]) -> tuple[multiprocessing.Process, Any]:
+    """The same on the last core."""
+    with on_core(-1):
+        return _started(target)
 
 
 def floor(count: int = ROUNDS) -> float:
@@ -182,18 +187,9 @@ def _asyncio_secondary(told: Connection, claim: str, new: type[Counter]) -> None
     asyncio.run(main())
 
 
-def _with_secondary(
-    claim: str, new: type[Counter] = Counter, secondary: Callable[..., None] = _blocking_secondary
-) -> tuple[multiprocessing.Process, str]:
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=secondary, args=(there, claim, new), daemon=True)
-    process.start()
-    return process, here.recv()
-
-
 def blocking_rounds(claim: str, new: type[Counter] = Counter, count: int = ROUNDS) -> float:
     """Checkpoints a second of the blocking driver on both sides, two processes."""
-    process, address = _with_secondary(claim, new)
+    process, address = _started(_blocking_secondary, claim, new)
     counter = new()
     with blocking.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
@@ -209,7 +205,7 @@ def blocking_rounds(claim: str, new: type[Counter] = Counter, count: int = ROUND
 
 async def asyncio_rounds(claim: str, new: type[Counter] = Counter, count: int = ROUNDS) -> float:
     """The same with asyncio on both sides."""
-    process, address = _with_secondary(claim, new, _asyncio_secondary)
+    process, address = _started(_asyncio_secondary, claim, new)
     counter = new()
     async with colo_fsm.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
         began = time.perf_counter()
@@ -228,7 +224,7 @@ async def answers(claim: str, waiters: int, count: int = ANSWERS) -> tuple[float
 
     With the default options: an answer asks for its checkpoint, and those that come meanwhile share the next.
     """
-    process, address = _with_secondary(claim)
+    process, address = _started(_blocking_secondary, claim, Counter)
     counter, waits = Counter(), list[float]()
     async with colo_fsm.primary(StateGuest(counter, 4096), peer=address, arbiter=claim) as pair:
 
